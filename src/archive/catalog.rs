@@ -1,0 +1,206 @@
+//! The catalog: sealed NDJSON beside the archive that says what is in it and how it ended. Both directions.
+//!
+//! Lines: one `archive`, then `frame`s each followed by the `entry`s that begin in it, then one `end`. No `end`, or
+//! no proof that the message is whole: no catalog.
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::frame::Codec;
+use super::openpgp::{self, MessageKey};
+use super::pipe::{Receiver, Sender};
+use super::seal::{Digest, Stored, Totals, Wrapper};
+use super::tar::Entry;
+use super::{Format, Id};
+use crate::error::{Context, Error, Kind, Result};
+
+/// The version of the on-store format.
+pub const FORMAT: u32 = 1;
+
+/// One line of the catalog.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
+    /// First: what archive this is.
+    Archive(ArchiveRecord),
+    /// A frame of the archive.
+    Frame(FrameRecord),
+    /// A member of the tar.
+    Entry(Entry),
+    /// Last: how it ended.
+    End(EndRecord),
+}
+
+/// What archive this is and where it came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ArchiveRecord {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// The archive's id.
+    pub id: Id,
+    /// Its job.
+    pub job: String,
+    /// The set it belongs to, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// The source as it was asked for.
+    pub source: serde_json::Value,
+    /// Whether the source is a tar.
+    pub kind: Format,
+    /// How frames are compressed.
+    pub codec: Codec,
+    /// `openpgp` or `none`.
+    pub cipher: Cipher,
+    /// Octets of source in every frame but the last.
+    pub frame_len: u64,
+    /// Octets of the object before the SEIPD packet's first length; 0 without encryption.
+    pub head_len: u64,
+    /// When the backup began, RFC 3339.
+    pub started: jiff::Timestamp,
+}
+
+/// How an archive is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cipher {
+    /// SKESK v4 and SEIPD v1, AES-256: every OpenPGP tool reads it.
+    OpenPgp,
+    /// Not at all (`--no-encrypt`).
+    None,
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameRecord {
+    /// Its number, from 0.
+    pub n: u64,
+    /// Offset of its first octet in the source.
+    pub at: u64,
+    /// Octets of source in it.
+    pub len: u64,
+    /// Offset of its first octet in the compressed stream.
+    pub stored_at: u64,
+    /// Octets it takes there.
+    pub stored_len: u64,
+    /// Keyed BLAKE3 of the compressed frame, see [`super::frame::FrameKey`].
+    pub blake3: String,
+}
+
+/// How the archive ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EndRecord {
+    /// Number of frames.
+    pub frames: u64,
+    /// Number of tar members.
+    pub entries: u64,
+    /// Octets of source.
+    pub bytes: u64,
+    /// Octets of the stored object.
+    pub stored_bytes: u64,
+    /// SHA-256 of the stored object, hex.
+    pub sha256: String,
+    /// The source process's exit code, where there was a process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// What the operator should know: files that changed while they were read.
+    pub warnings: Vec<String>,
+    /// What is so by nature: an end that cannot be proved.
+    pub notes: Vec<String>,
+    /// When the source had proved its end, RFC 3339.
+    pub finished: jiff::Timestamp,
+}
+
+/// Seals records as they come; `end` is asked for once all have come. Runs on its own thread.
+pub fn write(
+    mut records: Receiver<Vec<Record>>,
+    end: impl FnOnce(Totals) -> Result<EndRecord>,
+    key: Option<MessageKey>,
+    out: &Sender<Bytes>,
+) -> Result<Stored> {
+    let mut digest = Digest::new();
+    let mut wrapper = Wrapper::inline(key, |octets: Bytes| {
+        digest.update(&octets);
+        out.send_blocking(octets)
+    })?;
+    let mut zstd = zstd::Encoder::new(Vec::new(), 3).context(|| "cannot set up zstd".into())?;
+    zstd.include_checksum(true).context(|| "cannot set up zstd".into())?;
+    let mut totals = Totals::default();
+    while let Some(batch) = records.recv_blocking()? {
+        for record in &batch {
+            totals.count(record);
+            line(&mut zstd, record)?;
+        }
+        wrapper.push(zstd.get_ref())?;
+        zstd.get_mut().clear();
+    }
+    line(&mut zstd, &Record::End(end(totals)?))?;
+    let rest = zstd.finish().context(|| "zstd failed".into())?;
+    wrapper.push(&rest)?;
+    wrapper.finish()?;
+    Ok(digest.finish())
+}
+
+fn line(zstd: &mut zstd::Encoder<'_, Vec<u8>>, record: &Record) -> Result<()> {
+    serde_json::to_writer(&mut *zstd, record).context(|| "cannot write a catalog record".into())?;
+    zstd.write_all(b"\n").context(|| "cannot write a catalog record".into())
+}
+
+/// Reads a sealed catalog to its proved end, showing each frame and entry to `visit`.
+///
+/// What `visit` saw may be acted on only when this returns: the MDC comes last.
+///
+/// # Errors
+/// [`Kind::Damaged`] when it is not whole or not a catalog; [`Kind::WrongPassphrase`].
+pub fn read(
+    stored: impl Read + Send + Sync,
+    passphrase: Option<&SecretString>,
+    mut visit: impl FnMut(Record) -> Result<()>,
+) -> Result<(ArchiveRecord, EndRecord)> {
+    match passphrase {
+        Some(passphrase) => lines(openpgp::decrypt(stored, passphrase)?, &mut visit),
+        None => lines(stored, &mut visit),
+    }
+}
+
+fn lines(
+    packed: impl Read,
+    visit: &mut dyn FnMut(Record) -> Result<()>,
+) -> Result<(ArchiveRecord, EndRecord)> {
+    let damaged = |what: &str| Error::damaged(format!("the catalog is damaged: {what}"));
+    let mut packed = packed;
+    let zstd = zstd::Decoder::new(&mut packed).map_err(|e| damaged("no zstd").because(e))?;
+    let (mut archive, mut end) = (None, None);
+    for line in BufReader::with_capacity(1 << 18, zstd).lines() {
+        let line = line.map_err(broken)?;
+        let record = serde_json::from_str(&line).map_err(|e| damaged("a line is no record").because(e))?;
+        match record {
+            _ if end.is_some() => return Err(damaged("records after its end")),
+            Record::Archive(record) if archive.is_none() => archive = Some(known_format(record)?),
+            Record::Archive(_) => return Err(damaged("two archives")),
+            _ if archive.is_none() => return Err(damaged("no archive record first")),
+            Record::End(record) => end = Some(record),
+            record => visit(record)?,
+        }
+    }
+    // The MDC is checked at the message's end: read it.
+    std::io::copy(&mut packed, &mut std::io::sink()).map_err(broken)?;
+    archive.zip(end).ok_or_else(|| damaged("it has no end"))
+}
+
+fn known_format(record: ArchiveRecord) -> Result<ArchiveRecord> {
+    match record.format {
+        FORMAT => Ok(record),
+        newer => {
+            Err(Error::failed(format!("the archive has format {newer}; this sealift reads format {FORMAT}"))
+                .hint("use a newer sealift"))
+        }
+    }
+}
+
+fn broken(error: std::io::Error) -> Error {
+    let kind = error.get_ref().and_then(|e| e.downcast_ref::<Error>()).map(Error::kind);
+    Error::new(kind.unwrap_or(Kind::Damaged), "the catalog cannot be read to its end").because(error)
+}

@@ -1,0 +1,131 @@
+//! Where a byte of the compressed stream lies in the sealed object: plain arithmetic, because every partial length
+//! is 2^20 (see [`super::openpgp`]).
+//!
+//! Three coordinates: a *data* offset counts octets of the compressed stream; a *plain* offset counts octets that
+//! are encrypted (prefix, literal packet, MDC packet); an *object* offset counts octets of the stored object.
+
+use std::ops::Range;
+
+/// Every partial body length but the last (RFC 9580 §4.2.1.4).
+pub const PARTIAL: u64 = 1 << 20;
+/// Octets of the random prefix: one AES block and its last two octets again (RFC 9580 §5.13.1).
+pub const PREFIX: u64 = 18;
+/// Octets of the literal packet's own header: format, empty name, date (RFC 9580 §5.9).
+pub const LITERAL_HEADER: u64 = 6;
+/// Octets of the MDC packet: tag, length, SHA-1 (RFC 9580 §5.14).
+pub const MDC: u64 = 22;
+/// A last length is always written in five octets (RFC 9580 §4.2.1.3), so that it can be counted on.
+pub const LAST_LENGTH: u64 = 5;
+/// Octets of an AES block.
+pub const BLOCK: u64 = 16;
+
+/// The layout of one sealed object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Octets before the SEIPD packet's first length: the SKESK packet and the SEIPD tag.
+    pub head: u64,
+    /// Octets of the compressed stream.
+    pub data: u64,
+}
+
+impl Layout {
+    /// Octets of the literal packet's body.
+    fn literal(&self) -> u64 {
+        LITERAL_HEADER + self.data
+    }
+
+    /// Octets of the SEIPD packet's body: version, then all that is encrypted.
+    fn body(&self) -> u64 {
+        let literal = 1 + self.literal() / PARTIAL + LAST_LENGTH + self.literal();
+        1 + PREFIX + literal + MDC
+    }
+
+    /// Octets of the object.
+    pub fn object(&self) -> u64 {
+        self.head + self.body() / PARTIAL + LAST_LENGTH + self.body()
+    }
+
+    /// The plain offset of a data offset.
+    fn plain_of(&self, data: u64) -> u64 {
+        let offset = LITERAL_HEADER + data;
+        PREFIX + 1 + lengths_before(offset, self.literal()) + offset
+    }
+
+    /// The object offset of a plain offset.
+    fn object_of(&self, plain: u64) -> u64 {
+        let offset = 1 + plain;
+        self.head + lengths_before(offset, self.body()) + offset
+    }
+
+    /// What to fetch and decrypt for a range of data.
+    pub fn span(&self, data: Range<u64>) -> Span {
+        let plain = self.plain_of(data.start)..self.plain_of(data.end.max(data.start + 1) - 1) + 1;
+        // CFB needs the block of ciphertext before the first one wanted.
+        let from = (plain.start / BLOCK * BLOCK).saturating_sub(BLOCK);
+        let object = self.object_of(from)..self.object_of(plain.end - 1) + 1;
+        Span { layout: Some(*self), data, plain_from: from, object }
+    }
+}
+
+/// Octets that the length headers take up to body offset `offset`, its own chunk's included, in a packet of `body`.
+fn lengths_before(offset: u64, body: u64) -> u64 {
+    let (chunk, full) = (offset / PARTIAL, body / PARTIAL);
+    if chunk < full { chunk + 1 } else { full + LAST_LENGTH }
+}
+
+/// A range of data, and the range of the object that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// None where nothing is encrypted: data is stored as it is.
+    layout: Option<Layout>,
+    data: Range<u64>,
+    plain_from: u64,
+    /// What to fetch.
+    pub object: Range<u64>,
+}
+
+impl Span {
+    /// A range of an object that is not encrypted.
+    pub fn clear(data: Range<u64>) -> Span {
+        Span { layout: None, object: data.clone(), data, plain_from: 0 }
+    }
+
+    /// From the fetched octets to the data: drops the SEIPD packet's lengths, decrypts, drops the literal packet's.
+    ///
+    /// `decrypt(iv, text)` decrypts in place; `iv` is the block before, zeros at the very beginning.
+    pub fn open(&self, fetched: &[u8], decrypt: impl FnOnce([u8; 16], &mut [u8])) -> Vec<u8> {
+        let Some(layout) = &self.layout else { return fetched.to_vec() };
+        let mut text = Vec::with_capacity(fetched.len());
+        // The first octet fetched is body, never a length: object_of() points behind its chunk's header.
+        let body_from = 1 + self.plain_from;
+        copy_body(fetched, body_from, layout.body(), &mut text);
+        let mut iv = [0; 16];
+        let skip = if self.plain_from == 0 && layout.plain_of(self.data.start) < 2 * BLOCK {
+            0
+        } else {
+            iv.copy_from_slice(&text[..BLOCK as usize]);
+            BLOCK as usize
+        };
+        decrypt(iv, &mut text[skip..]);
+        let first = layout.plain_of(self.data.start) - self.plain_from;
+        let mut data = Vec::with_capacity((self.data.end - self.data.start) as usize);
+        copy_body(&text[first as usize..], LITERAL_HEADER + self.data.start, layout.literal(), &mut data);
+        data
+    }
+}
+
+/// Copies a packet's body out of its chunks, from body offset `offset` on.
+fn copy_body(mut from: &[u8], mut offset: u64, body: u64, into: &mut Vec<u8>) {
+    loop {
+        let room = (offset / PARTIAL + 1) * PARTIAL - offset;
+        let used = room.min(from.len() as u64) as usize;
+        into.extend_from_slice(&from[..used]);
+        from = &from[used..];
+        offset += used as u64;
+        if from.is_empty() {
+            return;
+        }
+        let length = if offset / PARTIAL < body / PARTIAL { 1 } else { LAST_LENGTH as usize };
+        from = from.get(length..).unwrap_or_default();
+    }
+}

@@ -1,0 +1,121 @@
+//! The archive: one sealed stream of one source, with the catalog beside it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+pub mod catalog;
+pub mod frame;
+pub mod layout;
+pub mod open;
+pub mod openpgp;
+pub mod pipe;
+pub mod plan;
+pub mod pool;
+pub mod seal;
+pub mod tap;
+pub mod tar;
+
+/// Octets in lower-case hex.
+pub fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Whether an archive's source is a tar, whose end can be proved, or anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A tar: followed to its end marker.
+    Tar,
+    /// Bytes.
+    Raw,
+}
+
+impl Format {
+    /// What the object's name carries for it.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Format::Tar => ".tar",
+            Format::Raw => "",
+        }
+    }
+}
+
+/// An archive's id: when it was begun (UTC) and eight random hex digits, `20261122T020000Z-1f2e3d4c`.
+/// Ids of a job sort by time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Id(String);
+
+impl Id {
+    /// A new id for something begun at `time`.
+    pub fn new(time: jiff::Timestamp) -> Result<Self> {
+        let mut random = [0; 4];
+        sequoia_openpgp::crypto::random(&mut random)
+            .map_err(|e| Error::failed("no random bytes").because(e))?;
+        let time = time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
+        Ok(Id(format!("{time}-{}", hex(&random))))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Id {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let pattern = b"dddddddd_dddddd_-xxxxxxxx";
+        let fits = text.len() == pattern.len()
+            && text.bytes().zip(pattern).enumerate().all(|(i, (c, p))| match p {
+                b'd' => c.is_ascii_digit(),
+                b'x' => matches!(c, b'0'..=b'9' | b'a'..=b'f'),
+                b'_' => c == if i == 8 { b'T' } else { b'Z' },
+                _ => c == *p,
+            });
+        match fits {
+            true => Ok(Id(text.into())),
+            false => Err(Error::usage(format!("{text:?} is no archive id"))
+                .hint("an id looks like 20261122T020000Z-1f2e3d4c; `sealift list` shows them")),
+        }
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Id> for String {
+    fn from(id: Id) -> String {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_and_nothing_else_does() {
+        let id = Id::new(jiff::Timestamp::now()).unwrap();
+        assert_eq!(id.as_str().parse::<Id>().unwrap(), id);
+        for bad in
+            ["", "x", "../20261122T020000Z-1f2e3d4", "20261122T020000Z-1F2E3D4C", "20261122_020000Z-1f2e3d4c"]
+        {
+            assert!(bad.parse::<Id>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Opening: from the stored octets of catalog and archive back to the source's bytes. Nothing is handed on that the
+//! sealed catalog does not confirm.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use secrecy::SecretString;
+
+use super::catalog::{ArchiveRecord, Cipher, EndRecord, FrameRecord, Record};
+use super::frame::{FrameKey, decompress};
+use super::layout::{Layout, Span};
+use super::openpgp::{self, HEAD_LEN};
+use super::tar::Entry;
+use super::{Id, catalog};
+use crate::error::{Error, Kind, Result};
+use crate::store::download::Object;
+
+/// Octets of stored frames fetched in one request, about.
+const SPAN_STORED: u64 = 8 << 20;
+/// Octets of source in one span, at most, unless a single frame has more.
+const SPAN_PLAIN: u64 = 16 << 20;
+/// The most that a frame may claim to hold, so that a catalog cannot ask for any amount of memory.
+const LARGEST_FRAME: u64 = 256 << 20;
+
+/// What a sealed catalog says, all of it confirmed by its MDC.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// What archive it is.
+    pub archive: ArchiveRecord,
+    /// Its frames, which follow each other without a gap.
+    pub frames: Vec<FrameRecord>,
+    /// How it ended.
+    pub end: EndRecord,
+    /// A digest of the tar's members, to hold against those found later.
+    pub entries: EntryDigest,
+}
+
+/// A running digest of tar members.
+#[derive(Debug, Clone, Default)]
+pub struct EntryDigest {
+    hasher: blake3::Hasher,
+    count: u64,
+}
+
+impl PartialEq for EntryDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.hasher.finalize() == other.hasher.finalize()
+    }
+}
+
+impl EntryDigest {
+    /// Takes in the next member.
+    pub fn add(&mut self, entry: &Entry) {
+        self.count += 1;
+        // An entry always serialises: it is strings and numbers.
+        let _ = serde_json::to_writer(&mut self.hasher, entry);
+    }
+}
+
+/// Reads a catalog and checks that it is consistent in itself and of the archive asked for.
+pub fn read_catalog(
+    stored: impl std::io::Read + Send + Sync,
+    passphrase: Option<&SecretString>,
+    job: &str,
+    id: &Id,
+) -> Result<Contents> {
+    let (mut frames, mut entries) = (Vec::new(), EntryDigest::default());
+    let (mut at, mut stored_at) = (0, 0);
+    let wrong = |what: &str| Error::damaged(format!("the catalog is damaged: {what}"));
+    let (archive, end) = catalog::read(stored, passphrase, |record| {
+        match record {
+            Record::Frame(frame) => {
+                let follows =
+                    frame.n == frames.len() as u64 && frame.at == at && frame.stored_at == stored_at;
+                if !follows || frame.len.max(frame.stored_len) > LARGEST_FRAME {
+                    return Err(wrong("its frames do not follow each other"));
+                }
+                at += frame.len;
+                stored_at += frame.stored_len;
+                frames.push(frame);
+            }
+            Record::Entry(entry) => entries.add(&entry),
+            Record::Archive(_) | Record::End(_) => {}
+        }
+        Ok(())
+    })?;
+    if archive.id != *id || archive.job != job {
+        return Err(Error::damaged(format!("this is the catalog of {}@{}", archive.job, archive.id)));
+    }
+    if end.frames != frames.len() as u64 || end.bytes != at || end.entries != entries.count {
+        return Err(wrong("its end does not add up"));
+    }
+    Ok(Contents { archive, frames, end, entries })
+}
+
+/// An archive whose frames can be read.
+pub struct Archive {
+    object: Object,
+    contents: Arc<Contents>,
+    key: FrameKey,
+    /// The session key; none without encryption.
+    session: Option<Vec<u8>>,
+}
+
+/// Consecutive frames that are fetched together.
+struct Batch {
+    frames: Range<usize>,
+    span: Span,
+}
+
+/// What one batch gave.
+pub struct Opened {
+    /// The range of the object that was fetched.
+    pub object: Range<u64>,
+    /// Those octets.
+    pub fetched: Bytes,
+    /// The source bytes of its frames, in order.
+    pub frames: Vec<Vec<u8>>,
+}
+
+impl Archive {
+    /// Opens the archive object with what the catalog says of it.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when it is not the object that was sealed: the passphrase is known to be right by now.
+    pub async fn open(object: Object, contents: Contents, passphrase: Option<&SecretString>) -> Result<Self> {
+        let session = match (contents.archive.cipher, passphrase) {
+            (Cipher::None, _) => None,
+            (Cipher::OpenPgp, None) => return Err(Error::usage("this archive needs its passphrase")),
+            (Cipher::OpenPgp, Some(passphrase)) => {
+                let head = object.range(0..HEAD_LEN.min(object.size)).await?;
+                Some(open_head(head, passphrase.clone(), contents.archive.head_len).await?)
+            }
+        };
+        let key = FrameKey::new(session.as_deref().unwrap_or_default(), contents.archive.id.as_str());
+        let archive = Archive { object, contents: Arc::new(contents), key, session };
+        let expected = match archive.layout() {
+            Some(layout) => layout.object(),
+            None => archive.data_len(),
+        };
+        let (size, end) = (archive.object.size, &archive.contents.end);
+        if size != end.stored_bytes || size != expected {
+            return Err(Error::damaged(format!(
+                "{} has {size} bytes where {} were sealed",
+                archive.object.key(),
+                end.stored_bytes
+            )));
+        }
+        Ok(archive)
+    }
+
+    /// What the catalog says.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The stored object.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    fn data_len(&self) -> u64 {
+        self.contents.frames.last().map_or(0, |frame| frame.stored_at + frame.stored_len)
+    }
+
+    fn layout(&self) -> Option<Layout> {
+        let head = self.contents.archive.head_len;
+        self.session.is_some().then(|| Layout { head, data: self.data_len() })
+    }
+
+    /// The source bytes of frames `range`, in order, `parallel` batches at once on as many cores.
+    pub fn frames(
+        self: &Arc<Self>,
+        range: Range<usize>,
+        parallel: usize,
+    ) -> impl Stream<Item = Result<Opened>> + use<> {
+        let archive = Arc::clone(self);
+        let batches = Batches { archive: Arc::clone(self), next: range.start, end: range.end };
+        futures_util::stream::iter(batches)
+            .map(move |batch| {
+                let archive = Arc::clone(&archive);
+                async move {
+                    let fetched = archive.object.range(batch.span.object.clone()).await?;
+                    let open = tokio::task::spawn_blocking(move || archive.open_batch(&batch, fetched));
+                    open.await.map_err(|e| Error::failed("a worker died").because(e))?
+                }
+            })
+            .buffered(parallel)
+    }
+
+    fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
+        let mut wrong_key = Ok(());
+        let data = batch.span.open(&fetched, |iv, text| {
+            if let Some(session) = &self.session {
+                wrong_key = openpgp::decrypt_range(session, iv, text);
+            }
+        });
+        wrong_key?;
+        let frames = &self.contents.frames[batch.frames.clone()];
+        let first = frames.first().map_or(0, |frame| frame.stored_at);
+        let opened = frames.iter().map(|frame| {
+            let start = (frame.stored_at - first) as usize;
+            let stored = data.get(start..start + frame.stored_len as usize).unwrap_or_default();
+            self.open_frame(frame, stored)
+        });
+        Ok(Opened { frames: opened.collect::<Result<_>>()?, object: batch.span.object.clone(), fetched })
+    }
+
+    /// One frame: first its keyed hash, then what is in it.
+    fn open_frame(&self, frame: &FrameRecord, stored: &[u8]) -> Result<Vec<u8>> {
+        if self.key.hash(frame.n, frame.at, frame.len, stored) != frame.blake3 {
+            return Err(Error::damaged(format!(
+                "frame {} of {} is not what was sealed (source bytes {}..{})",
+                frame.n,
+                self.object.key(),
+                frame.at,
+                frame.at + frame.len
+            )));
+        }
+        let mut plain = Vec::new();
+        decompress(self.contents.archive.codec, stored, frame.len as usize, &mut plain)?;
+        Ok(plain)
+    }
+}
+
+async fn open_head(head: Bytes, passphrase: SecretString, len: u64) -> Result<Vec<u8>> {
+    // The S2K takes a tenth of a second of one core.
+    let opened = tokio::task::spawn_blocking(move || openpgp::open_head(&head, &passphrase)).await;
+    let opened = opened.map_err(|e| Error::failed("a worker died").because(e))?;
+    match opened {
+        Ok(head) if head.len == len => Ok(head.session.to_vec()),
+        Ok(_) => Err(Error::damaged("the archive's first packet is not the one that was sealed")),
+        Err(error) => Err(error),
+    }
+}
+
+/// Cuts a range of frames into batches worth a request.
+struct Batches {
+    archive: Arc<Archive>,
+    next: usize,
+    end: usize,
+}
+
+impl Iterator for Batches {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let frames = &self.archive.contents.frames[..self.end];
+        let first = frames.get(self.next)?;
+        let (mut stored, mut plain) = (0, 0);
+        let fitting = frames[self.next..].iter().take_while(|frame| {
+            stored += frame.stored_len;
+            plain += frame.len;
+            stored <= SPAN_STORED && plain <= SPAN_PLAIN
+        });
+        let range = self.next..self.next + fitting.count().max(1);
+        let last = &frames[range.end - 1];
+        let data = first.stored_at..last.stored_at + last.stored_len;
+        self.next = range.end;
+        let span = match self.archive.layout() {
+            Some(layout) => layout.span(data),
+            None => Span::clear(data),
+        };
+        Some(Batch { frames: range, span })
+    }
+}
+
+/// Whether the passphrase opens the message that begins with `head`; `None` when that is no message of ours.
+pub async fn opens(head: Bytes, passphrase: &SecretString) -> Option<bool> {
+    let passphrase = passphrase.clone();
+    let opened = tokio::task::spawn_blocking(move || openpgp::open_head(&head, &passphrase)).await.ok()?;
+    match opened {
+        Ok(_) => Some(true),
+        Err(error) if error.kind() == Kind::WrongPassphrase => Some(false),
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,403 @@
+//! Sealing: from a source's bytes to the octets of archive and catalog, each stage on its own thread.
+//!
+//! tap → frame workers → packer (packets, SHA-1) → cipher (AES-256-CFB) → digest (SHA-256) → out
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+
+use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record};
+use super::frame::{Compressor, FrameKey};
+use super::hex;
+use super::openpgp::{self, CHUNK_LEN, Chunk, MessageKey, Packer};
+use super::pipe::{Receiver, Sender, pipe};
+use super::plan::Plan;
+use super::pool::{Lent, Pool};
+use super::tap::{Dispatch, Expectation, Frame, FrameBuffers, tap};
+use crate::error::{Context, Error, Result};
+use crate::progress::Counters;
+use crate::source::{ByteStream, Proof};
+
+/// What to seal and how.
+pub struct SealOptions {
+    /// The catalog's first record; codec, kind and frame length are taken from it.
+    pub archive: ArchiveRecord,
+    /// Compression level.
+    pub level: i32,
+    /// The passphrase; none only when the operator asked for no encryption.
+    pub passphrase: Option<SecretString>,
+    /// Whether an empty source is success.
+    pub allow_empty: bool,
+    /// How much of everything may be in memory.
+    pub plan: Plan,
+    /// The buffers of stored octets; the memory bound.
+    pub chunks: Pool<Vec<u8>>,
+}
+
+/// A pool of buffers for chunks of stored octets.
+pub fn chunk_pool(chunks: usize) -> Pool<Vec<u8>> {
+    Pool::new(chunks, || Vec::with_capacity(CHUNK_LEN))
+}
+
+/// Size and digest of a stored object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Octets.
+    pub size: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+}
+
+/// Counts and hashes stored octets.
+pub struct Digest {
+    sha256: digest::Context,
+    size: u64,
+}
+
+impl Digest {
+    /// Nothing hashed yet.
+    pub fn new() -> Self {
+        Digest { sha256: digest::Context::new(&digest::SHA256), size: 0 }
+    }
+
+    /// Takes in the next octets.
+    pub fn update(&mut self, octets: &[u8]) {
+        self.sha256.update(octets);
+        self.size += octets.len() as u64;
+    }
+
+    /// What passed by.
+    pub fn finish(self) -> Stored {
+        Stored { size: self.size, sha256: hex(self.sha256.finish().as_ref()) }
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What leaves the packer: a chunk to encrypt, or octets that are stored as they are.
+pub enum Piece {
+    /// A chunk of the SEIPD packet.
+    Chunk(Chunk),
+    /// The message's head; or everything, where nothing is encrypted.
+    Clear(Bytes),
+}
+
+struct Pooled(Lent<Vec<u8>>);
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+type Emit<'a, T> = Box<dyn FnMut(T) -> Result<()> + Send + 'a>;
+
+/// Wraps compressed octets: in an OpenPGP message, or in nothing.
+pub enum Wrapper<'a> {
+    /// An OpenPGP message.
+    Sealed(Box<Packer<Emit<'a, Chunk>>>),
+    /// Nothing but buffers.
+    Plain {
+        /// Where the next buffer comes from.
+        pool: Pool<Vec<u8>>,
+        /// The buffer at hand.
+        buffer: Lent<Vec<u8>>,
+        /// Where full buffers go.
+        emit: Emit<'a, Piece>,
+    },
+}
+
+impl<'a> Wrapper<'a> {
+    /// A wrapper whose pieces go to `emit`.
+    pub fn new(
+        key: Option<&MessageKey>,
+        pool: Pool<Vec<u8>>,
+        mut emit: impl FnMut(Piece) -> Result<()> + Send + 'a,
+    ) -> Result<Self> {
+        let Some(key) = key else {
+            return Ok(Wrapper::Plain { buffer: pool.take(), pool, emit: Box::new(emit) });
+        };
+        emit(Piece::Clear(key.head()))?;
+        let chunks: Emit<'a, Chunk> = Box::new(move |chunk| emit(Piece::Chunk(chunk)));
+        Ok(Wrapper::Sealed(Box::new(Packer::new(pool, chunks)?)))
+    }
+
+    /// A wrapper that encrypts on the thread that pushes: for the catalog, which is small.
+    pub fn inline(
+        key: Option<MessageKey>,
+        mut out: impl FnMut(Bytes) -> Result<()> + Send + 'a,
+    ) -> Result<Self> {
+        let mut cipher = key.as_ref().map(openpgp::Cipher::new).transpose()?;
+        Self::new(key.as_ref(), chunk_pool(CATALOG_CHUNKS), move |piece| out(encrypt(&mut cipher, piece)))
+    }
+
+    /// Appends compressed octets.
+    pub fn push(&mut self, mut octets: &[u8]) -> Result<()> {
+        let (pool, buffer, emit) = match self {
+            Wrapper::Sealed(packer) => return packer.push(octets),
+            Wrapper::Plain { pool, buffer, emit } => (pool, buffer, emit),
+        };
+        while !octets.is_empty() {
+            let room = CHUNK_LEN - buffer.len();
+            let (now, later) = octets.split_at(room.min(octets.len()));
+            buffer.extend_from_slice(now);
+            octets = later;
+            if buffer.len() == CHUNK_LEN {
+                let mut next = pool.take();
+                next.clear();
+                emit(Piece::Clear(Bytes::from_owner(Pooled(std::mem::replace(buffer, next)))))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finalises the message.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Wrapper::Sealed(packer) => packer.finish(),
+            Wrapper::Plain { buffer, mut emit, .. } => emit(Piece::Clear(Bytes::from_owner(Pooled(buffer)))),
+        }
+    }
+}
+
+/// Chunks of the catalog that may be under way: its parts are small.
+pub const CATALOG_CHUNKS: usize = 12;
+
+fn encrypt(cipher: &mut Option<openpgp::Cipher>, piece: Piece) -> Bytes {
+    match (piece, cipher) {
+        (Piece::Chunk(chunk), Some(cipher)) => cipher.seal(chunk),
+        (Piece::Clear(octets), _) => octets,
+        (Piece::Chunk(_), None) => unreachable!("chunks are only made where there is a key"),
+    }
+}
+
+/// A sealing under way.
+pub struct Sealing {
+    /// Octets of the archive, in order.
+    pub archive: Receiver<Bytes>,
+    /// Octets of the catalog, in order.
+    pub catalog: Receiver<Bytes>,
+    /// What was sealed; there once both have ended.
+    pub sealed: oneshot::Receiver<Sealed>,
+}
+
+/// A finished sealing.
+pub struct Sealed {
+    /// The archive object.
+    pub archive: Stored,
+    /// The catalog object.
+    pub catalog: Stored,
+    /// The catalog's last record.
+    pub end: EndRecord,
+}
+
+/// Starts the stages. The octets must be taken from both receivers as they come; the first failure of any stage
+/// arrives at `archive`.
+pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
+    let key = options.passphrase.as_ref().map(MessageKey::generate).transpose()?;
+    let cipher = key.as_ref().map(openpgp::Cipher::new).transpose()?;
+    options.archive.head_len = key.as_ref().map_or(0, |key| key.head().len() as u64);
+    let frame_key = FrameKey::new(key.as_ref().map_or(b"", MessageKey::session), options.archive.id.as_str());
+    let plan = options.plan.clone();
+
+    let (jobs, work) = pipe(plan.frames);
+    let (tickets, results) = pipe(plan.frames);
+    let (records, recorded) = pipe(4);
+    let (pieces, to_encrypt) = pipe(4);
+    let (encrypted, to_digest) = pipe(4);
+    let (archive_out, archive) = pipe(4);
+    let (catalog_out, catalog) = pipe(4);
+    let (proof, proved) = oneshot::channel();
+    let (digested, archive_stored) = oneshot::channel();
+    let (sealed_out, sealed) = oneshot::channel();
+
+    let expected = Expectation { format: options.archive.kind, allow_empty: options.allow_empty };
+    let buffers = frame_pool(plan.frames, options.archive.frame_len as usize);
+    let tapped = Arc::clone(&counters);
+    thread("tap", move || {
+        let dispatch = Dispatch::new(jobs, tickets);
+        let outcome = tap(source, expected, &buffers, &tapped, |frame| dispatch.send(frame));
+        dispatch.finish(outcome.map(|proven| drop(proof.send(proven))));
+    })?;
+
+    let work = Arc::new(Mutex::new(work));
+    for _ in 0..plan.workers {
+        let mut worker = Worker {
+            compressor: Compressor::new(options.archive.codec, options.level)?,
+            key: frame_key.clone(),
+        };
+        let work = Arc::clone(&work);
+        thread("frame", move || worker.run(&work))?;
+    }
+
+    let first = Record::Archive(options.archive.clone());
+    let pool = options.chunks;
+    thread("packer", move || {
+        let emit = |piece| pieces.send_blocking(piece);
+        let packed = Wrapper::new(key.as_ref(), pool, emit)
+            .and_then(|wrapper| pack(results, wrapper, first, &records));
+        records.finish_blocking(packed.as_ref().map(drop).map_err(|_| Error::gone()));
+        pieces.finish_blocking(packed);
+    })?;
+
+    thread("cipher", move || {
+        let mut cipher = cipher;
+        stage(to_encrypt, encrypted, |piece| encrypt(&mut cipher, piece));
+    })?;
+
+    thread("digest", move || {
+        let mut digest = Digest::new();
+        let mut to_digest = to_digest;
+        let outcome = each(&mut to_digest, |octets: Bytes| {
+            digest.update(&octets);
+            counters.stored.add(octets.len() as u64);
+            archive_out.send_blocking(octets)
+        });
+        if outcome.is_ok() {
+            // Whoever waits for it is gone only when the catalog failed, which says so itself.
+            let _ = digested.send(digest.finish());
+        }
+        archive_out.finish_blocking(outcome);
+    })?;
+
+    let passphrase = options.passphrase;
+    thread("catalog", move || {
+        let mut ended = None;
+        let end = |totals: Totals| {
+            let proof: Proof = proved.blocking_recv().map_err(|_| Error::gone())?;
+            let stored: Stored = archive_stored.blocking_recv().map_err(|_| Error::gone())?;
+            let end = totals.end(proof, &stored);
+            ended = Some((stored, end.clone()));
+            Ok(end)
+        };
+        let written = passphrase.as_ref().map(MessageKey::generate).transpose();
+        let written = written.and_then(|key| catalog::write(recorded, end, key, &catalog_out));
+        let outcome = written.map(|catalog| {
+            if let Some((archive, end)) = ended {
+                let _ = sealed_out.send(Sealed { archive, catalog, end });
+            }
+        });
+        catalog_out.finish_blocking(outcome);
+    })?;
+
+    Ok(Sealing { archive, catalog, sealed })
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
+    spawned.map(drop).context(|| "cannot start a thread".into())
+}
+
+/// Passes every item of a pipe to `work` until its end.
+fn each<T>(from: &mut Receiver<T>, mut work: impl FnMut(T) -> Result<()>) -> Result<()> {
+    while let Some(item) = from.recv_blocking()? {
+        work(item)?;
+    }
+    Ok(())
+}
+
+/// A stage that turns every item into one other.
+fn stage<A, B>(mut from: Receiver<A>, to: Sender<B>, mut work: impl FnMut(A) -> B) {
+    let outcome = each(&mut from, |item| to.send_blocking(work(item)));
+    drop(from);
+    to.finish_blocking(outcome);
+}
+
+fn frame_pool(frames: usize, frame_len: usize) -> Pool<FrameBuffers> {
+    Pool::new(frames, move || FrameBuffers { plain: vec![0; frame_len], len: 0, stored: Vec::new() })
+}
+
+/// A compressed frame and what the catalog says of it.
+type Packed = Result<(Frame, String)>;
+
+struct Worker {
+    compressor: Compressor,
+    key: FrameKey,
+}
+
+impl Worker {
+    fn run(&mut self, work: &Mutex<Receiver<(Frame, oneshot::Sender<Packed>)>>) {
+        loop {
+            let job = work.lock().unwrap_or_else(PoisonError::into_inner).recv_blocking();
+            let Ok(Some((frame, result))) = job else { return };
+            // A collector that is gone has its own reason.
+            let _ = result.send(self.pack(frame));
+        }
+    }
+
+    fn pack(&mut self, mut frame: Frame) -> Packed {
+        let buffers = &mut *frame.buffers;
+        let plain = &buffers.plain[..buffers.len];
+        self.compressor.compress(plain, &mut buffers.stored)?;
+        let hash = self.key.hash(frame.n, frame.at, buffers.len as u64, &buffers.stored);
+        Ok((frame, hash))
+    }
+}
+
+/// What has been packed so far.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Totals {
+    frames: u64,
+    entries: u64,
+    bytes: u64,
+    stored: u64,
+}
+
+impl Totals {
+    /// Counts a record.
+    pub fn count(&mut self, record: &Record) {
+        match record {
+            Record::Frame(frame) => {
+                self.frames += 1;
+                self.bytes += frame.len;
+                self.stored += frame.stored_len;
+            }
+            Record::Entry(_) => self.entries += 1,
+            Record::Archive(_) | Record::End(_) => {}
+        }
+    }
+
+    fn end(self, proof: Proof, stored: &Stored) -> EndRecord {
+        EndRecord {
+            frames: self.frames,
+            entries: self.entries,
+            bytes: self.bytes,
+            stored_bytes: stored.size,
+            sha256: stored.sha256.clone(),
+            exit_code: proof.exit_code,
+            warnings: proof.warnings,
+            notes: proof.notes,
+            finished: jiff::Timestamp::now(),
+        }
+    }
+}
+
+/// Collects the frames in order, packs them, and records them for the catalog.
+fn pack(
+    mut tickets: Receiver<oneshot::Receiver<Packed>>,
+    mut wrapper: Wrapper<'_>,
+    first: Record,
+    records: &Sender<Vec<Record>>,
+) -> Result<()> {
+    records.send_blocking(vec![first])?;
+    let mut stored_at = 0;
+    while let Some(ticket) = tickets.recv_blocking()? {
+        let (mut frame, blake3) =
+            ticket.blocking_recv().map_err(|_| Error::failed("a frame worker died"))??;
+        let (len, stored) = (frame.buffers.len as u64, &frame.buffers.stored);
+        wrapper.push(stored)?;
+        let stored_len = stored.len() as u64;
+        let record = FrameRecord { n: frame.n, at: frame.at, len, stored_at, stored_len, blake3 };
+        stored_at += stored_len;
+        let entries = std::mem::take(&mut frame.entries).into_iter().map(Record::Entry);
+        records.send_blocking(std::iter::once(Record::Frame(record)).chain(entries).collect())?;
+    }
+    wrapper.finish()
+}

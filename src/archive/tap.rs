@@ -1,0 +1,132 @@
+//! The tap: cuts the source into frames, follows the tar as it passes by, and demands the proof of its end.
+
+use super::Format;
+use super::pipe::Sender;
+use super::pool::{Lent, Pool};
+use super::tar::{Entry, Walker};
+use crate::error::{Error, Result};
+use crate::progress::Counters;
+use crate::source::{ByteStream, Proof};
+
+/// The two buffers that a frame needs on its way.
+pub struct FrameBuffers {
+    /// Source bytes; always a whole frame long.
+    pub plain: Vec<u8>,
+    /// Octets of `plain` that are filled.
+    pub len: usize,
+    /// The compressed frame.
+    pub stored: Vec<u8>,
+}
+
+/// One frame of source, not yet compressed.
+pub struct Frame {
+    /// Its number.
+    pub n: u64,
+    /// Offset in the source.
+    pub at: u64,
+    /// Its bytes.
+    pub buffers: Lent<FrameBuffers>,
+    /// Tar members that begin in it.
+    pub entries: Vec<Entry>,
+}
+
+/// What the tap expects of the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Expectation {
+    /// Whether it must be a whole tar.
+    pub format: Format,
+    /// Whether no byte at all is success.
+    pub allow_empty: bool,
+}
+
+/// Reads `source` to its proved end and hands out its frames in order.
+///
+/// # Errors
+/// Whatever kept the source from proving its end: EOF alone is not success.
+pub fn tap(
+    mut source: ByteStream,
+    expected: Expectation,
+    pool: &Pool<FrameBuffers>,
+    counters: &Counters,
+    mut send: impl FnMut(Frame) -> Result<()>,
+) -> Result<Proof> {
+    let mut walker = (expected.format == Format::Tar).then(Walker::new);
+    let mut at = 0;
+    for n in 0.. {
+        let mut buffers = pool.take();
+        let len = fill(&mut source, &mut buffers.plain, counters)?;
+        buffers.len = len;
+        let mut entries = Vec::new();
+        if let Some(walker) = &mut walker {
+            walker.feed(&buffers.plain[..len], &mut entries)?;
+        }
+        let ended = len < buffers.plain.len();
+        // An empty source still becomes one frame: `zstd -d` and its kin do not read nothing.
+        if len > 0 || n == 0 {
+            send(Frame { n, at, buffers, entries })?;
+        }
+        at += len as u64;
+        if ended {
+            break;
+        }
+    }
+    // The source's own failure comes first: it is the cause of a tar that breaks off.
+    let mut proof = source.prove()?;
+    if at == 0 && !expected.allow_empty {
+        return Err(Error::failed("the source gave no byte at all")
+            .hint("if nothing is what you expect of it, say --allow-empty"));
+    }
+    if let Some(walker) = walker.filter(|_| at > 0) {
+        walker.finish()?;
+        if walker.trailing() {
+            proof.warnings.push("the tar is followed by other bytes; they are kept".into());
+        }
+        // Whatever the source could not prove, the end marker did.
+        proof.notes.clear();
+    }
+    Ok(proof)
+}
+
+/// Fills `frame` unless the source ends before.
+fn fill(source: &mut ByteStream, frame: &mut [u8], counters: &Counters) -> Result<usize> {
+    let mut len = 0;
+    while len < frame.len() {
+        match source.read(&mut frame[len..])? {
+            0 => break,
+            read => {
+                len += read;
+                counters.source.add(read as u64);
+            }
+        }
+    }
+    Ok(len)
+}
+
+/// Sends frames to whichever worker is free, and the tickets for their results in order.
+pub struct Dispatch<T> {
+    jobs: Sender<(Frame, tokio::sync::oneshot::Sender<T>)>,
+    tickets: Sender<tokio::sync::oneshot::Receiver<T>>,
+}
+
+impl<T> Dispatch<T> {
+    /// A dispatch over two pipes.
+    pub fn new(
+        jobs: Sender<(Frame, tokio::sync::oneshot::Sender<T>)>,
+        tickets: Sender<tokio::sync::oneshot::Receiver<T>>,
+    ) -> Self {
+        Dispatch { jobs, tickets }
+    }
+
+    /// Hands one frame on.
+    pub fn send(&self, frame: Frame) -> Result<()> {
+        let (result, ticket) = tokio::sync::oneshot::channel();
+        self.tickets.send_blocking(ticket)?;
+        self.jobs.send_blocking((frame, result))
+    }
+
+    /// Says how it ended, to workers and to whoever collects.
+    pub fn finish(self, outcome: Result<()>) {
+        self.jobs.finish_blocking(Ok(()));
+        self.tickets.finish_blocking(outcome);
+    }
+}

@@ -1,0 +1,548 @@
+//! Follows a tar stream as it passes by: names its members and proves that it ended.
+//!
+//! Reads ustar (POSIX.1-1988), pax (POSIX.1-2001 `x` and `g` headers) and GNU (`L`, `K`, `S`, base-256 numbers).
+//! Bytes may come in pieces of any size; nothing is kept but the header at hand.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The size of a tar block in octets.
+pub const BLOCK: usize = 512;
+
+// A pax header holds names and xattrs; Linux allows 64 KiB a value. More than this is no header that anyone wrote.
+const LONGEST_EXTENSION: u64 = 16 << 20;
+
+/// What a member is, by its typeflag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryType {
+    /// `0`, NUL, `7`, `S`: data follows.
+    File,
+    /// `1`: another name of an earlier member.
+    Link,
+    /// `2`
+    Symlink,
+    /// `3`
+    Char,
+    /// `4`
+    Block,
+    /// `5`, `D`
+    Dir,
+    /// `6`
+    Fifo,
+    /// Anything else, kept as it is.
+    Other,
+}
+
+/// One member of a tar, as the catalog lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The member's name; U+FFFD stands for octets that are not UTF-8.
+    pub path: String,
+    /// The name's octets in hex, where they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: EntryType,
+    /// Permission bits, with set-user-ID, set-group-ID and sticky.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u64,
+    /// Numeric group.
+    pub gid: u64,
+    /// Seconds since 1970, with up to nine decimals as pax writes them.
+    pub mtime: String,
+    /// Octets of the file when restored; a sparse file's holes count.
+    pub size: u64,
+    /// Target of a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Offset in the source of the member's first header block, its extended headers included.
+    pub at: u64,
+    /// Octets that the member takes in the source: headers, data and padding.
+    pub len: u64,
+}
+
+/// Whether `block` is a tar header: its checksum is right (ustar `chksum` field).
+pub fn is_header(block: &[u8]) -> bool {
+    block.len() >= BLOCK && block[..BLOCK].iter().any(|&b| b != 0) && checksum_is_right(&block[..BLOCK])
+}
+
+fn checksum_is_right(block: &[u8]) -> bool {
+    let Some(stored) = number(&block[148..156]) else { return false };
+    let spaces = 8 * u64::from(b' ');
+    let field: u64 = block[148..156].iter().map(|&b| u64::from(b)).sum();
+    let unsigned = block.iter().map(|&b| u64::from(b)).sum::<u64>() - field + spaces;
+    // Some old writers added signed octets.
+    let signed: i64 = block.iter().map(|&b| i64::from(b as i8)).sum::<i64>()
+        - block[148..156].iter().map(|&b| i64::from(b as i8)).sum::<i64>()
+        + spaces as i64;
+    stored == unsigned || i64::try_from(stored) == Ok(signed)
+}
+
+/// A numeric field: octal digits, or GNU base-256 when its first bit is set.
+fn number(field: &[u8]) -> Option<u64> {
+    if field[0] & 0x80 != 0 {
+        // A set sign bit is a negative number: a time before 1970, never a size.
+        if field[0] & 0x40 != 0 {
+            return None;
+        }
+        let first = u64::from(field[0] & 0x3f);
+        return field[1..].iter().try_fold(first, |n, &b| n.checked_mul(256)?.checked_add(u64::from(b)));
+    }
+    let text = field.split(|&b| b == 0).next().unwrap_or_default().trim_ascii();
+    text.iter().try_fold(0u64, |n, &b| match b {
+        b'0'..=b'7' => n.checked_mul(8)?.checked_add(u64::from(b - b'0')),
+        _ => None,
+    })
+}
+
+/// A time field: like [`number`], and base-256 may be negative.
+fn time(field: &[u8]) -> String {
+    match number(field) {
+        Some(n) => n.to_string(),
+        None if field[0] & 0xc0 == 0xc0 => {
+            field[1..].iter().fold(-1i128, |n, &b| (n << 8) | i128::from(b)).to_string()
+        }
+        None => "0".into(),
+    }
+}
+
+fn text(field: &[u8]) -> Vec<u8> {
+    field.split(|&b| b == 0).next().unwrap_or_default().to_vec()
+}
+
+/// What extended headers say about the member that follows them.
+#[derive(Debug, Default, Clone)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    real_size: Option<u64>,
+    sparse_name: Option<Vec<u8>>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<String>,
+}
+
+impl Extension {
+    /// Takes in pax records, `LEN KEY=VALUE\n` each (POSIX pax, extended header).
+    fn pax(&mut self, mut data: &[u8]) -> Option<()> {
+        while !data.is_empty() && data[0] != 0 {
+            let space = data.iter().position(|&b| b == b' ')?;
+            let len: usize = std::str::from_utf8(&data[..space]).ok()?.parse().ok()?;
+            let record = data.get(space + 1..len)?.strip_suffix(b"\n")?;
+            let equals = record.iter().position(|&b| b == b'=')?;
+            self.record(&record[..equals], &record[equals + 1..])?;
+            data = &data[len..];
+        }
+        Some(())
+    }
+
+    fn record(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let decimal = || std::str::from_utf8(value).ok()?.parse::<u64>().ok();
+        match key {
+            b"path" => self.path = Some(value.to_vec()),
+            b"linkpath" => self.link = Some(value.to_vec()),
+            b"size" => self.size = Some(decimal()?),
+            b"uid" => self.uid = decimal(),
+            b"gid" => self.gid = decimal(),
+            b"mtime" => self.mtime = Some(String::from_utf8_lossy(value).into_owned()),
+            b"GNU.sparse.name" => self.sparse_name = Some(value.to_vec()),
+            b"GNU.sparse.realsize" | b"GNU.sparse.size" => self.real_size = Some(decimal()?),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+enum State {
+    /// Gathering a header block.
+    Header,
+    /// Passing over data and padding.
+    Data(u64),
+    /// Gathering an extended header of this typeflag: octets of data still to come, then padding.
+    Extension { flag: u8, left: u64, padding: u64 },
+    /// Gathering the extension blocks of an old GNU sparse header; data follows the last.
+    SparseMap { data: u64 },
+    /// Two zero blocks passed by; only padding may follow.
+    Ended,
+}
+
+/// Follows one tar stream.
+pub struct Walker {
+    state: State,
+    /// Octets seen.
+    at: u64,
+    /// Where the member at hand began, with its extended headers.
+    began: Option<u64>,
+    block: Vec<u8>,
+    zero_blocks: u8,
+    next: Extension,
+    global: Extension,
+    gathered: Vec<u8>,
+    /// An old GNU sparse member waits here for the end of its map.
+    pending: Option<Entry>,
+    /// Where the end marker began.
+    ended_at: u64,
+    trailing: bool,
+}
+
+impl Default for Walker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Walker {
+    /// A walker at the first octet of a tar.
+    pub fn new() -> Self {
+        Walker {
+            state: State::Header,
+            at: 0,
+            began: None,
+            block: Vec::with_capacity(BLOCK),
+            zero_blocks: 0,
+            next: Extension::default(),
+            global: Extension::default(),
+            gathered: Vec::new(),
+            pending: None,
+            ended_at: 0,
+            trailing: false,
+        }
+    }
+
+    /// Takes in the next octets; members that begin in them are added to `found`.
+    ///
+    /// # Errors
+    /// A header that is none: the source is no tar, or lost octets on the way.
+    pub fn feed(&mut self, mut bytes: &[u8], found: &mut Vec<Entry>) -> Result<()> {
+        while !bytes.is_empty() {
+            let used = match &mut self.state {
+                State::Data(left) => {
+                    let used = take(left, bytes);
+                    if *left == 0 {
+                        self.state = State::Header;
+                    }
+                    used
+                }
+                State::Extension { flag, left, padding } => {
+                    if *left > 0 {
+                        let used = take(left, bytes);
+                        self.gathered.extend_from_slice(&bytes[..used]);
+                        used
+                    } else {
+                        let (flag, padding) = (*flag, *padding);
+                        self.extension(flag)?;
+                        self.state = if padding > 0 { State::Data(padding) } else { State::Header };
+                        0
+                    }
+                }
+                State::Ended => {
+                    self.trailing |= bytes.iter().any(|&b| b != 0);
+                    bytes.len()
+                }
+                State::Header | State::SparseMap { .. } => {
+                    let used = bytes.len().min(BLOCK - self.block.len());
+                    self.block.extend_from_slice(&bytes[..used]);
+                    used
+                }
+            };
+            self.at += used as u64;
+            bytes = &bytes[used..];
+            if self.block.len() == BLOCK {
+                let block = std::mem::take(&mut self.block);
+                match self.state {
+                    State::SparseMap { data } => self.sparse_map(&block, data, found),
+                    _ => self.header(&block, found)?,
+                }
+                self.block = block;
+                self.block.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the end marker began, once it passed by.
+    pub fn ended_at(&self) -> Option<u64> {
+        matches!(self.state, State::Ended).then_some(self.ended_at)
+    }
+
+    /// Whether octets other than zeros followed the end marker.
+    pub fn trailing(&self) -> bool {
+        self.trailing
+    }
+
+    /// Demands the proof: two zero blocks where a header would stand (POSIX ustar, end of archive).
+    ///
+    /// # Errors
+    /// The stream stopped before its end marker.
+    pub fn finish(&self) -> Result<()> {
+        if matches!(self.state, State::Ended) {
+            return Ok(());
+        }
+        Err(Error::failed(format!("the tar stream stopped at byte {} without its end marker", self.at))
+            .hint("the source was cut off; if the stream is no tar, say --format raw"))
+    }
+
+    fn header(&mut self, block: &[u8], found: &mut Vec<Entry>) -> Result<()> {
+        let here = self.at - BLOCK as u64;
+        if block.iter().all(|&b| b == 0) {
+            self.zero_blocks += 1;
+            if self.zero_blocks == 1 {
+                self.ended_at = here;
+            } else {
+                self.state = State::Ended;
+            }
+            return Ok(());
+        }
+        let broken = || {
+            Error::failed(format!("the tar stream is broken at byte {here}: no header where one must stand"))
+                .hint("a file shrank or the stream lost bytes; if the stream is no tar, say --format raw")
+        };
+        if self.zero_blocks > 0 || !checksum_is_right(block) {
+            return Err(broken());
+        }
+        let size = number(&block[124..136]).ok_or_else(broken)?;
+        let flag = block[156];
+        if flag != b'g' {
+            self.began.get_or_insert(here);
+        }
+        match flag {
+            b'x' | b'X' | b'g' | b'L' | b'K' => {
+                if size > LONGEST_EXTENSION {
+                    return Err(broken());
+                }
+                self.state = State::Extension { flag, left: size, padding: padding(size) };
+            }
+            _ => self.member(block, flag, size, found),
+        }
+        Ok(())
+    }
+
+    fn extension(&mut self, flag: u8) -> Result<()> {
+        let data = std::mem::take(&mut self.gathered);
+        let read = match flag {
+            b'L' => {
+                self.next.path = Some(text(&data));
+                Some(())
+            }
+            b'K' => {
+                self.next.link = Some(text(&data));
+                Some(())
+            }
+            b'g' => self.global.pax(&data),
+            _ => self.next.pax(&data),
+        };
+        read.ok_or_else(|| {
+            Error::failed(format!("the tar stream has a broken pax header before byte {}", self.at))
+        })
+    }
+
+    fn member(&mut self, block: &[u8], flag: u8, size: u64, found: &mut Vec<Entry>) {
+        let ext = std::mem::take(&mut self.next);
+        let began = self.began.take().unwrap_or(self.at - BLOCK as u64);
+        let global = &self.global;
+        let kind = match flag {
+            b'0' | 0 | b'7' | b'S' => EntryType::File,
+            b'1' => EntryType::Link,
+            b'2' => EntryType::Symlink,
+            b'3' => EntryType::Char,
+            b'4' => EntryType::Block,
+            b'5' | b'D' => EntryType::Dir,
+            b'6' => EntryType::Fifo,
+            _ => EntryType::Other,
+        };
+        // Links, devices, folders and fifos have no data, whatever their size field says; GNU's dump folder has.
+        let has_data = flag == b'D' || matches!(kind, EntryType::File | EntryType::Other);
+        let data = if has_data { ext.size.or(global.size).unwrap_or(size) } else { 0 };
+        let sparse = (flag == b'S').then(|| number(&block[483..495])).flatten();
+        let path =
+            ext.sparse_name.or(ext.path).or_else(|| global.path.clone()).unwrap_or_else(|| ustar_path(block));
+        let link = ext.link.or_else(|| global.link.clone()).unwrap_or_else(|| text(&block[157..257]));
+        let entry = Entry {
+            path_hex: std::str::from_utf8(&path).is_err().then(|| crate::archive::hex(&path)),
+            path: String::from_utf8_lossy(&path).into_owned(),
+            kind,
+            mode: number(&block[100..108]).unwrap_or(0) as u32 & 0o7777,
+            uid: ext.uid.or(global.uid).or_else(|| number(&block[108..116])).unwrap_or(0),
+            gid: ext.gid.or(global.gid).or_else(|| number(&block[116..124])).unwrap_or(0),
+            mtime: ext.mtime.or_else(|| global.mtime.clone()).unwrap_or_else(|| time(&block[136..148])),
+            size: ext.real_size.or(sparse).unwrap_or(data),
+            link: matches!(kind, EntryType::Link | EntryType::Symlink)
+                .then(|| String::from_utf8_lossy(&link).into_owned()),
+            at: began,
+            len: self.at - began + data + padding(data),
+        };
+        if flag == b'S' && block[482] != 0 {
+            self.pending = Some(entry);
+            self.state = State::SparseMap { data };
+            return;
+        }
+        found.push(entry);
+        self.pass_over(data);
+    }
+
+    fn sparse_map(&mut self, block: &[u8], data: u64, found: &mut Vec<Entry>) {
+        if let Some(entry) = &mut self.pending {
+            entry.len += BLOCK as u64;
+        }
+        if block[504] == 0 {
+            found.extend(self.pending.take());
+            self.pass_over(data);
+        }
+    }
+
+    fn pass_over(&mut self, data: u64) {
+        let stored = data + padding(data);
+        self.state = if stored > 0 { State::Data(stored) } else { State::Header };
+    }
+}
+
+/// The name of a ustar header: `prefix`, a slash, `name`.
+fn ustar_path(block: &[u8]) -> Vec<u8> {
+    let name = text(&block[..100]);
+    // Only POSIX ustar has a prefix there; GNU keeps times in those octets.
+    let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { Vec::new() };
+    if prefix.is_empty() { name } else { [&prefix[..], b"/", &name[..]].concat() }
+}
+
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+/// Takes as much of `left` as `bytes` holds.
+fn take(left: &mut u64, bytes: &[u8]) -> usize {
+    let used = (*left).min(bytes.len() as u64);
+    *left -= used;
+    used as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(name: &str, flag: u8, size: &[u8]) -> Vec<u8> {
+        let mut block = vec![0; BLOCK];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[100..107].copy_from_slice(b"0000644");
+        block[124..124 + size.len()].copy_from_slice(size);
+        block[136..147].copy_from_slice(b"14000000000");
+        block[156] = flag;
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
+        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        block
+    }
+
+    fn member(name: &str, flag: u8, data: &[u8]) -> Vec<u8> {
+        let mut tar = header(name, flag, format!("{:011o}", data.len()).as_bytes());
+        tar.extend_from_slice(data);
+        tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+        tar
+    }
+
+    fn walk(tar: &[u8], step: usize) -> (Vec<Entry>, Result<()>) {
+        let (mut walker, mut found) = (Walker::new(), Vec::new());
+        for piece in tar.chunks(step) {
+            if let Err(error) = walker.feed(piece, &mut found) {
+                return (found, Err(error));
+            }
+        }
+        (found, walker.finish())
+    }
+
+    #[test]
+    fn members_are_found_whatever_the_pieces() {
+        let long = "d/".repeat(90) + "name";
+        let pax = "24 path=a very long one\n";
+        let tar = [
+            member("plain", b'0', &[7; 700]),
+            member("x", b'x', pax.as_bytes()),
+            member("short", b'0', b""),
+            member("././@LongLink", b'L', format!("{long}\0").as_bytes()),
+            member("cut", b'0', &[1; 512]),
+            vec![0; 1024],
+        ]
+        .concat();
+        for step in [1, 7, 511, 512, 513, 4096, tar.len()] {
+            let (found, end) = walk(&tar, step);
+            end.unwrap();
+            let names: Vec<_> = found.iter().map(|e| e.path.as_str()).collect();
+            assert_eq!(names, ["plain", "a very long one", &long], "step {step}");
+            assert_eq!(
+                found.iter().map(|e| (e.at, e.len)).collect::<Vec<_>>(),
+                [(0, 1536), (1536, 1536), (3072, 2048)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_pax_size_and_a_base_256_size_are_followed() {
+        let mut tar = member("x", b'x', b"12 size=600\n");
+        tar.extend(header("big", b'0', b"00000000000"));
+        tar.resize(tar.len() + 1024, 9);
+        let mut binary = [0u8; 12];
+        binary[0] = 0x80;
+        binary[10..].copy_from_slice(&600u16.to_be_bytes());
+        tar.extend(header("binary", b'0', &binary));
+        tar.resize(tar.len() + 1024, 9);
+        tar.resize(tar.len() + 1024, 0);
+        let (found, end) = walk(&tar, 100);
+        end.unwrap();
+        assert_eq!(found.iter().map(|e| e.size).collect::<Vec<_>>(), [600, 600]);
+    }
+
+    #[test]
+    fn a_missing_end_marker_is_a_failure_wherever_the_cut_is() {
+        let tar = [member("a", b'0', &[7; 1300]), member("b", b'0', &[8; 10]), vec![0; 1024]].concat();
+        walk(&tar, 512).1.unwrap();
+        for cut in 0..tar.len() {
+            assert!(walk(&tar[..cut], 512).1.is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_shrunken_file_shows_as_a_broken_header() {
+        let mut tar = [member("a", b'0', &[7; 1300]), member("b", b'0', &[8; 10]), vec![0; 1024]].concat();
+        tar.drain(700..800);
+        let error = walk(&tar, 512).1.unwrap_err();
+        assert!(error.to_string().contains("no header"), "{error}");
+    }
+
+    #[test]
+    fn one_zero_block_and_then_a_member_is_broken() {
+        let tar = [vec![0; 512], member("a", b'0', b"")].concat();
+        assert!(walk(&tar, 512).1.is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_kept_in_hex() {
+        let mut tar = member("x", b'x', b"10 path=\xff\n");
+        tar.extend(member("y", b'0', b""));
+        tar.resize(tar.len() + 1024, 0);
+        let (found, end) = walk(&tar, 512);
+        end.unwrap();
+        assert_eq!(found[0].path_hex.as_deref(), Some("ff"));
+    }
+
+    #[test]
+    fn an_old_gnu_sparse_map_is_not_taken_for_data() {
+        let mut first = header("sparse", b'S', b"00000001000");
+        first[482] = 1;
+        first[483..494].copy_from_slice(b"00000100000");
+        first[148..156].fill(b' ');
+        let sum: u32 = first.iter().map(|&b| u32::from(b)).sum();
+        first[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        let mut map = vec![0u8; BLOCK];
+        map[504] = 1;
+        let tar =
+            [first, map, vec![0; BLOCK], vec![5; 512], member("next", b'0', b""), vec![0; 1024]].concat();
+        let (found, end) = walk(&tar, 300);
+        end.unwrap();
+        assert_eq!(found.iter().map(|e| (e.size, e.len)).collect::<Vec<_>>(), [(32768, 2048), (0, 512)]);
+    }
+}

@@ -1,0 +1,280 @@
+//! `backup`: source → archive → stores. Everything is aborted unless the end was proved.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::bytes;
+use crate::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
+use crate::archive::openpgp::HEAD_LEN;
+use crate::archive::plan::{Plan, Wish};
+use crate::archive::seal::{SealOptions, Sealed, chunk_pool, seal};
+use crate::archive::{Format, Id, open};
+use crate::cli::{BackupOptions, WarnOk};
+use crate::docker::Engine;
+use crate::error::{Error, Result};
+use crate::passphrase;
+use crate::progress::{Counter, Counters, Ui};
+use crate::source::{ByteStream, Running, Source};
+use crate::store::Store;
+use crate::store::download::Object;
+use crate::store::fan::{Failed, FanOut, Naming};
+use crate::store::manifest::{Manifest, archive_suffix};
+
+/// How long a stopped source may take to clean up after itself.
+const CLEANUP: Duration = Duration::from_secs(60);
+
+/// How a committed backup ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// In every store, nothing to look at.
+    Done,
+    /// Committed, but with warnings or not to every store: exit 3.
+    Warned,
+}
+
+/// Backs a source up.
+///
+/// # Errors
+/// Nothing was committed anywhere.
+pub async fn backup(
+    source: Source,
+    options: BackupOptions,
+    ui: &Ui,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    let mut run = Run::prepare(&source, options, ui)?;
+    let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
+    let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
+    tokio::select! {
+        looked = run.look_at(&mut stores, ui) => looked?,
+        () = cancel.cancelled() => return Err(Error::interrupted()),
+    }
+    let stop = cancel.child_token();
+    let Running { stream, cleanup } = source.open(engine.as_ref(), ui, &stop).await?;
+    let streamed = tokio::select! {
+        streamed = run.stream(stream, &mut stores, ui) => streamed,
+        () = cancel.cancelled() => Err(Error::interrupted()),
+    };
+    // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
+    stop.cancel();
+    let stopped = settle(cleanup, ui);
+    match streamed {
+        Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
+        Ok(sealed) => {
+            stopped.await;
+            let manifest = run.manifest(&sealed);
+            let (committed, failed) = stores.commit(&manifest).await?;
+            Ok(run.report(&sealed, &committed, &failed, ui))
+        }
+    }
+}
+
+async fn settle(cleanup: JoinHandle<()>, ui: &Ui) {
+    if tokio::time::timeout(CLEANUP, cleanup).await.is_err() {
+        ui.warn("the source did not stop in time: `docker ps -a --filter label=sealift` shows what it left");
+    }
+}
+
+/// One backup on its way.
+struct Run {
+    options: BackupOptions,
+    wish: Wish,
+    plan: Plan,
+    stores: Vec<Arc<Store>>,
+    chunks: crate::archive::pool::Pool<Vec<u8>>,
+    passphrase: Option<SecretString>,
+    /// The catalog's first record; the format is settled when the first bytes are there.
+    record: ArchiveRecord,
+    format: Option<Format>,
+    clock: Instant,
+    warnings: Vec<String>,
+    counters: Arc<Counters>,
+}
+
+impl Run {
+    /// Settles all that can be settled before anything is asked of anyone.
+    fn prepare(source: &Source, options: BackupOptions, ui: &Ui) -> Result<Run> {
+        let job = options.job.clone().or_else(|| source.default_job()).ok_or_else(|| {
+            Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
+        })?;
+        let wish = options.wish()?;
+        let stores = options.to.iter().map(|url| Store::open(url, &options.store_options()).map(Arc::new));
+        let stores = stores.collect::<Result<Vec<_>>>()?;
+        let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b));
+        let plan =
+            Plan::new(&wish, limits.ok_or_else(|| Error::usage("no store was given").hint("--to STORE"))?)?;
+        ui.detail(&format!(
+            "up to {} of memory, {} frames at once; {}",
+            bytes(plan.memory),
+            plan.workers,
+            largest(&plan)
+        ));
+        let passphrase = if options.no_encrypt {
+            ui.warn("--no-encrypt: whoever can read the store can read this backup");
+            None
+        } else {
+            let stdin_is_data = matches!(source, Source::Stdin);
+            Some(passphrase::Sources { stdin_is_data, twice: true, ..options.passphrase.sources() }.read()?)
+        };
+        let started = jiff::Timestamp::now();
+        let record = ArchiveRecord {
+            format: FORMAT,
+            id: Id::new(started)?,
+            job,
+            set: None,
+            source: source.describe(),
+            kind: Format::Raw,
+            codec: wish.codec,
+            cipher: if passphrase.is_some() { Cipher::OpenPgp } else { Cipher::None },
+            frame_len: wish.frame_len,
+            head_len: 0,
+            started,
+        };
+        let format = options.format().or_else(|| source.format());
+        let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
+        let counters = Arc::new(Counters { stores: counted.collect(), ..Counters::default() });
+        let chunks = chunk_pool(plan.chunks);
+        let (clock, warnings) = (Instant::now(), Vec::new());
+        Ok(Run { options, wish, plan, stores, chunks, passphrase, record, format, clock, warnings, counters })
+    }
+
+    /// Before anything is started: are the stores there, and does the newest archive open with this passphrase?
+    async fn look_at(&mut self, fan: &mut FanOut, ui: &Ui) -> Result<()> {
+        for store in std::mem::take(&mut self.stores) {
+            match store.newest(&self.record.job).await {
+                Ok(newest) => {
+                    if let Some(id) = newest {
+                        self.compare_passphrase(&store, &id, ui).await;
+                    }
+                    self.stores.push(store);
+                }
+                Err(error) => fan.give_up(&store.name, error),
+            }
+        }
+        fan.any_left(self.stores.len())
+    }
+
+    async fn compare_passphrase(&mut self, store: &Arc<Store>, id: &Id, ui: &Ui) {
+        let (Some(passphrase), job) = (&self.passphrase, &self.record.job) else { return };
+        let head = async {
+            let manifest = store.manifest(job, id).await?;
+            let object = Object::open(store, store.key(job, id, &manifest.suffix)).await?;
+            object.range(0..HEAD_LEN.min(object.size)).await
+        };
+        // It is another day's archive: whatever else is wrong with it is no matter of this backup.
+        let Ok(head) = head.await else { return };
+        if open::opens(head, passphrase).await == Some(false)
+            && !self.options.warn_ok.contains(&WarnOk::Passphrase)
+        {
+            let text = format!(
+                "the newest archive, {job}@{id} at {}, does not open with this passphrase",
+                store.name
+            );
+            ui.warn(&text);
+            self.warnings.push(text);
+        }
+    }
+
+    /// Streams the source into every store, to the point where only the commit is missing.
+    async fn stream(&mut self, mut stream: ByteStream, fan: &mut FanOut, ui: &Ui) -> Result<Sealed> {
+        let look = tokio::task::spawn_blocking(move || stream.format().map(|format| (format, stream)));
+        let (found, stream) = look.await.map_err(|e| Error::failed("a worker died").because(e))??;
+        self.record.kind = self.format.unwrap_or(found);
+        let suffix = self.suffix();
+        let naming = Naming { job: &self.record.job, id: &self.record.id, suffix: &suffix };
+        fan.begin(&self.stores, &naming, usize::from(self.options.parallel), &self.counters).await?;
+        let options = SealOptions {
+            archive: self.record.clone(),
+            level: self.wish.level,
+            passphrase: self.passphrase.clone(),
+            allow_empty: self.options.allow_empty,
+            plan: self.plan.clone(),
+            chunks: self.chunks.clone(),
+        };
+        let counters = Arc::clone(&self.counters);
+        // Sealing the session key takes a tenth of a second of one core.
+        let sealing = tokio::task::spawn_blocking(move || seal(stream, options, counters)).await;
+        let sealing = sealing.map_err(|e| Error::failed("a worker died").because(e))??;
+        let _tracking = ui.track("read", Arc::clone(&self.counters));
+        fan.pump(sealing).await
+    }
+
+    fn suffix(&self) -> String {
+        archive_suffix(self.record.kind, self.record.codec, self.passphrase.is_some())
+    }
+
+    fn manifest(&self, sealed: &Sealed) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            id: self.record.id.clone(),
+            job: self.record.job.clone(),
+            set: None,
+            kind: self.record.kind,
+            suffix: self.suffix(),
+            started: self.record.started,
+            finished: sealed.end.finished,
+            bytes: sealed.end.bytes,
+            archive: (&sealed.archive).into(),
+            catalog: (&sealed.catalog).into(),
+            warnings: sealed.end.warnings.len() as u64,
+            tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+
+    fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Ui) -> Outcome {
+        let end = &sealed.end;
+        let accept = self.options.warn_ok.contains(&WarnOk::Changed);
+        let (accepted, open): (Vec<_>, Vec<_>) =
+            end.warnings.iter().partition(|text| accept && is_change(text));
+        accepted.iter().for_each(|text| ui.note(text));
+        open.iter().for_each(|text| ui.warn(text));
+        end.notes.iter().for_each(|text| ui.note(text));
+        for Failed { store, error } in failed {
+            ui.warn(&format!("not at {store}: {error}"));
+            error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
+        }
+        let seconds = self.clock.elapsed().as_secs_f64();
+        let (read, stored) = (end.bytes, sealed.archive.size + sealed.catalog.size);
+        let ratio = read as f64 / stored.max(1) as f64;
+        let rate = read as f64 / 1e6 / seconds.max(0.001);
+        let name = format!("{}@{}", self.record.job, self.record.id);
+        let text = format!(
+            "sealed {name}: {} in, {} stored (ratio {ratio:.2}), {seconds:.1} s, {rate:.0} MB/s → {}",
+            bytes(read),
+            bytes(stored),
+            committed.join(", "),
+        );
+        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().copied()).collect();
+        let outcome = match warnings.is_empty() && failed.is_empty() {
+            true => Outcome::Done,
+            false => Outcome::Warned,
+        };
+        let failed: Vec<_> =
+            failed.iter().map(|f| json!({"store": f.store, "error": f.error.to_string()})).collect();
+        ui.summary(&text, json!({
+            "event": "sealed", "job": self.record.job, "id": self.record.id, "bytes": read, "stored": stored,
+            "ratio": ratio, "seconds": seconds, "mb_per_second": rate, "stores": committed, "failed": failed,
+            "warnings": warnings, "notes": end.notes,
+        }));
+        outcome
+    }
+}
+
+fn largest(plan: &Plan) -> String {
+    match plan.parts.largest_archive() {
+        Some(octets) => format!("the largest archive within that bound: {}", bytes(octets)),
+        None => "no limit on the archive's size".into(),
+    }
+}
+
+/// GNU tar's words for a file that did not hold still.
+fn is_change(warning: &str) -> bool {
+    ["changed as we read it", "removed before we read it", "shrank by"]
+        .iter()
+        .any(|words| warning.contains(words))
+}

@@ -1,0 +1,116 @@
+//! The verbs, one a file.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use crate::archive::Id;
+use crate::archive::open::{self, Archive, Contents};
+use crate::archive::openpgp::HEAD_LEN;
+use crate::archive::pipe::{Reader, pipe_from};
+use crate::cli::{ArchiveOptions, ArchiveRef};
+use crate::error::{Error, Kind, Result};
+use crate::store::download::Object;
+use crate::store::manifest::{Manifest, catalog_suffix};
+use crate::store::{Store, StoreOptions};
+
+pub mod backup;
+pub mod list;
+pub mod restore;
+pub mod verify;
+
+/// Octets in gibi-, mebi- or kibibytes.
+fn bytes(octets: u64) -> String {
+    indicatif::HumanBytes(octets).to_string()
+}
+
+/// An archive that was found in a store.
+struct Found {
+    store: Arc<Store>,
+    job: String,
+    id: Id,
+    manifest: Manifest,
+}
+
+impl Found {
+    /// Finds an archive; the newest of its job where no id is given.
+    async fn find(from: &str, archive: &ArchiveRef) -> Result<Found> {
+        let store = Arc::new(Store::open(from, &StoreOptions::default())?);
+        let job = archive.job.clone();
+        let id = match &archive.id {
+            Some(id) => id.clone(),
+            None => store.newest(&job).await?.ok_or_else(|| {
+                Error::new(Kind::NotFound, format!("there is no archive of job {job} at {}", store.name))
+                    .hint(format!("see `sealift list --from {}`", store.name))
+            })?,
+        };
+        let manifest = store.manifest(&job, &id).await?;
+        Ok(Found { store, job, id, manifest })
+    }
+
+    /// `JOB@ID`
+    fn name(&self) -> String {
+        format!("{}@{}", self.job, self.id)
+    }
+
+    fn encrypted(&self) -> bool {
+        self.manifest.suffix.ends_with(".gpg")
+    }
+
+    async fn archive_object(&self) -> Result<Object> {
+        Object::open(&self.store, self.store.key(&self.job, &self.id, &self.manifest.suffix)).await
+    }
+
+    async fn catalog_object(&self) -> Result<Object> {
+        let suffix = catalog_suffix(&self.manifest.suffix);
+        Object::open(&self.store, self.store.key(&self.job, &self.id, suffix)).await
+    }
+
+    /// The passphrase, where the archive has one.
+    fn passphrase(&self, options: &ArchiveOptions) -> Result<Option<SecretString>> {
+        self.encrypted().then(|| options.passphrase.sources().read()).transpose()
+    }
+
+    /// Reads the sealed catalog to its proved end and opens the archive.
+    async fn open(&self, passphrase: Option<SecretString>) -> Result<Arc<Archive>> {
+        let (archive, catalog) = (self.archive_object().await?, self.catalog_object().await?);
+        if let Some(passphrase) = &passphrase {
+            self.check_passphrase(&archive, &catalog, passphrase).await?;
+        }
+        let contents = self.contents(&catalog, passphrase.clone()).await?;
+        Ok(Arc::new(Archive::open(archive, contents, passphrase.as_ref()).await?))
+    }
+
+    /// A wrong passphrase is told from a damaged archive by what else it opens: archive and catalog have one each.
+    async fn check_passphrase(
+        &self,
+        archive: &Object,
+        catalog: &Object,
+        passphrase: &SecretString,
+    ) -> Result<()> {
+        for object in [archive, catalog] {
+            let head = object.range(0..HEAD_LEN.min(object.size)).await?;
+            if open::opens(head, passphrase).await == Some(true) {
+                return Ok(());
+            }
+        }
+        Err(Error::new(Kind::WrongPassphrase, format!("the passphrase does not open {}", self.name()))
+            .hint("was it changed since this backup? give the one of that day"))
+    }
+
+    async fn contents(&self, catalog: &Object, passphrase: Option<SecretString>) -> Result<Contents> {
+        let (octets, job, id) = (pipe_from(catalog.stream(), 2), self.job.clone(), self.id.clone());
+        // Sequoia reads from blocking readers.
+        let read = tokio::task::spawn_blocking(move || {
+            open::read_catalog(Reader::new(octets), passphrase.as_ref(), &job, &id)
+        });
+        let read = read.await.map_err(|e| Error::failed("a worker died").because(e))?;
+        read.map_err(|error| match error.kind() {
+            // The passphrase is known to be right by now.
+            Kind::WrongPassphrase => {
+                Error::damaged(format!("the catalog of {} is damaged", self.name())).because(error)
+            }
+            _ => error,
+        })
+    }
+}

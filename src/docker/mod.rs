@@ -1,0 +1,171 @@
+//! The one Docker Engine client.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::pipe::{Sender, pipe};
+use crate::error::{Context, Error, Result};
+use crate::source::{ByteStream, Proof, Running};
+
+mod context;
+mod image;
+pub mod run;
+mod volume;
+
+pub use volume::Volume;
+
+/// What our containers are labelled with, so that a leftover can be found.
+pub const LABEL: &str = "sealift";
+/// Chunks (32 KiB at most each) that may wait between the engine and the tap.
+const DEPTH: usize = 64;
+/// How long a container's removal is tried: a restarted engine answers again within that.
+const REMOVAL: Duration = Duration::from_secs(30);
+
+/// A connection to a Docker Engine.
+#[derive(Clone)]
+pub struct Engine {
+    docker: Docker,
+    /// The engine runs on this host, as far as its address tells.
+    local: bool,
+}
+
+impl Engine {
+    /// Connects as the docker command does: `DOCKER_HOST`, else `DOCKER_CONTEXT` or the current context, else the
+    /// usual socket.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn connect() -> Result<Self> {
+        let endpoint = context::endpoint()?;
+        let unreachable = |e: bollard::errors::Error| {
+            Error::failed(format!("the Docker Engine at {} does not answer", endpoint.host)).because(e).hint(
+                "start it, or say where it is with DOCKER_HOST (unix://, tcp://, ssh://) or `docker context use`; \
+                 reading its socket may need root",
+            )
+        };
+        let docker = endpoint.connect().map_err(unreachable)?;
+        docker.ping().await.map_err(unreachable)?;
+        // Streams may last for days; only the wait for the headers counts, and bodies sent to the engine count there.
+        let docker = docker.with_timeout(Duration::from_secs(7 * 24 * 3600));
+        Ok(Engine { docker, local: endpoint.host.starts_with("unix://") })
+    }
+
+    /// Whether a path that the engine names may be looked for on this host.
+    pub fn is_local(&self) -> bool {
+        self.local
+    }
+
+    /// Creates a container that writes no log anywhere and is removed by us alone.
+    async fn create(&self, name: Option<String>, body: ContainerCreateBody) -> Result<String> {
+        let host_config = HostConfig {
+            // The usual driver would write every byte of the stream to the host's disk.
+            log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+            auto_remove: Some(false),
+            ..body.host_config.unwrap_or_default()
+        };
+        let mut labels = body.labels.unwrap_or_default();
+        labels.insert(LABEL.into(), std::process::id().to_string());
+        let image = body.image.clone().unwrap_or_default();
+        let body = ContainerCreateBody {
+            labels: Some(labels),
+            host_config: Some(host_config),
+            tty: Some(false),
+            ..body
+        };
+        let options = CreateContainerOptions { name, platform: String::new() };
+        let created = self.docker.create_container(Some(options), body).await.map_err(|e| {
+            let conflict = status(&e) == Some(409);
+            let error = Error::failed(format!("cannot create a container of {image}")).because(e);
+            match conflict {
+                true => error
+                    .hint("another container has this name: is a backup still running? see `docker ps -a`"),
+                false => error,
+            }
+        })?;
+        Ok(created.id)
+    }
+
+    /// Removes a container, running or not; waits for an engine that restarts.
+    async fn remove(&self, id: &str) -> Result<()> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let options = RemoveContainerOptions { force: true, v: true, link: false };
+            match self.docker.remove_container(id, Some(options)).await {
+                Ok(()) => return Ok(()),
+                Err(e) if status(&e) == Some(404) => return Ok(()),
+                // 409: a removal is under way already.
+                Err(e) if began.elapsed() > REMOVAL => {
+                    let short = &id[..id.len().min(12)];
+                    return Err(Error::failed(format!("cannot remove container {short}"))
+                        .because(e)
+                        .hint(format!("remove it by hand: docker rm -f {short}")));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
+    }
+}
+
+fn status(error: &bollard::errors::Error) -> Option<u16> {
+    match error {
+        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// Runs an async source: `work` sends its bytes, then returns the proof, and cleans up in any case.
+fn running<F>(work: impl FnOnce(Sender<Bytes>) -> F) -> Running
+where
+    F: Future<Output = (Sender<Bytes>, Result<Proof>)> + Send + 'static,
+{
+    let (sender, receiver) = pipe(DEPTH);
+    let (prove, proof) = oneshot::channel();
+    let work = work(sender);
+    let cleanup = tokio::spawn(async move {
+        let (sender, outcome) = work.await;
+        let proved = outcome.is_ok();
+        // The proof is there before the stream says its end or breaks off.
+        let _ = prove.send(outcome);
+        if proved {
+            sender.end().await;
+        }
+    });
+    Running { stream: ByteStream::from_chunks(receiver, proof), cleanup }
+}
+
+/// Passes an HTTP body on; ends early when the backup is stopped.
+async fn forward<E>(
+    body: impl Stream<Item = Result<Bytes, E>>,
+    sender: &Sender<Bytes>,
+    stop: &CancellationToken,
+) -> Result<()>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut body = std::pin::pin!(body);
+    loop {
+        let next = tokio::select! {
+            next = body.next() => next,
+            () = stop.cancelled() => return Err(Error::interrupted()),
+        };
+        match next {
+            Some(chunk) => sender.send(chunk.context(|| "the engine's stream broke off".into())?).await?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The folder of the docker command's configuration.
+fn config_dir() -> Option<PathBuf> {
+    let given = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    given.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".docker")))
+}

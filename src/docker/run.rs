@@ -1,0 +1,302 @@
+//! The stdout of a container: of a new one (`backup run`), or of a command in a running one (`backup exec`).
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount};
+use bollard::query_parameters::{
+    AttachContainerOptions, InspectContainerOptions, StartContainerOptions, WaitContainerOptions,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, running, status};
+use crate::archive::pipe::Sender;
+use crate::error::{Context, Error, Result};
+use crate::progress::{Ui, printable};
+use crate::source::{Proof, Running};
+
+/// Lines of the process's stderr that an error repeats.
+const LAST_LINES: usize = 5;
+/// How long an exec may be reported as running after its stream has ended.
+const EXEC_SETTLES: Duration = Duration::from_secs(10);
+
+/// A container to run, in the words of `docker run`.
+#[derive(Debug, Clone, Default)]
+pub struct RunSpec {
+    /// `IMAGE`
+    pub image: String,
+    /// `ARG…`
+    pub command: Vec<String>,
+    /// `--name`
+    pub name: Option<String>,
+    /// `-e`, `--env-file`: `KEY=VALUE`
+    pub env: Vec<String>,
+    /// `-v`
+    pub volumes: Vec<String>,
+    /// `--mount`
+    pub mounts: Vec<Mount>,
+    /// `--network`
+    pub network: Option<String>,
+    /// `--entrypoint`
+    pub entrypoint: Option<String>,
+    /// `-u`
+    pub user: Option<String>,
+    /// `-w`
+    pub workdir: Option<String>,
+    /// `--security-opt`
+    pub security_opt: Vec<String>,
+    /// `--privileged`
+    pub privileged: bool,
+    /// `--add-host`
+    pub add_host: Vec<String>,
+}
+
+impl RunSpec {
+    /// What the catalog says of it: names of variables, never their values.
+    pub fn describe(&self) -> serde_json::Value {
+        let env: Vec<_> = self.env.iter().filter_map(|e| e.split('=').next()).collect();
+        serde_json::json!({"run": {
+            "image": self.image, "command": self.command, "name": self.name, "env": env, "volumes": self.volumes,
+            "mounts": self.mounts, "network": self.network, "entrypoint": self.entrypoint, "user": self.user,
+            "workdir": self.workdir, "security_opt": self.security_opt, "privileged": self.privileged,
+            "add_host": self.add_host,
+        }})
+    }
+
+    fn body(self) -> ContainerCreateBody {
+        let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
+        ContainerCreateBody {
+            image: Some(self.image),
+            cmd: some(self.command),
+            env: some(self.env),
+            entrypoint: self.entrypoint.map(|e| vec![e]),
+            user: self.user,
+            working_dir: self.workdir,
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            host_config: Some(HostConfig {
+                binds: some(self.volumes),
+                mounts: Some(self.mounts).filter(|m| !m.is_empty()),
+                network_mode: self.network,
+                security_opt: some(self.security_opt),
+                privileged: Some(self.privileged),
+                extra_hosts: some(self.add_host),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
+
+impl Engine {
+    /// Starts a container and streams its stdout.
+    pub async fn run(&self, spec: RunSpec, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+        self.require_image(&spec.image).await?;
+        let id = self.create(spec.name.clone(), spec.body()).await?;
+        let started = async {
+            let options =
+                AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
+            // Attached first: what a quick container says must not be missed.
+            let attached = self.docker.attach_container(&id, Some(options)).await;
+            let output = attached.context(|| "cannot attach to the container".into())?.output;
+            let start = self.docker.start_container(&id, None::<StartContainerOptions>).await;
+            start.context(|| "cannot start the container".into())?;
+            Ok(output)
+        };
+        let output = match started.await {
+            Ok(output) => output,
+            Err(error) => {
+                self.remove_or_warn(&id, ui).await;
+                return Err(error);
+            }
+        };
+        let (engine, ui, stop) = (self.clone(), ui.clone(), stop.clone());
+        Ok(running(move |sender| async move {
+            let outcome = engine.drain(&id, output, &sender, &ui, &stop).await;
+            // Before the proof is given: a backup that says it is done has left nothing running.
+            engine.remove_or_warn(&id, &ui).await;
+            (sender, outcome)
+        }))
+    }
+
+    async fn remove_or_warn(&self, id: &str, ui: &Ui) {
+        if let Err(error) = self.remove(id).await {
+            ui.warn(&format!("{error}; {}", error.hint_text().unwrap_or_default()));
+        }
+    }
+
+    /// Passes the container's stdout on, then asks how it ended: EOF alone proves nothing.
+    async fn drain(
+        &self,
+        id: &str,
+        output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
+        sender: &Sender<Bytes>,
+        ui: &Ui,
+        stop: &CancellationToken,
+    ) -> Result<Proof> {
+        let said = pass_on(output, sender, ui, stop).await?;
+        let options = WaitContainerOptions { condition: "not-running".into() };
+        let waited = tokio::select! {
+            waited = async { std::pin::pin!(self.docker.wait_container(id, Some(options))).next().await } => waited,
+            () = stop.cancelled() => return Err(Error::interrupted()),
+        };
+        // An exit code other than 0 arrives as an error too; the inspection below says it better.
+        let lost = || "the engine went away before it said how the container ended".to_string();
+        if let Some(Err(error)) = waited
+            && !matches!(error, bollard::errors::Error::DockerContainerWaitError { .. })
+        {
+            return Err(error).context(lost);
+        }
+        let inspected =
+            self.docker.inspect_container(id, None::<InspectContainerOptions>).await.context(lost)?;
+        let state = inspected.state.unwrap_or_default();
+        let failed = |what: String| Err(Error::failed(what).because(said.join("; ")));
+        match (state.oom_killed, state.exit_code) {
+            _ if state.running == Some(true) => {
+                failed("the container's output ended while it still runs".into())
+            }
+            (Some(true), _) => failed("the container ran out of memory and was killed (OOMKilled)".into())
+                .map_err(|e: Error| e.hint("give it more memory, or the host")),
+            (_, Some(0)) => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
+            (_, Some(code)) => failed(format!("the container exited with code {code}")),
+            (_, None) => failed("the engine does not say how the container ended".into()),
+        }
+    }
+
+    /// Runs a command in a running container and streams its stdout.
+    pub async fn exec(
+        &self,
+        container: &str,
+        command: Vec<String>,
+        ui: &Ui,
+        stop: &CancellationToken,
+    ) -> Result<Running> {
+        let options = CreateExecOptions {
+            cmd: Some(command),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..CreateExecOptions::default()
+        };
+        let exec = self.docker.create_exec(container, options).await.map_err(|e| {
+            let hint = match status(&e) {
+                Some(404) => "no such container: `docker ps` shows the running ones",
+                Some(409) => "the container is not running: `docker start` it first",
+                _ => "is the container running?",
+            };
+            Error::failed(format!("cannot run a command in container {container}")).because(e).hint(hint)
+        })?;
+        let started =
+            self.docker.start_exec(&exec.id, None).await.context(|| "cannot start the command".into())?;
+        let StartExecResults::Attached { output, .. } = started else {
+            return Err(Error::failed("the engine started the command detached"));
+        };
+        let (engine, ui, stop, container) = (self.clone(), ui.clone(), stop.clone(), container.to_string());
+        Ok(running(move |sender| async move {
+            let outcome = engine.drain_exec(&exec.id, output, &sender, &ui, &stop).await;
+            if outcome.is_err() {
+                ui.detail(&format!(
+                    "the command may still run in container {container}: the engine cannot stop it"
+                ));
+            }
+            (sender, outcome)
+        }))
+    }
+
+    async fn drain_exec(
+        &self,
+        id: &str,
+        output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
+        sender: &Sender<Bytes>,
+        ui: &Ui,
+        stop: &CancellationToken,
+    ) -> Result<Proof> {
+        let said = pass_on(output, sender, ui, stop).await?;
+        let began = tokio::time::Instant::now();
+        let code = loop {
+            let state = self.docker.inspect_exec(id).await;
+            let state =
+                state.context(|| "the engine went away before it said how the command ended".into())?;
+            match (state.running, state.exit_code) {
+                (Some(false), Some(code)) => break code,
+                _ if began.elapsed() > EXEC_SETTLES => {
+                    return Err(Error::failed("the command's output ended while it still runs"));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        match code {
+            0 => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
+            code => {
+                Err(Error::failed(format!("the command exited with code {code}")).because(said.join("; ")))
+            }
+        }
+    }
+}
+
+/// Sends stdout on, shows stderr, and returns stderr's last lines.
+async fn pass_on(
+    output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
+    sender: &Sender<Bytes>,
+    ui: &Ui,
+    stop: &CancellationToken,
+) -> Result<Vec<String>> {
+    let mut output = std::pin::pin!(output);
+    let mut stderr = Lines::default();
+    loop {
+        let next = tokio::select! {
+            next = output.next() => next,
+            () = stop.cancelled() => return Err(Error::interrupted()),
+        };
+        match next {
+            Some(Ok(LogOutput::StdOut { message })) => sender.send(message).await?,
+            Some(Ok(LogOutput::StdErr { message })) => stderr.take(&message, ui),
+            // Without a TTY every byte comes in a frame; the client hands what is in none over as console output.
+            Some(Ok(LogOutput::Console { .. } | LogOutput::StdIn { .. })) => {
+                return Err(Error::failed("the engine's stream broke off inside a frame"));
+            }
+            Some(Err(error)) => return Err(error).context(|| "the engine's stream broke off".into()),
+            None => return Ok(stderr.finish(ui)),
+        }
+    }
+}
+
+/// Cuts a stream of text into lines.
+#[derive(Default)]
+struct Lines {
+    begun: Vec<u8>,
+    last: Vec<String>,
+}
+
+impl Lines {
+    /// Longer lines are cut: somebody else's output must not fill the memory.
+    const LONGEST: usize = 4096;
+
+    fn take(&mut self, octets: &[u8], ui: &Ui) {
+        for &octet in octets {
+            if octet == b'\n' || octet == b'\r' || self.begun.len() >= Self::LONGEST {
+                self.end_line(ui);
+            }
+            if octet != b'\n' && octet != b'\r' {
+                self.begun.push(octet);
+            }
+        }
+    }
+
+    fn end_line(&mut self, ui: &Ui) {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).into_owned();
+        if !line.trim().is_empty() {
+            ui.source_line(&line);
+            self.last.push(printable(&line));
+            let many = self.last.len().saturating_sub(LAST_LINES);
+            self.last.drain(..many);
+        }
+    }
+
+    fn finish(mut self, ui: &Ui) -> Vec<String> {
+        self.end_line(ui);
+        self.last
+    }
+}

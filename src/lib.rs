@@ -1,0 +1,12 @@
+//! Sealift streams Docker backups, sealed, straight to off-site storage: source → archive → store, and back.
+
+pub mod archive;
+#[expect(missing_docs, reason = "what clap shows as help is the documentation")]
+pub mod cli;
+pub mod command;
+pub mod docker;
+pub mod error;
+pub mod passphrase;
+pub mod progress;
+pub mod source;
+pub mod store;

@@ -1,0 +1,71 @@
+//! The `sealift` command.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use sealift::cli::{Cli, Verb};
+use sealift::command::backup::Outcome;
+use sealift::command::{backup, list, restore, verify};
+use sealift::error::{Context, Error, Result};
+use sealift::progress::Ui;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    // What a file store holds is for its owner alone, from the first byte on.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let cli = Cli::parse();
+    let (mode, verbose) = cli.view.mode();
+    let ui = Ui::new(mode, verbose);
+    if let Verb::Completions { shell } = cli.verb {
+        clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Runtime::new().context(|| "cannot start".into()) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&ui, &error),
+    };
+    let outcome = runtime.block_on(run(cli, &ui));
+    // A thread may still wait for standard input; nobody waits for it.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Warned) => ExitCode::from(3),
+        Err(error) => fail(&ui, &error),
+    }
+}
+
+fn fail(ui: &Ui, error: &Error) -> ExitCode {
+    ui.error(error);
+    ExitCode::from(error.kind().exit_code())
+}
+
+async fn run(cli: Cli, ui: &Ui) -> Result<Outcome> {
+    let cancel = on_signals()?;
+    let (mode, _) = cli.view.mode();
+    match cli.verb {
+        Verb::Backup(what) => {
+            let (source, options) = what.resolve()?;
+            return backup::backup(source, options, ui, &cancel).await;
+        }
+        Verb::Restore(options) => restore::restore(options, ui, &cancel).await?,
+        Verb::Verify(options) => verify::verify(options, ui, &cancel).await?,
+        Verb::List(options) => list::list(options, mode, ui).await?,
+        Verb::Completions { .. } => {}
+    }
+    Ok(Outcome::Done)
+}
+
+/// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly.
+fn on_signals() -> Result<CancellationToken> {
+    let cancel = CancellationToken::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let mut signals = signal(kind).context(|| "cannot wait for signals".into())?;
+        let cancel = cancel.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            cancel.cancel();
+        });
+    }
+    Ok(cancel)
+}

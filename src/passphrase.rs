@@ -1,0 +1,140 @@
+//! Where the passphrase comes from: a file, a command, the environment, a prompt. Never the command line.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use secrecy::SecretString;
+
+use crate::error::{Context, Error, Result};
+
+/// Environment variables that hold or lead to a passphrase; children of ours do not inherit them.
+pub const VARIABLES: [&str; 3] =
+    ["SEALIFT_PASSPHRASE", "SEALIFT_PASSPHRASE_FILE", "SEALIFT_PASSPHRASE_COMMAND"];
+
+/// More than this is no passphrase but some other file.
+const LONGEST: u64 = 64 << 10;
+
+/// Where to take the passphrase from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `--passphrase-file`
+    pub file: Option<String>,
+    /// `--passphrase-command`
+    pub command: Option<String>,
+    /// Standard input is data, so that no passphrase can come from it.
+    pub stdin_is_data: bool,
+    /// Asked for twice, because a typing error would seal a backup for ever.
+    pub twice: bool,
+}
+
+impl Sources {
+    /// Reads the passphrase: flags first, then the environment, then a prompt.
+    ///
+    /// # Errors
+    /// It is empty, cannot be read, or there is no terminal to ask at.
+    pub fn read(&self) -> Result<SecretString> {
+        let variable = |name: &str| std::env::var(name).ok();
+        if let Some(file) = &self.file {
+            return self.read_file(file);
+        }
+        if let Some(command) = &self.command {
+            return run_command(command);
+        }
+        if let Some(passphrase) = variable(VARIABLES[0]) {
+            return checked(passphrase, "SEALIFT_PASSPHRASE");
+        }
+        if let Some(file) = variable(VARIABLES[1]) {
+            return self.read_file(&file);
+        }
+        if let Some(command) = variable(VARIABLES[2]) {
+            return run_command(&command);
+        }
+        self.prompt()
+    }
+
+    fn read_file(&self, file: &str) -> Result<SecretString> {
+        let is_stdin = matches!(file, "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0");
+        if is_stdin && self.stdin_is_data {
+            return Err(Error::usage("standard input is the data: the passphrase cannot come from it too")
+                .hint("put it into a file of its own, or use --passphrase-command"));
+        }
+        let cannot = |e: std::io::Error| {
+            Error::usage(format!("cannot read the passphrase file {file}"))
+                .because(e)
+                .hint("does it exist, and may this user read it?")
+        };
+        let mut octets = Vec::new();
+        if file == "-" {
+            std::io::stdin().take(LONGEST).read_to_end(&mut octets).map_err(cannot)?;
+        } else {
+            octets = std::fs::read(file).map_err(cannot)?;
+        }
+        first_line(octets, file)
+    }
+
+    fn prompt(&self) -> Result<SecretString> {
+        let ask = |prompt: &str| {
+            rpassword::prompt_password(prompt).map_err(|e| {
+                Error::usage("no passphrase was given, and there is no terminal to ask at")
+                    .because(e)
+                    .hint("give --passphrase-file FILE, --passphrase-command CMD or SEALIFT_PASSPHRASE")
+            })
+        };
+        let passphrase = ask("Passphrase: ")?;
+        if self.twice && ask("Again: ")? != passphrase {
+            return Err(Error::usage("the two passphrases differ").hint("run it again"));
+        }
+        checked(passphrase, "what was typed")
+    }
+}
+
+fn run_command(command: &str) -> Result<SecretString> {
+    let output =
+        Command::new("sh").args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.context(|| "cannot run the passphrase command".into())?;
+    if !output.status.success() {
+        return Err(Error::usage(format!("the passphrase command failed ({})", output.status))
+            .hint("run it by hand; it must print the passphrase and exit with 0"));
+    }
+    first_line(output.stdout, "the passphrase command's output")
+}
+
+/// The first line without its newline, as gpg reads a passphrase file.
+fn first_line(octets: Vec<u8>, from: &str) -> Result<SecretString> {
+    let line = octets.split(|&b| b == b'\n').next().unwrap_or_default().to_vec();
+    let text = String::from_utf8(line)
+        .map_err(|_| Error::usage(format!("{from} does not begin with a line of UTF-8 text")))?;
+    checked(text, from)
+}
+
+fn checked(passphrase: String, from: &str) -> Result<SecretString> {
+    match passphrase.is_empty() {
+        true => Err(Error::usage(format!("the passphrase is empty: {from}")).hint(
+            "an empty passphrase protects nothing; --no-encrypt stores in the clear, if that is wanted",
+        )),
+        false => Ok(SecretString::from(passphrase)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn the_first_line_counts() {
+        let read = |text: &str| first_line(text.into(), "x").map(|p| p.expose_secret().to_string());
+        assert_eq!(read("secret\nmore\n").unwrap(), "secret");
+        assert_eq!(read("secret").unwrap(), "secret");
+        assert_eq!(read(" spaced \n").unwrap(), " spaced ");
+        assert_eq!(read("\nsecond\n").unwrap_err().kind().exit_code(), 2);
+        assert!(first_line(vec![0xff, b'\n'], "x").is_err());
+    }
+
+    #[test]
+    fn a_command_must_succeed() {
+        assert_eq!(run_command("echo hidden").unwrap().expose_secret(), "hidden");
+        assert!(run_command("echo hidden; exit 1").is_err());
+        assert!(run_command("true").is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Folders of this host through GNU tar, which knows owners, xattrs, ACLs and holes better than we could.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{ByteStream, Proof, Running};
+use crate::error::{Context, Error, Result};
+use crate::progress::{Ui, printable};
+
+/// Octets asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
+const PIPE_LEN: usize = 1 << 20;
+/// Lines of the process's stderr that an error repeats.
+const LAST_LINES: usize = 5;
+
+/// A tar of folders as named: absolute ones lose their leading slash, as with `tar` itself.
+pub fn folders(dirs: &[String], ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+    for dir in dirs {
+        std::fs::metadata(dir).map_err(|e| Error::failed(format!("cannot read {dir}")).because(e)).map_err(
+            |e| e.hint("name a folder that exists on this host; for a volume use `backup volume`"),
+        )?;
+    }
+    let mut command = create();
+    command.arg("--").args(dirs);
+    spawn(command, ui, stop)
+}
+
+/// A tar of `members` as seen from the folder `from`.
+pub fn members(
+    from: &std::path::Path,
+    members: &[String],
+    ui: &Ui,
+    stop: &CancellationToken,
+) -> Result<Running> {
+    let mut command = create();
+    command.arg("-C").arg(from).arg("--").args(members);
+    spawn(command, ui, stop)
+}
+
+fn create() -> Command {
+    let mut command = Command::new("tar");
+    // Big blocks make few writes; pax keeps long names, large ids and nanoseconds.
+    command.args([
+        "--create",
+        "--file=-",
+        "--format=posix",
+        "--xattrs",
+        "--acls",
+        "--sparse",
+        "--numeric-owner",
+    ]);
+    command.args(["--blocking-factor=2048"]);
+    // Its messages must be the ones that are known here.
+    command.env("LC_ALL", "C");
+    for secret in crate::passphrase::VARIABLES {
+        command.env_remove(secret);
+    }
+    command
+}
+
+fn spawn(mut command: Command, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+    let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
+    // Only speed depends on it, and an unprivileged user may be over the limit.
+    let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_LEN);
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(|e| {
+        Error::failed("cannot run GNU tar")
+            .because(e)
+            .hint("install the package tar; other tars lack --xattrs and --sparse")
+    })?;
+    // The command holds our copy of the writing end; the reader must see EOF when tar's is closed.
+    drop(command);
+    let (prove, proof) = oneshot::channel();
+    let (ui, stop) = (ui.clone(), stop.clone());
+    let cleanup = tokio::spawn(async move {
+        let _ = prove.send(watch(child, &ui, &stop).await);
+    });
+    Ok(Running { stream: ByteStream::from_pipe(reader, proof), cleanup })
+}
+
+/// Waits for tar's exit code, which is the proof; kills it when the backup is stopped.
+async fn watch(mut child: Child, ui: &Ui, stop: &CancellationToken) -> Result<Proof> {
+    let mut lines = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
+    let mut said = Vec::new();
+    loop {
+        let next = async {
+            match &mut lines {
+                Some(lines) => lines.next_line().await.ok().flatten(),
+                None => None,
+            }
+        };
+        tokio::select! {
+            line = next => match line {
+                Some(line) if line.contains("Removing leading `") => {}
+                Some(line) => {
+                    ui.source_line(&line);
+                    said.push(printable(&line));
+                }
+                None => break,
+            },
+            () = stop.cancelled() => {
+                let _ = child.kill().await;
+                return Err(Error::interrupted());
+            }
+        }
+    }
+    let status = tokio::select! {
+        status = child.wait() => status.context(|| "cannot wait for tar".into())?,
+        () = stop.cancelled() => {
+            let _ = child.kill().await;
+            return Err(Error::interrupted());
+        }
+    };
+    let exit_code = status.code().map(i64::from);
+    match exit_code {
+        Some(0) => Ok(Proof { exit_code, ..Proof::default() }),
+        // GNU tar: some files changed while they were archived.
+        Some(1) => Ok(Proof { exit_code, warnings: said, ..Proof::default() }),
+        _ => {
+            let last = said.split_off(said.len().saturating_sub(LAST_LINES)).join("; ");
+            Err(Error::failed(format!("tar failed ({status})"))
+                .because(last)
+                .hint("every file must be readable: run as root for volumes and system folders"))
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Where bytes come from. A source ends with a proof or with a failure; EOF alone is neither.
+
+use std::io::Read;
+
+use bytes::{Buf, Bytes};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Format;
+use crate::archive::pipe::{self, Receiver};
+use crate::archive::tar;
+use crate::docker::Engine;
+use crate::docker::run::RunSpec;
+use crate::error::{Context, Error, Kind, Result};
+use crate::progress::Ui;
+
+mod gnutar;
+mod volume;
+
+/// What kept a source from being a failure, and what to know about it.
+#[derive(Debug, Clone, Default)]
+pub struct Proof {
+    /// The exit code of the source's process, where there was one.
+    pub exit_code: Option<i64>,
+    /// What the operator should look at; the archive is committed, the exit code is 3.
+    pub warnings: Vec<String>,
+    /// What is so by nature.
+    pub notes: Vec<String>,
+}
+
+/// Where a backup's bytes come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The stdout of a new container.
+    Run(Box<RunSpec>),
+    /// The stdout of a command in a running container.
+    Exec {
+        /// The container.
+        container: String,
+        /// The command and its arguments.
+        command: Vec<String>,
+    },
+    /// The files of volumes.
+    Volume(Vec<String>),
+    /// Images, as the engine exports them.
+    Image(Vec<String>),
+    /// Folders of this host.
+    Path(Vec<String>),
+    /// Our own standard input.
+    Stdin,
+}
+
+impl Source {
+    /// Its format, where that is known before the first byte.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Source::Volume(_) | Source::Image(_) | Source::Path(_) => Some(Format::Tar),
+            Source::Run(_) | Source::Exec { .. } | Source::Stdin => None,
+        }
+    }
+
+    /// Whether it needs the Docker Engine.
+    pub fn needs_engine(&self) -> bool {
+        !matches!(self, Source::Path(_) | Source::Stdin)
+    }
+
+    /// The job name used when none is given.
+    pub fn default_job(&self) -> Option<String> {
+        let one = |names: &[String]| match names {
+            [name] => Some(name.clone()),
+            _ => None,
+        };
+        let name = match self {
+            Source::Run(spec) => Some(spec.name.clone().unwrap_or_else(|| image_name(&spec.image))),
+            Source::Exec { container, .. } => Some(container.clone()),
+            Source::Volume(names) => one(names),
+            Source::Image(names) => one(names).map(|name| image_name(&name)),
+            Source::Path(dirs) => one(dirs).and_then(|dir| {
+                let dir = std::path::absolute(dir).ok()?;
+                Some(dir.file_name()?.to_string_lossy().into_owned())
+            }),
+            Source::Stdin => None,
+        };
+        let name: String = name?.to_lowercase().chars().map(|c| if job_char(c) { c } else { '-' }).collect();
+        Some(name.trim_matches(['/', '-', '.']).to_string()).filter(|name| !name.is_empty())
+    }
+
+    /// What the catalog says of it: enough to do it again, and no secret.
+    pub fn describe(&self) -> serde_json::Value {
+        use serde_json::json;
+        match self {
+            Source::Run(spec) => spec.describe(),
+            Source::Exec { container, command } => {
+                json!({"exec": {"container": container, "command": command}})
+            }
+            Source::Volume(names) => json!({"volume": names}),
+            Source::Image(names) => json!({"image": names}),
+            Source::Path(dirs) => json!({"path": dirs}),
+            Source::Stdin => json!({"stdin": {}}),
+        }
+    }
+
+    /// Starts it. Its bytes must be read; `stop` ends it early and leaves nothing behind.
+    ///
+    /// # Errors
+    /// What is missing: the volume, the image, the container, GNU tar.
+    pub async fn open(self, engine: Option<&Engine>, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+        let engine = || engine.ok_or_else(|| Error::failed("this source needs the Docker Engine"));
+        match self {
+            Source::Run(spec) => engine()?.run(*spec, ui, stop).await,
+            Source::Exec { container, command } => engine()?.exec(&container, command, ui, stop).await,
+            Source::Volume(names) => volume::open(engine()?, &names, ui, stop).await,
+            Source::Image(names) => engine()?.export(&names, stop).await,
+            Source::Path(dirs) => gnutar::folders(&dirs, ui, stop),
+            Source::Stdin => Ok(stdin()),
+        }
+    }
+}
+
+/// Whether a job's name may have this character.
+pub fn job_char(c: char) -> bool {
+    matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/')
+}
+
+/// `registry:5000/docker/dtr:2.7` → `docker/dtr`
+fn image_name(reference: &str) -> String {
+    let name = reference.split('@').next().unwrap_or_default();
+    let (folder, last) = name.rsplit_once('/').map_or(("", name), |(folder, last)| (folder, last));
+    let last = last.split(':').next().unwrap_or_default();
+    let folder = match folder.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) => rest,
+        None if folder.contains(['.', ':']) => "",
+        _ => folder,
+    };
+    if folder.is_empty() { last.into() } else { format!("{folder}/{last}") }
+}
+
+/// A source that was started.
+pub struct Running {
+    /// Its bytes.
+    pub stream: ByteStream,
+    /// Ends when the source has stopped and cleaned up after itself, whatever became of its bytes.
+    pub cleanup: tokio::task::JoinHandle<()>,
+}
+
+enum Reader {
+    Pipe(std::io::PipeReader),
+    Stdin(std::io::Stdin),
+    Chunks(pipe::Reader),
+}
+
+/// The bytes of a source, read on a thread, and the proof of their end.
+pub struct ByteStream {
+    /// Bytes that were looked at before their turn.
+    head: Bytes,
+    reader: Reader,
+    proof: oneshot::Receiver<Result<Proof>>,
+}
+
+impl ByteStream {
+    /// Bytes from an operating system pipe.
+    pub fn from_pipe(pipe: std::io::PipeReader, proof: oneshot::Receiver<Result<Proof>>) -> Self {
+        ByteStream { head: Bytes::new(), reader: Reader::Pipe(pipe), proof }
+    }
+
+    /// Bytes from an async task.
+    pub fn from_chunks(receiver: Receiver<Bytes>, proof: oneshot::Receiver<Result<Proof>>) -> Self {
+        ByteStream { head: Bytes::new(), reader: Reader::Chunks(pipe::Reader::new(receiver)), proof }
+    }
+
+    /// Reads some bytes; 0 at EOF, which proves nothing.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if !self.head.is_empty() {
+            let len = self.head.len().min(buffer.len());
+            self.head.copy_to_slice(&mut buffer[..len]);
+            return Ok(len);
+        }
+        let read = match &mut self.reader {
+            Reader::Pipe(pipe) => read_some(pipe, buffer),
+            Reader::Stdin(stdin) => read_some(stdin, buffer),
+            Reader::Chunks(chunks) => chunks.read_some(buffer),
+        };
+        // A stream that broke has its cause where the proof would be.
+        read.map_err(|broken| match self.proof.try_recv() {
+            Ok(Err(cause)) if broken.kind() == Kind::Gone => cause,
+            _ => broken,
+        })
+    }
+
+    /// Looks at the first bytes to tell a tar from anything else; they are read again later.
+    pub fn format(&mut self) -> Result<Format> {
+        let mut block = vec![0; tar::BLOCK];
+        let mut len = 0;
+        while len < block.len() {
+            match self.read(&mut block[len..])? {
+                0 => break,
+                read => len += read,
+            }
+        }
+        block.truncate(len);
+        let format = if tar::is_header(&block) { Format::Tar } else { Format::Raw };
+        self.head = block.into();
+        Ok(format)
+    }
+
+    /// Waits for the proof that the bytes were all.
+    pub fn prove(self) -> Result<Proof> {
+        let proof = self.proof;
+        // The reader goes first: a source that waits for it must not wait for ever.
+        drop(self.reader);
+        proof.blocking_recv().unwrap_or_else(|_| Err(Error::failed("the source vanished without a word")))
+    }
+}
+
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            read => return read.context(|| "cannot read the source".into()),
+        }
+    }
+}
+
+fn stdin() -> Running {
+    let (prove, proof) = oneshot::channel();
+    let note = "the end of standard input cannot be proved unless it is a tar".to_string();
+    let _ = prove.send(Ok(Proof { notes: vec![note], ..Proof::default() }));
+    let stream = ByteStream { head: Bytes::new(), reader: Reader::Stdin(std::io::stdin()), proof };
+    Running { stream, cleanup: tokio::spawn(async {}) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_named_after_their_source() {
+        let job = |source: Source| source.default_job();
+        assert_eq!(job(Source::Volume(vec!["DB_Data".into()])).as_deref(), Some("db_data"));
+        assert_eq!(job(Source::Image(vec!["docker/dtr:2.7".into()])).as_deref(), Some("docker/dtr"));
+        assert_eq!(
+            job(Source::Image(vec!["127.0.0.1:5000/team/app@sha256:00".into()])).as_deref(),
+            Some("team/app")
+        );
+        assert_eq!(job(Source::Path(vec!["/srv/data/".into()])).as_deref(), Some("data"));
+        assert_eq!(job(Source::Path(vec!["/".into()])), None);
+        assert_eq!(job(Source::Volume(vec!["a".into(), "b".into()])), None);
+    }
+}

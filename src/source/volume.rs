@@ -1,0 +1,44 @@
+//! Volumes: by GNU tar where their folder can be read here, else through the engine.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Running, gnutar};
+use crate::docker::{Engine, Volume};
+use crate::error::Result;
+use crate::progress::Ui;
+
+/// Members are `VOLUME/_data/…` either way, so that `tar -x -C /var/lib/docker/volumes` restores them.
+pub async fn open(engine: &Engine, names: &[String], ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+    let mut volumes = Vec::new();
+    for name in names {
+        volumes.push(engine.volume(name).await?);
+    }
+    match common_folder(engine, &volumes) {
+        Some(folder) => {
+            let members: Vec<_> = volumes.iter().map(|volume| format!("{}/_data", volume.name)).collect();
+            gnutar::members(&folder, &members, ui, stop)
+        }
+        None => {
+            ui.note(
+                "the volume's folder cannot be read here: it comes through the engine, without xattrs, ACLs, \
+                 holes and fractions of a second",
+            );
+            engine.archive_volumes(names, ui, stop).await
+        }
+    }
+}
+
+/// The folder below which every volume lies as `VOLUME/_data`, when all can be read here.
+fn common_folder(engine: &Engine, volumes: &[Volume]) -> Option<std::path::PathBuf> {
+    let folder = |volume: &Volume| {
+        let named = volume.mountpoint.ends_with(Path::new(&volume.name).join("_data"));
+        let readable = std::fs::read_dir(&volume.mountpoint).is_ok();
+        (volume.is_folder && named && readable)
+            .then(|| volume.mountpoint.ancestors().nth(2).map(Path::to_path_buf))?
+    };
+    let first = folder(volumes.first()?)?;
+    let same = engine.is_local() && volumes.iter().all(|volume| folder(volume).as_ref() == Some(&first));
+    same.then_some(first)
+}

@@ -1,0 +1,98 @@
+//! A backup on its way into one store: commit or abort, never both.
+//!
+//! The order is archive, catalog, both looked at, manifest. Readers see only what has a manifest.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::Store;
+use super::manifest::{Manifest, SUFFIX, catalog_suffix};
+use super::upload::{Class, Completed, Upload};
+use crate::archive::Id;
+use crate::error::{Error, Result};
+use crate::progress::Counter;
+
+/// The two uploads of one backup to one store.
+pub struct Target {
+    store: Arc<Store>,
+    /// Octets of the archive.
+    pub archive: Upload,
+    /// Octets of the catalog.
+    pub catalog: Upload,
+    manifest: Path,
+}
+
+impl Target {
+    /// Begins both uploads.
+    pub async fn begin(
+        store: &Arc<Store>,
+        job: &str,
+        id: &Id,
+        suffix: &str,
+        parallel: usize,
+        taken: &Arc<Counter>,
+    ) -> Result<Self> {
+        let key = |suffix: &str| store.key(job, id, suffix);
+        let archive = Upload::begin(store, key(suffix), Class::Archive, parallel, taken).await?;
+        let catalog = Upload::begin(store, key(catalog_suffix(suffix)), Class::Catalog, 1, taken).await;
+        match catalog {
+            Ok(catalog) => Ok(Target { store: Arc::clone(store), archive, catalog, manifest: key(SUFFIX) }),
+            Err(error) => Err(archive.abort_because(error).await),
+        }
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &str {
+        &self.store.name
+    }
+
+    /// Ends both uploads without an object. `cause` stays the cause.
+    pub async fn abort_because(self, cause: Error) -> Error {
+        let cause = self.archive.abort_because(cause).await;
+        self.catalog.abort_because(cause).await
+    }
+
+    /// Makes the backup exist.
+    ///
+    /// # Errors
+    /// It does not; what was uploaded is taken back, unless the error says "commit unknown" or names what is left.
+    pub async fn commit(self, manifest: &Manifest) -> Result<()> {
+        let text = manifest.to_text()?;
+        let archive = match self.archive.complete().await {
+            Ok(archive) => archive,
+            Err(error) => return Err(self.catalog.abort_because(error).await),
+        };
+        let catalog = match self.catalog.complete().await {
+            Ok(catalog) => catalog,
+            Err(error) => return Err(archive.delete_because(error).await),
+        };
+        put_manifest(&self.store, &self.manifest, text, [catalog, archive]).await
+    }
+}
+
+/// Puts the manifest, create-only; an unclear answer is settled by reading it back.
+async fn put_manifest(store: &Store, key: &Path, text: String, objects: [Completed; 2]) -> Result<()> {
+    let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let Err(error) = store.up.put_opts(key, PutPayload::from(text.clone()), create).await else {
+        return Ok(());
+    };
+    let read = async { store.down.get(key).await?.bytes().await };
+    match read.await {
+        Ok(there) if there == text.as_bytes() => Ok(()),
+        Ok(_) => Err(Error::failed(format!("{} has another manifest at {key}", store.name))
+            .hint("two backups cannot share an id: run it again")),
+        Err(object_store::Error::NotFound { .. }) => {
+            let mut error = store.explain("writing the manifest", error);
+            for object in objects {
+                error = object.delete_because(error).await;
+            }
+            Err(error)
+        }
+        Err(_) => Err(store.explain("writing the manifest", error).context("commit unknown").hint(format!(
+            "nothing was deleted at {}; `sealift list` shows the backup if its manifest {key} arrived",
+            store.name
+        ))),
+    }
+}

@@ -1,0 +1,95 @@
+//! Reading objects: ranges, several in flight, in order, all of one version.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStoreExt};
+
+use super::Store;
+use crate::error::{Error, Kind, Result};
+
+/// Octets in one request of a whole object.
+const RANGE_LEN: u64 = 8 << 20;
+/// Requests of a whole object in flight.
+const PARALLEL: usize = 4;
+/// Times that a range is asked for again, beside what the client does by itself.
+const TRIES: u32 = 4;
+
+/// An object as it was when it was first looked at; one that changes since is an error.
+#[derive(Debug, Clone)]
+pub struct Object {
+    store: Arc<Store>,
+    key: Path,
+    e_tag: Option<String>,
+    /// Octets.
+    pub size: u64,
+}
+
+impl Object {
+    /// Looks at an object.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] where there is none: its manifest said that there is.
+    pub async fn open(store: &Arc<Store>, key: Path) -> Result<Self> {
+        let meta = store.down.head(&key).await.map_err(|e| match e {
+            object_store::Error::NotFound { .. } => Error::damaged(format!("{} has lost {key}", store.name)),
+            e => store.explain(&format!("looking at {key}"), e),
+        })?;
+        Ok(Object { store: Arc::clone(store), key, e_tag: meta.e_tag, size: meta.size })
+    }
+
+    /// Its key, for messages.
+    pub fn key(&self) -> &Path {
+        &self.key
+    }
+
+    /// Reads a range; whole, or it is an error.
+    pub async fn range(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let mut tries = 0;
+        loop {
+            let error = match self.try_range(&range).await {
+                Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(bytes),
+                Ok(_) => Error::damaged(format!("{} ends early", self.key)),
+                Err(object_store::Error::Precondition { .. }) => {
+                    return Err(Error::damaged(format!("{} changed while it was read", self.key)));
+                }
+                Err(object_store::Error::NotFound { .. }) => {
+                    return Err(Error::damaged(format!("{} vanished while it was read", self.key)));
+                }
+                Err(e) => self.store.explain(&format!("reading {}", self.key), e),
+            };
+            tries += 1;
+            if tries == TRIES || error.kind() == Kind::Damaged {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(200 << tries)).await;
+        }
+    }
+
+    async fn try_range(&self, range: &Range<u64>) -> Result<Bytes, object_store::Error> {
+        let range = Some(GetRange::Bounded(range.clone()));
+        let options = GetOptions { range, if_match: self.e_tag.clone(), ..GetOptions::default() };
+        self.store.down.get_opts(&self.key, options).await?.bytes().await
+    }
+
+    /// The whole object, in order.
+    pub fn stream(&self) -> impl Stream<Item = Result<Bytes>> + use<> {
+        let object = self.clone();
+        let starts = (0..self.size).step_by(RANGE_LEN as usize);
+        let ranges = starts.map(move |start| start..(start + RANGE_LEN).min(object.size));
+        let object = self.clone();
+        futures_util::stream::iter(ranges)
+            .map(move |range| {
+                let object = object.clone();
+                async move { object.range(range).await }
+            })
+            .buffered(PARALLEL)
+    }
+}

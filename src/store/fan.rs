@@ -1,0 +1,270 @@
+//! One backup into several stores at once: a store that fails is left behind, the others go on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use object_store::PutPayload;
+
+use super::Store;
+use super::commit::Target;
+use super::manifest::Manifest;
+use super::upload::Upload;
+use crate::archive::Id;
+use crate::archive::pipe::Receiver;
+use crate::archive::plan::{CHUNK, PartSizes};
+use crate::archive::pool::Pool;
+use crate::archive::seal::{Sealed, Sealing};
+use crate::error::{Error, Kind, Result};
+use crate::progress::{Counters, Ui};
+
+/// Octets of a catalog's parts: its stream is thin, and every store takes this size.
+const CATALOG_PART: u64 = 6 << 20;
+
+/// A store that took no part in the end.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its name.
+    pub store: String,
+    /// Why.
+    pub error: Error,
+}
+
+/// The stores of one backup.
+pub struct FanOut {
+    targets: Vec<Target>,
+    failed: Vec<Failed>,
+    parts: PartSizes,
+    chunks: Pool<Vec<u8>>,
+    /// Octets of the largest part that the pool has room for.
+    room: u64,
+    ui: Ui,
+}
+
+/// What an upload is called in its store.
+pub struct Naming<'a> {
+    /// The job.
+    pub job: &'a str,
+    /// The archive's id.
+    pub id: &'a Id,
+    /// What the archive object's name ends with.
+    pub suffix: &'a str,
+}
+
+impl FanOut {
+    /// No store yet; octets come in buffers of `chunks`, parts are as `parts` says.
+    pub fn new(parts: PartSizes, chunks: Pool<Vec<u8>>, ui: &Ui) -> Self {
+        let room = parts.largest_in_memory();
+        FanOut { targets: Vec::new(), failed: Vec::new(), parts, chunks, room, ui: ui.clone() }
+    }
+
+    /// Leaves a store behind.
+    pub fn give_up(&mut self, store: &str, error: Error) {
+        self.ui.detail(&format!("{store} is given up: {error}"));
+        self.failed.push(Failed { store: store.into(), error });
+    }
+
+    /// As long as one store is left, the night is not lost; otherwise the first failure is the failure.
+    pub fn any_left(&mut self, left: usize) -> Result<()> {
+        if left > 0 || self.failed.is_empty() {
+            return Ok(());
+        }
+        let first = self.failed.remove(0);
+        self.failed
+            .iter()
+            .for_each(|other| self.ui.warn(&format!("{} failed too: {}", other.store, other.error)));
+        Err(first.error)
+    }
+
+    /// Begins the uploads to every store.
+    pub async fn begin(
+        &mut self,
+        stores: &[Arc<Store>],
+        naming: &Naming<'_>,
+        parallel: usize,
+        counters: &Counters,
+    ) -> Result<()> {
+        for store in stores {
+            let taken = counters.store(&store.name);
+            match Target::begin(store, naming.job, naming.id, naming.suffix, parallel, &taken).await {
+                Ok(target) => self.targets.push(target),
+                Err(error) => self.give_up(&store.name, error),
+            }
+        }
+        self.any_left(self.targets.len())
+    }
+
+    /// Sends the sealed octets to every store that is left, to the point where only the commit is missing.
+    pub async fn pump(&mut self, sealing: Sealing) -> Result<Sealed> {
+        let Sealing { mut archive, mut catalog, sealed } = sealing;
+        let (mut archive_parts, mut catalog_parts) = (Cutter::default(), Cutter::default());
+        let (mut archive_open, mut catalog_open) = (true, true);
+        while archive_open || catalog_open {
+            tokio::select! {
+                octets = archive.recv(), if archive_open => {
+                    let Ok(octets) = octets else { return Err(cause(octets, &mut catalog).await) };
+                    archive_open = octets.is_some();
+                    self.archive(&mut archive_parts, octets).await?;
+                }
+                octets = catalog.recv(), if catalog_open => {
+                    let Ok(octets) = octets else { return Err(cause(octets, &mut archive).await) };
+                    catalog_open = octets.is_some();
+                    self.catalog(&mut catalog_parts, octets).await?;
+                }
+            }
+        }
+        sealed.await.map_err(|_| Error::failed("the catalog's thread died"))
+    }
+
+    async fn archive(&mut self, parts: &mut Cutter, octets: Option<Bytes>) -> Result<()> {
+        let ended = octets.is_none();
+        parts.pending.extend(octets.inspect(|octets| parts.len += octets.len() as u64));
+        loop {
+            let size = self.part_size(parts.count)?;
+            let Some(part) = parts.cut(size, ended) else { return Ok(()) };
+            self.send(|target| &mut target.archive, part).await?;
+        }
+    }
+
+    async fn catalog(&mut self, parts: &mut Cutter, octets: Option<Bytes>) -> Result<()> {
+        let ended = octets.is_none();
+        parts.pending.extend(octets.inspect(|octets| parts.len += octets.len() as u64));
+        while let Some(part) = parts.cut(CATALOG_PART, ended) {
+            self.send(|target| &mut target.catalog, part).await?;
+        }
+        Ok(())
+    }
+
+    /// Octets of archive part `n`; makes room where the stream outgrew its bound.
+    fn part_size(&mut self, n: u64) -> Result<u64> {
+        let size = self.parts.size(n).ok_or_else(|| {
+            Error::failed(format!("the archive needs more than the {n} parts that the store takes"))
+                .hint("give a larger --part-size, or none so that parts grow")
+        })?;
+        if size > self.room {
+            if self.room == self.parts.largest_in_memory() {
+                self.ui.warn(
+                    "the archive outgrew what --memory allows: it goes on with larger parts and more memory; \
+                     give a larger --memory next time",
+                );
+            }
+            self.chunks.grow((size - self.room).div_ceil(CHUNK) as usize);
+            self.room = size;
+        }
+        Ok(size)
+    }
+
+    /// One part to every store; the slowest sets the pace, since memory is bounded.
+    async fn send(&mut self, upload: fn(&mut Target) -> &mut Upload, part: PutPayload) -> Result<()> {
+        let sent = join_all(self.targets.iter_mut().map(|target| upload(target).part(part.clone()))).await;
+        drop(part);
+        for (i, sent) in sent.into_iter().enumerate().rev() {
+            if let Err(error) = sent {
+                let target = self.targets.remove(i);
+                let name = target.name().to_string();
+                let error = target.abort_because(error).await;
+                self.give_up(&name, error);
+            }
+        }
+        self.any_left(self.targets.len())
+    }
+
+    /// Makes the backup exist in every store that is left; returns where it does, and which stores failed.
+    ///
+    /// # Errors
+    /// It exists nowhere.
+    pub async fn commit(mut self, manifest: &Manifest) -> Result<(Vec<String>, Vec<Failed>)> {
+        let targets = std::mem::take(&mut self.targets);
+        let commits = targets.into_iter().map(|target| async {
+            let name = target.name().to_string();
+            (name, target.commit(manifest).await)
+        });
+        let mut committed = Vec::new();
+        for (name, outcome) in join_all(commits).await {
+            match outcome {
+                Ok(()) => committed.push(name),
+                Err(error) => self.give_up(&name, error),
+            }
+        }
+        self.any_left(committed.len())?;
+        Ok((committed, self.failed))
+    }
+
+    /// Ends every upload without an object. `cause` stays the cause.
+    pub async fn abort_because(self, mut cause: Error) -> Error {
+        for target in self.targets {
+            cause = target.abort_because(cause).await;
+        }
+        cause
+    }
+}
+
+/// Why a stream broke off: its own failure, or where that is only an echo, the other stream's.
+async fn cause(broken: Result<Option<Bytes>>, other: &mut Receiver<Bytes>) -> Error {
+    let Err(error) = broken else { return Error::gone() };
+    if error.kind() != Kind::Gone {
+        return error;
+    }
+    loop {
+        match other.recv().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return error,
+            Err(other) => return error.or_cause(other),
+        }
+    }
+}
+
+/// Cuts a stream into parts without copying it.
+#[derive(Default)]
+struct Cutter {
+    pending: VecDeque<Bytes>,
+    len: u64,
+    /// Parts cut so far.
+    count: u64,
+}
+
+impl Cutter {
+    /// A part of `size` octets, if there are as many; whatever is left, if the stream has `ended`.
+    fn cut(&mut self, size: u64, ended: bool) -> Option<PutPayload> {
+        if self.len < size && !(ended && self.len > 0) {
+            return None;
+        }
+        let mut missing = size.min(self.len);
+        self.len -= missing;
+        self.count += 1;
+        let mut part = Vec::new();
+        while missing > 0 {
+            let mut octets = self.pending.pop_front()?;
+            if octets.len() as u64 > missing {
+                self.pending.push_front(octets.split_off(missing as usize));
+            }
+            missing -= octets.len() as u64;
+            part.push(octets);
+        }
+        Some(PutPayload::from_iter(part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_cut_exactly_and_nothing_is_lost() {
+        let mut cutter = Cutter::default();
+        for len in [10usize, 1, 33, 7] {
+            cutter.pending.push_back(Bytes::from(vec![len as u8; len]));
+            cutter.len += len as u64;
+        }
+        let cut = |cutter: &mut Cutter, ended| cutter.cut(16, ended).map(|part| part.content_length());
+        assert_eq!(
+            [cut(&mut cutter, false), cut(&mut cutter, false), cut(&mut cutter, false)],
+            [Some(16); 3]
+        );
+        assert_eq!(cut(&mut cutter, false), None);
+        assert_eq!(cut(&mut cutter, true), Some(3));
+        assert_eq!(cut(&mut cutter, true), None);
+        assert_eq!(cutter.count, 4);
+    }
+}

@@ -1,0 +1,160 @@
+//! The manifest: small plain JSON beside the archive. It is the commit record: no manifest, no backup.
+//!
+//! It is not authenticated, so it steers nothing but lists and checks without the passphrase.
+
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
+
+use crate::archive::frame::Codec;
+use crate::archive::seal::Stored;
+use crate::archive::{Format, Id, hex};
+use crate::error::{Error, Result};
+
+/// What the manifest's name ends with.
+pub const SUFFIX: &str = ".manifest.json";
+
+/// Size and digest of an object, and what its name ends with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Octets.
+    pub size: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+}
+
+impl From<&Stored> for Object {
+    fn from(stored: &Stored) -> Self {
+        Object { size: stored.size, sha256: stored.sha256.clone() }
+    }
+}
+
+/// The fields of a manifest; `self`, a SHA-256 of the text before it, is added when it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the on-store format.
+    pub format: u32,
+    /// The archive's id.
+    pub id: Id,
+    /// Its job.
+    pub job: String,
+    /// The set it belongs to, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// Whether its source is a tar.
+    pub kind: Format,
+    /// What the archive object's name ends with.
+    pub suffix: String,
+    /// RFC 3339.
+    pub started: jiff::Timestamp,
+    /// RFC 3339.
+    pub finished: jiff::Timestamp,
+    /// Octets of source.
+    pub bytes: u64,
+    /// The archive object.
+    pub archive: Object,
+    /// The catalog object.
+    pub catalog: Object,
+    /// Number of warnings; their texts may hold file names and are in the catalog only.
+    pub warnings: u64,
+    /// What wrote it.
+    pub tool: String,
+}
+
+/// What an archive object's name ends with.
+pub fn archive_suffix(format: Format, codec: Codec, encrypted: bool) -> String {
+    let suffix = format!("{}{}{}", format.suffix(), codec.suffix(), if encrypted { ".gpg" } else { "" });
+    if suffix.is_empty() { ".raw".into() } else { suffix }
+}
+
+fn is_archive_suffix(suffix: &str) -> bool {
+    let codecs = [Codec::Zstd, Codec::Gzip, Codec::Xz, Codec::None];
+    let all = codecs.iter().flat_map(|&c| {
+        [(Format::Tar, c, true), (Format::Tar, c, false), (Format::Raw, c, true), (Format::Raw, c, false)]
+    });
+    all.into_iter().any(|(format, codec, encrypted)| archive_suffix(format, codec, encrypted) == suffix)
+}
+
+impl Manifest {
+    /// The text that is stored.
+    pub fn to_text(&self) -> Result<String> {
+        let json =
+            serde_json::to_string(self).map_err(|e| Error::failed("cannot write a manifest").because(e))?;
+        let open = json.strip_suffix('}').unwrap_or(&json);
+        Ok(format!("{open},\"self\":\"{}\"}}\n", sha256(open)))
+    }
+
+    /// Reads a stored text back.
+    ///
+    /// # Errors
+    /// The text is damaged, or of a newer format.
+    pub fn from_text(text: &str) -> Result<Self> {
+        let damaged = || Error::damaged("the manifest is damaged");
+        let (open, close) = text.rsplit_once(",\"self\":\"").ok_or_else(damaged)?;
+        if close != format!("{}\"}}\n", sha256(open)) {
+            return Err(damaged());
+        }
+        let manifest: Manifest =
+            serde_json::from_str(&format!("{open}}}")).map_err(|e| damaged().because(e))?;
+        if !is_archive_suffix(&manifest.suffix) {
+            return Err(damaged());
+        }
+        Ok(manifest)
+    }
+}
+
+/// What the catalog's name ends with.
+pub fn catalog_suffix(archive_suffix: &str) -> &'static str {
+    if archive_suffix.ends_with(".gpg") { ".catalog.zst.gpg" } else { ".catalog.zst" }
+}
+
+fn sha256(text: &str) -> String {
+    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_reads_back_and_any_flip_is_seen() {
+        let now = jiff::Timestamp::now();
+        let object = Object { size: 7, sha256: "00".into() };
+        let manifest = Manifest {
+            format: 1,
+            id: Id::new(now).unwrap(),
+            job: "db".into(),
+            set: None,
+            kind: Format::Tar,
+            suffix: ".tar.zst.gpg".into(),
+            started: now,
+            finished: now,
+            bytes: 9,
+            archive: object.clone(),
+            catalog: object,
+            warnings: 0,
+            tool: "sealift 0".into(),
+        };
+        let text = manifest.to_text().unwrap();
+        assert_eq!(Manifest::from_text(&text).unwrap(), manifest);
+        for i in 0..text.len() {
+            let mut flipped = text.clone().into_bytes();
+            flipped[i] ^= 1;
+            assert!(
+                String::from_utf8(flipped).is_err_or(|text| Manifest::from_text(&text).is_err()),
+                "octet {i}"
+            );
+        }
+        for cut in 0..text.len() {
+            assert!(Manifest::from_text(&text[..cut]).is_err());
+        }
+    }
+
+    trait IsErrOr<T> {
+        fn is_err_or(self, f: impl FnOnce(T) -> bool) -> bool;
+    }
+    impl<T, E> IsErrOr<T> for std::result::Result<T, E> {
+        fn is_err_or(self, f: impl FnOnce(T) -> bool) -> bool {
+            self.map_or(true, f)
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A source that did not prove its end leaves nothing behind: no listed backup, no upload, no container.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::needs;
+use crate::support::bridge::Bridge;
+use crate::support::{AnyStore, Ended, JOB, Lab, docker, leftovers, noise, sh, text, unique, until};
+
+/// A script that writes some MiB, then does `last`.
+fn writes_then(last: &str) -> String {
+    format!("head -c 20000000 /dev/urandom; {last}")
+}
+
+/// Starts a backup of a new container called `name`, which runs `script`.
+fn start(lab: &Lab, store: &AnyStore, name: &str, script: &str) -> Child {
+    let mut command = lab.sealift();
+    command.args(["backup", "run", "--to", &store.url(), "--job", JOB, "--name", name, "--network", "none"]);
+    command.args(["bb:1", "sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("sealift runs")
+}
+
+#[track_caller]
+fn end(child: Child) -> Ended {
+    Ended::from(child.wait_with_output().expect("sealift ends"))
+}
+
+#[track_caller]
+fn wait_running(name: &str) {
+    until("the container runs", || {
+        let state =
+            Command::new("/usr/bin/docker").args(["inspect", "-f", "{{.State.Running}}", name]).output();
+        state.is_ok_and(|o| o.stdout.starts_with(b"true"))
+    });
+}
+
+#[test]
+fn a_container_that_exits_with_3() {
+    needs!("docker");
+    let lab = Lab::new();
+    for store in AnyStore::all(&lab) {
+        let name = unique("exit3");
+        let ended = end(start(&lab, &store, &name, &writes_then("echo disk full >&2; exit 3")));
+        ended.expect_error(1, "the container exited with code 3: disk full");
+        store.expect_nothing(&lab);
+        assert_eq!(leftovers(&name), [""; 0]);
+    }
+}
+
+#[test]
+fn a_container_that_is_killed() {
+    needs!("docker");
+    let lab = Lab::new();
+    for store in AnyStore::all(&lab) {
+        let name = unique("killed");
+        let child = start(&lab, &store, &name, &writes_then("sleep 600"));
+        wait_running(&name);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        docker(&["kill", &name]);
+        end(child).expect_error(1, "the container exited with code 137");
+        store.expect_nothing(&lab);
+        assert_eq!(leftovers(&name), [""; 0]);
+    }
+}
+
+#[test]
+fn a_container_that_runs_out_of_memory() {
+    needs!("docker");
+    let (lab, name) = (Lab::new(), unique("oom"));
+    let store = AnyStore::File(lab.path("store"));
+    let child = start(&lab, &store, &name, &writes_then("sleep 3; tail /dev/zero"));
+    wait_running(&name);
+    docker(&["update", "--memory", "32m", "--memory-swap", "32m", &name]);
+    end(child).expect_error(1, "ran out of memory").hint("more memory");
+    store.expect_nothing(&lab);
+    assert_eq!(leftovers(&name), [""; 0]);
+}
+
+#[test]
+fn a_command_in_a_container_that_fails() {
+    needs!("docker");
+    let (lab, name) = (Lab::new(), unique("exec"));
+    docker(&["run", "-d", "--name", &name, "--network", "none", "bb:1", "sleep", "600"]);
+    let store = AnyStore::File(lab.path("store"));
+    let script = writes_then("echo no such database >&2; exit 2");
+    let words = ["backup", "exec", "--to", &store.url(), "--job", JOB, &name, "sh", "-c", &script];
+    lab.run(&words).expect_error(1, "the command exited with code 2: no such database");
+    store.expect_nothing(&lab);
+    docker(&["rm", "-f", &name]);
+}
+
+#[test]
+fn an_engine_that_is_killed() {
+    needs!("docker");
+    let lab = Lab::new();
+    let servers = format!("{}/tests/servers", env!("CARGO_MANIFEST_DIR"));
+    // Short, for the sockets below it; where tests/run stops it even if this test dies.
+    let dir = format!("{}/{}", std::env::var("SEALIFT_TEST_DIR").expect("tests/run"), unique("d"));
+    let host = sh(&format!("{servers}/dockerd up {dir}")).trim().replace("DOCKER_HOST=", "");
+    sh(&format!("DOCKER_HOST={host} {servers}/images bb"));
+    let store = AnyStore::all(&lab).into_iter().find(|store| matches!(store, AnyStore::S3(_)));
+    let store = store.unwrap_or(AnyStore::File(lab.path("store")));
+
+    let mut command = lab.sealift();
+    command.env("DOCKER_HOST", &host).args([
+        "backup",
+        "run",
+        "--to",
+        &store.url(),
+        "--job",
+        JOB,
+        "--network",
+        "none",
+    ]);
+    command
+        .args(["bb:1", "sh", "-c", &writes_then("sleep 600")])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
+    let child = command.spawn().expect("sealift runs");
+    let count = |words: &str| {
+        sh(&format!("DOCKER_HOST={host} /usr/bin/docker ps {words} | wc -l")).trim().to_string()
+    };
+    until("the container runs", || count("-q") == "1");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    sh(&format!("kill -9 $(cat {dir}/pid)"));
+    // As systemd would, so that sealift can clear away its container.
+    sh(&format!("{servers}/dockerd up {dir}"));
+    end(child).expect_error(1, "the engine");
+    store.expect_nothing(&lab);
+    assert_eq!(count("-aq"), "0", "a container is left");
+    sh(&format!("{servers}/dockerd down {dir}"));
+}
+
+#[test]
+fn a_file_that_shrinks_while_the_engine_reads_it() {
+    needs!("docker");
+    let (lab, volume, name) = (Lab::new(), unique("shrink"), unique("shrinker"));
+    let script = "while :; do truncate -s 1000000 /v/s; head -c 90000000 /dev/zero > /v/s; done";
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--network",
+        "none",
+        "-v",
+        &format!("{volume}:/v"),
+        "bb:1",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let bridge = Bridge::start();
+    let mut broken = 0;
+    for _ in 0..20 {
+        let store = AnyStore::File(lab.path(&unique("store")));
+        let mut command = lab.sealift();
+        command.env("DOCKER_HOST", &bridge.host).args([
+            "backup",
+            "volume",
+            &volume,
+            "--job",
+            JOB,
+            "--to",
+            &store.url(),
+        ]);
+        let ended = Ended::from(command.output().expect("sealift runs"));
+        match ended.code {
+            0 => drop(lab.run(&["verify", JOB, "--from", &store.url()]).expect(0)),
+            _ => {
+                ended.expect_error(1, "tar");
+                store.expect_nothing(&lab);
+                broken += 1;
+            }
+        }
+        if broken == 2 {
+            break;
+        }
+    }
+    docker(&["rm", "-f", &name]);
+    docker(&["volume", "rm", &volume]);
+    assert!(broken > 0, "the engine never sent a broken tar: the test shows nothing");
+    let left = docker(&["ps", "-aq", "--filter", "label=sealift", "--filter", &format!("volume={volume}")]);
+    assert_eq!(left, "");
+}
+
+#[test]
+fn a_file_that_changes_while_tar_reads_it_is_a_warning() {
+    let lab = Lab::new();
+    sh(&format!("mkdir {0}/tree; seq 1 9 > {0}/tree/still", lab.dir.display()));
+    let grows = lab.path("tree/grows");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                // Rewritten all the time: GNU tar sees another size or time after it has read it.
+                std::fs::write(&grows, noise(1, 30_000_000)).expect("a file of the test's own");
+            }
+        });
+        until("the file is there", || grows.exists());
+        let store = lab.file_store();
+        let warned = (0..10)
+            .map(|_| lab.run(&["backup", "path", "tree", "--to", &store]))
+            .find(|ended| ended.code != 0);
+        let warned = warned.expect("tar never saw a change: the test shows nothing").expect(3);
+        assert!(warned.stderr.contains("warning: ") && warned.stderr.contains("grows"), "{}", warned.stderr);
+        lab.run(&["verify", "tree", "--from", &store]).expect(0);
+        lab.run(&["backup", "path", "tree", "--to", &store, "--warn-ok", "changed"]).expect(0);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_tar_without_its_end_marker() {
+    let lab = Lab::new();
+    sh(&format!(
+        "cd {}; mkdir tree; head -c 3000000 /dev/urandom > tree/a; tar -cf whole tree",
+        lab.dir.display()
+    ));
+    let whole = std::fs::read(lab.path("whole")).expect("a tar");
+    let end = 512 * 3 + 3_000_000_usize.next_multiple_of(512);
+    for store in AnyStore::all(&lab) {
+        for cut in [512, 2_000_000, end - 512, end, end + 512] {
+            lab.backup_stdin(&store.url(), &whole[..cut.min(whole.len())], &[])
+                .expect_error(1, "without its end marker");
+        }
+        store.expect_nothing(&lab);
+        lab.backup_stdin(&store.url(), &whole, &[]).expect(0);
+        // Whoever says that it is no tar gets the bytes as they are.
+        lab.backup_stdin(&store.url(), &whole[..2_000_000], &["--format", "raw"]).expect(0);
+        assert_eq!(lab.list(&store.url()).len(), 2);
+    }
+}
+
+#[test]
+fn no_byte_at_all() {
+    needs!("docker");
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    let words = ["backup", "run", "--to", &store.url(), "--network", "none", "bb:1", "true"];
+    lab.run(&words).expect_error(1, "no byte at all").hint("--allow-empty");
+    store.expect_nothing(&lab);
+}
+
+#[test]
+fn a_signal_aborts_cleanly() {
+    needs!("docker");
+    let lab = Lab::new();
+    for (signal, store) in ["INT", "TERM"].into_iter().cycle().zip(AnyStore::all(&lab)) {
+        let name = unique("signal");
+        let child = start(&lab, &store, &name, "while :; do head -c 20000000 /dev/urandom; sleep 0.2; done");
+        wait_running(&name);
+        until("an upload is under way", || !store.unfinished().is_empty());
+        sh(&format!("kill -{signal} {}", child.id()));
+        end(child).expect_error(130, "interrupted");
+        store.expect_nothing(&lab);
+        assert_eq!(leftovers(&name), [""; 0]);
+    }
+    // One that waits for standard input, too.
+    let mut waiting = lab.sealift();
+    waiting.args(["backup", "stdin", "--job", JOB, "--to", &lab.file_store()]);
+    let child = waiting
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("sealift runs");
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    sh(&format!("kill -INT {}", child.id()));
+    end(child).expect(130);
+}
+
+#[test]
+fn a_kill_minus_nine_leaves_nothing_that_is_listed() {
+    let lab = Lab::new();
+    for store in AnyStore::all(&lab) {
+        let mut command = lab.sealift();
+        command.args(["backup", "stdin", "--job", JOB, "--to", &store.url()]).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("sealift runs");
+        let mut stdin = child.stdin.take().expect("a stdin");
+        std::io::Write::write_all(&mut stdin, &noise(5, 60_000_000)).expect("sealift reads");
+        child.kill().expect("a signal");
+        child.wait().expect("its end");
+        assert_eq!(lab.list(&store.url()), []);
+        lab.backup_stdin(&store.url(), &text(1000), &[]).expect(0);
+        assert_eq!(lab.list(&store.url()).len(), 1);
+    }
+}

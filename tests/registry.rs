@@ -1,0 +1,64 @@
+//! The registry's volume, there and back, as an operator with a dead registry would do it.
+
+use crate::needs;
+use crate::support::{AnyStore, Lab, docker, sh, unique};
+
+/// Starts the real registry on a volume and returns its address.
+fn serve(name: &str, volume: &str) -> String {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let address = format!("127.0.0.1:{port}");
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--network",
+        "host",
+        "-e",
+        &format!("REGISTRY_HTTP_ADDR={address}"),
+        "-v",
+        &format!("{volume}:/storage"),
+        "dtr-registry:2.8",
+    ]);
+    crate::support::until("the registry answers", || {
+        std::process::Command::new("curl")
+            .args(["-fs", &format!("http://{address}/v2/")])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    });
+    address
+}
+
+#[test]
+fn a_registry_restored_by_gpg_zstd_and_tar_serves_the_same_digest() {
+    needs!("docker", "registry", "s3", "gpg");
+    let lab = Lab::new();
+    let replica = unique("0123").replace('-', "");
+    let (volume, restored) = (format!("dtr-registry-{replica}"), format!("dtr-restored-{replica}"));
+    let first = serve(&volume, &volume);
+    let pushed = format!("{first}/team/bb:1");
+    docker(&["tag", "bb:1", &pushed]);
+    docker(&["push", "-q", &pushed]);
+    let digest = docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &pushed]);
+    let digest = digest.split('@').nth(1).expect("a digest").to_string();
+
+    let store = AnyStore::S3(unique("registry"));
+    lab.run(&["backup", "volume", &volume, "--to", &store.url()]).expect(0);
+    docker(&["rm", "-f", &volume]);
+
+    let tar = lab.by_gpg(&store.archive().1, &["zstd", "-d"]);
+    lab.write("volume.tar", &tar);
+    docker(&["volume", "create", &restored]);
+    let mountpoint = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &restored]);
+    sh(&format!("tar -x -p -C {mountpoint} --strip-components=2 -f {}/volume.tar", lab.dir.display()));
+
+    let second = serve(&restored, &restored);
+    let pulled = format!("{second}/team/bb@{digest}");
+    docker(&["rmi", &pushed]);
+    docker(&["pull", "-q", &pulled]);
+    assert!(docker(&["inspect", "-f", "{{.RepoDigests}}", &pulled]).contains(&digest));
+    docker(&["rmi", &pulled]);
+    docker(&["rm", "-f", &restored]);
+    docker(&["volume", "rm", &volume, &restored]);
+}

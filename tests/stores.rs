@@ -1,0 +1,229 @@
+//! Stores that fail: a clear error with a hint, nothing listed, and the source is stopped.
+
+use std::process::{Command, Stdio};
+
+use crate::needs;
+use crate::support::sink::{Fault, Sink};
+use crate::support::{AnyStore, Ended, JOB, Lab, feed, leftovers, noise, s3, sh, unique, until};
+
+fn server(name: &str, verb: &str, dir: &str) -> String {
+    sh(&format!("{}/tests/servers/{name} {verb} {dir}", env!("CARGO_MANIFEST_DIR")))
+}
+
+/// Backs an endless container up to a server of the test's own, which is killed half-way.
+#[track_caller]
+fn dies(server_name: &str, program: &str, url: &str, setting: impl Fn(&str, &mut Command)) {
+    let (lab, name) = (Lab::new(), unique("dies"));
+    let dir = format!("{}/{}", std::env::var("SEALIFT_TEST_DIR").expect("tests/run"), unique("s"));
+    let variables = server(server_name, "up", &dir);
+    let good = AnyStore::File(lab.path("good"));
+    let mut start = |to: &[&str], script: &str, name: &str| {
+        let mut command = lab.sealift();
+        for line in variables.lines() {
+            setting(line, &mut command);
+        }
+        command.args([
+            "backup",
+            "run",
+            "--job",
+            JOB,
+            "--retry-for",
+            "3s",
+            "--name",
+            name,
+            "--network",
+            "none",
+        ]);
+        to.iter().for_each(|store| drop(command.args(["--to", store])));
+        command.args(["bb:1", "sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("sealift runs")
+    };
+    let endless = "while :; do head -c 5000000 /dev/urandom; done";
+    let alone = start(&[url], endless, &name);
+    let both_name = unique("dies");
+    let both = start(
+        &[url, &good.url()],
+        "for i in $(seq 1 40); do head -c 5000000 /dev/urandom; sleep 0.1; done",
+        &both_name,
+    );
+    until("both containers run", || {
+        let up = sh(&format!("/usr/bin/docker ps -q -f name={name} -f name={both_name} | wc -l"));
+        up.trim() == "2"
+    });
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    sh(&format!(
+        "kill -9 $(grep -lsF -- '{dir}' /proc/[0-9]*/cmdline | cut -d/ -f3 | while read p; do \
+                 case $(basename $(readlink /proc/$p/exe)) in {program}) echo $p;; esac; done)"
+    ));
+    let ended = Ended::from(alone.wait_with_output().expect("sealift ends"));
+    ended.expect_error(1, "uploading a part").hint("");
+    assert_eq!(leftovers(&name), [""; 0]);
+    let ended = Ended::from(both.wait_with_output().expect("sealift ends")).expect(3);
+    assert!(ended.stderr.contains(&format!("warning: not at {url}")), "{}", ended.stderr);
+    assert_eq!(lab.list(&good.url()).len(), 1, "the other store has it");
+    lab.run(&["verify", JOB, "--from", &good.url()]).expect(0);
+    server(server_name, "down", &dir);
+}
+
+#[test]
+fn an_s3_server_that_dies_half_way() {
+    needs!("docker", "s3");
+    dies("radosgw", "radosgw", &format!("s3://{}/p", s3::bucket()), |line, command| {
+        let (name, value) = line.split_once('=').expect("NAME=value");
+        let name = match name {
+            "SEALIFT_TEST_S3" => "AWS_ENDPOINT_URL",
+            "SEALIFT_TEST_S3_KEY" => "AWS_ACCESS_KEY_ID",
+            "SEALIFT_TEST_S3_SECRET" => "AWS_SECRET_ACCESS_KEY",
+            _ => return,
+        };
+        command.env(name, value);
+    });
+}
+
+#[test]
+fn an_azure_server_that_dies_half_way() {
+    needs!("docker", "azure");
+    let url = format!("az://{}/p", crate::support::azure::container());
+    dies("azurite", "node", &url, |line, command| {
+        let (name, value) = line.split_once('=').expect("NAME=value");
+        let name = match name {
+            "SEALIFT_TEST_AZURE" => "AZURE_STORAGE_ENDPOINT",
+            "SEALIFT_TEST_AZURE_ACCOUNT" => "AZURE_STORAGE_ACCOUNT_NAME",
+            "SEALIFT_TEST_AZURE_KEY" => "AZURE_STORAGE_ACCOUNT_KEY",
+            _ => return,
+        };
+        command.env(name, value);
+    });
+}
+
+#[test]
+fn bad_keys() {
+    needs!("s3", "azure");
+    let lab = Lab::new();
+    let (s3, azure) = (AnyStore::S3(unique("p")), AnyStore::Azure(unique("p")));
+    for (store, variable, value) in [
+        (&s3, "AWS_SECRET_ACCESS_KEY", "wrong"),
+        (&s3, "AWS_ACCESS_KEY_ID", "nobody"),
+        (&azure, "AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc="),
+    ] {
+        let mut command = lab.sealift();
+        command.env(variable, value).args(["backup", "stdin", "--job", JOB, "--to", &store.url()]);
+        let ended = feed(&mut command, &noise(1, 1000)).expect_error(1, "failed").hint(&variable[..8]);
+        assert!(!ended.stderr.contains(value) || value == "wrong", "a key in an error: {}", ended.stderr);
+        store.expect_nothing(&lab);
+    }
+}
+
+#[test]
+fn buckets_that_are_not_there() {
+    needs!("s3", "azure");
+    let lab = Lab::new();
+    for store in ["s3://no-such-bucket/p", "az://no-such-container/p"] {
+        lab.backup_stdin(store, b"x", &[])
+            .expect_error(1, "failed")
+            .hint("does the bucket or container exist?");
+        // The other store has it all the same.
+        let good = AnyStore::File(lab.path(&unique("good")));
+        let ended = lab.backup_stdin(store, b"x", &["--to", &good.url()]).expect(3);
+        assert!(ended.stderr.contains(&format!("warning: not at {store}")), "{}", ended.stderr);
+        assert_eq!(lab.list(&good.url()).len(), 1);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there() {
+    let lab = Lab::new();
+    let mut command = lab.sealift();
+    command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
+    command.args(["backup", "stdin", "--job", JOB, "--to", "s3://bucket/p", "--retry-for", "1s"]);
+    feed(&mut command, b"x").expect_error(1, "failed").hint("is the endpoint right");
+}
+
+#[test]
+fn a_full_file_system() {
+    needs!("docker");
+    let lab = Lab::new();
+    let mount = lab.path("small");
+    sh(&format!("mkdir {0}; mount -t tmpfs -o size=8m none {0}", mount.display()));
+    let store = AnyStore::File(mount.join("store"));
+    let name = unique("full");
+    let words = ["backup", "run", "--to", &store.url(), "--name", &name, "--network", "none", "bb:1"];
+    let endless = ["sh", "-c", "while :; do head -c 5000000 /dev/urandom; done"];
+    let ended = lab.run(&[&words[..], &endless].concat());
+    let names = store.names();
+    let listed = lab.list(&store.url());
+    sh(&format!("umount {}", mount.display()));
+    ended.expect_error(1, "uploading a part").hint("the file system is full");
+    assert_eq!((names, listed), (vec![], vec![]));
+    assert_eq!(leftovers(&name), [""; 0]);
+}
+
+/// Backs up 30 MB to a server that fails on purpose.
+fn to_sink(lab: &Lab, sink: &Sink) -> Ended {
+    let mut command = lab.sealift();
+    command.env("AWS_ENDPOINT_URL", &sink.endpoint);
+    command.args(["backup", "stdin", "--job", JOB, "--to", "s3://bucket/p", "--retry-for", "2s"]);
+    feed(&mut command, &noise(6, 30_000_000))
+}
+
+fn suffixes(sink: &Sink) -> Vec<String> {
+    sink.objects()
+        .iter()
+        .filter_map(|name| name.split_once('.'))
+        .map(|(_, suffix)| suffix.to_string())
+        .collect()
+}
+
+const WHOLE: [&str; 3] = ["catalog.zst.gpg", "manifest.json", "zst.gpg"];
+
+#[test]
+fn a_store_that_asks_to_slow_down_is_asked_again() {
+    let (lab, sink) = (Lab::new(), Sink::start(Fault::SlowDownOnce));
+    to_sink(&lab, &sink).expect(0);
+    assert_eq!(suffixes(&sink), WHOLE);
+    let (lab, sink) = (Lab::new(), Sink::start(Fault::SlowDownForEver));
+    to_sink(&lab, &sink).expect_error(1, "uploading a part");
+    assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
+}
+
+#[test]
+fn an_error_inside_an_ok_is_an_error() {
+    let (lab, sink) = (Lab::new(), Sink::start(Fault::ErrorInsideOk));
+    to_sink(&lab, &sink).expect_error(1, "completing the upload");
+    assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
+}
+
+#[test]
+fn an_answer_that_is_lost_is_settled_by_reading_back() {
+    for fault in [Fault::LostAnswer, Fault::LostManifestAnswer] {
+        let (lab, sink) = (Lab::new(), Sink::start(fault));
+        to_sink(&lab, &sink).expect(0);
+        assert_eq!((suffixes(&sink), sink.uploads()), (WHOLE.map(String::from).to_vec(), 0), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_manifest_that_is_refused_takes_the_objects_back() {
+    let (lab, sink) = (Lab::new(), Sink::start(Fault::RefuseManifest));
+    to_sink(&lab, &sink).expect_error(1, "writing the manifest");
+    assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
+}
+
+#[test]
+fn a_manifest_whose_fate_is_unknown_deletes_nothing() {
+    let (lab, sink) = (Lab::new(), Sink::start(Fault::SilentAfterManifest));
+    to_sink(&lab, &sink).expect_error(1, "commit unknown").hint("nothing was deleted");
+    assert_eq!((suffixes(&sink), sink.uploads()), (WHOLE.map(String::from).to_vec(), 0));
+}
+
+#[test]
+fn settings_reach_the_store() {
+    needs!("s3");
+    let lab = Lab::new();
+    let store = AnyStore::S3(unique("p"));
+    for more in [&["--checksum", "sha256"][..], &["--storage-class", "STANDARD"]] {
+        lab.backup_stdin(&store.url(), b"x", more).expect(0);
+    }
+    lab.backup_stdin(&store.url(), b"x", &["--checksum", "md4"]).expect_error(2, "unknown part checksum");
+    assert_eq!(lab.list(&store.url()).len(), 2);
+}
