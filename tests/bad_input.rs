@@ -63,11 +63,21 @@ fn every_way_to_give_a_passphrase_opens_the_same_archive() {
         assert_eq!(Ended::from(command.output().expect("sealift runs")).expect(0).text(), "sealed");
     };
     let pass = crate::support::PASSPHRASE;
-    restore(&|c| drop(c.env("SEALIFT_PASSPHRASE", pass)));
-    restore(&|c| drop(c.env("SEALIFT_PASSPHRASE_FILE", lab.path("passphrase"))));
-    restore(&|c| drop(c.env("SEALIFT_PASSPHRASE_COMMAND", "cat passphrase")));
-    restore(&|c| drop(c.args(["--passphrase-file", "passphrase"])));
-    restore(&|c| drop(c.args(["--passphrase-command", "cat passphrase"])));
+    restore(&|c| {
+        c.env("SEALIFT_PASSPHRASE", pass);
+    });
+    restore(&|c| {
+        c.env("SEALIFT_PASSPHRASE_FILE", lab.path("passphrase"));
+    });
+    restore(&|c| {
+        c.env("SEALIFT_PASSPHRASE_COMMAND", "cat passphrase");
+    });
+    restore(&|c| {
+        c.args(["--passphrase-file", "passphrase"]);
+    });
+    restore(&|c| {
+        c.args(["--passphrase-command", "cat passphrase"]);
+    });
 }
 
 #[test]

@@ -9,8 +9,10 @@ use crate::support::{AnyStore, JOB, Lab, docker, feed, noise, sh, text, unique};
 /// Backs up, then reads the object as somebody without sealift would.
 #[track_caller]
 fn round_trip(lab: &Lab, store: &AnyStore, words: &[&str], input: Option<&[u8]>) -> Vec<u8> {
-    let words = [words, &["--job", JOB, "--to", &store.url()]].concat();
-    let words: Vec<&str> = reorder(&words);
+    // Our options stand before the source's own words, where those end the options.
+    let (verb, rest) = words.split_at(2);
+    let url = store.url();
+    let words = [verb, &["--job", JOB, "--to", &url], rest].concat();
     match input {
         Some(input) => lab.feed(&words, input).expect(0),
         None => lab.run(&words).expect(0),
@@ -22,12 +24,6 @@ fn round_trip(lab: &Lab, store: &AnyStore, words: &[&str], input: Option<&[u8]>)
     lab.run(&["verify", JOB, "--from", &store.url()]).expect(0);
     lab.run(&["verify", JOB, "--stored", "--from", &store.url()]).expect(0);
     by_gpg
-}
-
-/// Our options stand before the source's own words, where those end the options.
-fn reorder<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    let (own, rest) = words.split_at(words.len() - 4);
-    [&own[..2], rest, &own[2..]].concat()
 }
 
 fn tar_names(tar: &[u8]) -> Vec<String> {
@@ -319,10 +315,7 @@ fn the_catalog_is_read_by_gpg_zstd_and_jq_alike() {
         catalog.lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect();
     assert_eq!(lines.first().expect("a line")["archive"]["job"], "tree");
     assert_eq!(lines.last().expect("a line")["end"]["entries"], 3);
-    let entry = lines
-        .iter()
-        .find(|line| line["entry"]["path"] == "tree/b")
-        .or(lines.iter().find(|line| line["entry"]["link"] != serde_json::Value::Null));
+    let entry = lines.iter().find(|line| line["entry"]["link"] != serde_json::Value::Null);
     assert_eq!(entry.expect("a hard link")["entry"]["type"], "link");
     let manifest =
         store.read(names.iter().find(|name| name.ends_with(".manifest.json")).expect("a manifest"));

@@ -17,7 +17,7 @@ fn dies(server_name: &str, program: &str, url: &str, setting: impl Fn(&str, &mut
     let dir = format!("{}/{}", std::env::var("SEALIFT_TEST_DIR").expect("tests/run"), unique("s"));
     let variables = server(server_name, "up", &dir);
     let good = AnyStore::File(lab.path("good"));
-    let mut start = |to: &[&str], script: &str, name: &str| {
+    let start = |to: &[&str], script: &str, name: &str| {
         let mut command = lab.sealift();
         for line in variables.lines() {
             setting(line, &mut command);
@@ -34,7 +34,9 @@ fn dies(server_name: &str, program: &str, url: &str, setting: impl Fn(&str, &mut
             "--network",
             "none",
         ]);
-        to.iter().for_each(|store| drop(command.args(["--to", store])));
+        for store in to {
+            command.args(["--to", store]);
+        }
         command.args(["bb:1", "sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("sealift runs")
     };

@@ -103,20 +103,21 @@ where
 pub struct Reader {
     receiver: Receiver<Bytes>,
     current: Bytes,
+    ended: bool,
 }
 
 impl Reader {
     /// Reads a pipe on a thread.
     pub fn new(receiver: Receiver<Bytes>) -> Self {
-        Reader { receiver, current: Bytes::new() }
+        Reader { receiver, current: Bytes::new(), ended: false }
     }
 
-    /// Reads some bytes; 0 at the end.
+    /// Reads some bytes; 0 at the end, however often it is asked.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        while self.current.is_empty() {
+        while self.current.is_empty() && !self.ended {
             match self.receiver.recv_blocking()? {
                 Some(octets) => self.current = octets,
-                None => return Ok(0),
+                None => self.ended = true,
             }
         }
         let len = self.current.len().min(buffer.len());
@@ -153,6 +154,16 @@ mod tests {
         let (sender, mut receiver) = pipe::<u8>(1);
         sender.finish_blocking(Err(Error::damaged("x")));
         assert_eq!(receiver.recv_blocking().unwrap_err().kind(), Kind::Damaged);
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_the_end_sees_it_again() {
+        let (sender, receiver) = pipe(2);
+        sender.send_blocking(Bytes::from_static(b"ab")).unwrap();
+        sender.finish_blocking(Ok(()));
+        let mut reader = Reader::new(receiver);
+        let mut buffer = [0; 8];
+        assert_eq!([(); 3].map(|()| reader.read_some(&mut buffer).unwrap()), [2, 0, 0]);
     }
 
     #[test]

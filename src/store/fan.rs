@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use object_store::PutPayload;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::Store;
 use super::commit::Target;
@@ -32,8 +33,13 @@ pub struct Failed {
 }
 
 /// The stores of one backup.
+///
+/// What begins or ends an upload runs in a task of its own: a signal stops this from waiting for it, and
+/// [`FanOut::abort_because`] then waits instead, so that no upload is lost sight of.
 pub struct FanOut {
+    beginning: VecDeque<JoinHandle<(String, Result<Target>)>>,
     targets: Vec<Target>,
+    ending: VecDeque<JoinHandle<(String, Error)>>,
     failed: Vec<Failed>,
     parts: PartSizes,
     chunks: Pool<Vec<u8>>,
@@ -56,7 +62,17 @@ impl FanOut {
     /// No store yet; octets come in buffers of `chunks`, parts are as `parts` says.
     pub fn new(parts: PartSizes, chunks: Pool<Vec<u8>>, ui: &Ui) -> Self {
         let room = parts.largest_in_memory();
-        FanOut { targets: Vec::new(), failed: Vec::new(), parts, chunks, room, ui: ui.clone() }
+        let (beginning, ending) = (VecDeque::new(), VecDeque::new());
+        FanOut {
+            beginning,
+            targets: Vec::new(),
+            ending,
+            failed: Vec::new(),
+            parts,
+            chunks,
+            room,
+            ui: ui.clone(),
+        }
     }
 
     /// Leaves a store behind.
@@ -86,10 +102,19 @@ impl FanOut {
         counters: &Counters,
     ) -> Result<()> {
         for store in stores {
-            let taken = counters.store(&store.name);
-            match Target::begin(store, naming.job, naming.id, naming.suffix, parallel, &taken).await {
-                Ok(target) => self.targets.push(target),
-                Err(error) => self.give_up(&store.name, error),
+            let (store, taken) = (Arc::clone(store), counters.store(&store.name));
+            let (job, id, suffix) = (naming.job.to_string(), naming.id.clone(), naming.suffix.to_string());
+            self.beginning.push_back(tokio::spawn(async move {
+                let begun = Target::begin(&store, &job, &id, &suffix, parallel, &taken).await;
+                (store.name.clone(), begun)
+            }));
+        }
+        while let Some(beginning) = self.beginning.front_mut() {
+            let begun = beginning.await;
+            self.beginning.pop_front();
+            match begun.map_err(died)? {
+                (_, Ok(target)) => self.targets.push(target),
+                (store, Err(error)) => self.give_up(&store, error),
             }
         }
         self.any_left(self.targets.len())
@@ -163,9 +188,14 @@ impl FanOut {
             if let Err(error) = sent {
                 let target = self.targets.remove(i);
                 let name = target.name().to_string();
-                let error = target.abort_because(error).await;
-                self.give_up(&name, error);
+                self.ending.push_back(tokio::spawn(async move { (name, target.abort_because(error).await) }));
             }
+        }
+        while let Some(ending) = self.ending.front_mut() {
+            let ended = ending.await;
+            self.ending.pop_front();
+            let (store, error) = ended.map_err(died)?;
+            self.give_up(&store, error);
         }
         self.any_left(self.targets.len())
     }
@@ -192,12 +222,24 @@ impl FanOut {
     }
 
     /// Ends every upload without an object. `cause` stays the cause.
-    pub async fn abort_because(self, mut cause: Error) -> Error {
+    pub async fn abort_because(mut self, mut cause: Error) -> Error {
+        for beginning in self.beginning {
+            if let Ok((_, Ok(target))) = beginning.await {
+                self.targets.push(target);
+            }
+        }
         for target in self.targets {
             cause = target.abort_because(cause).await;
         }
+        for ending in self.ending {
+            let _ = ending.await;
+        }
         cause
     }
+}
+
+fn died(error: JoinError) -> Error {
+    Error::failed("a worker died").because(error)
 }
 
 /// Why a stream broke off: its own failure, or where that is only an echo, the other stream's.

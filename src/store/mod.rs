@@ -158,27 +158,23 @@ impl Store {
 
     /// Says what a failed request means, and what to do about it.
     fn explain(&self, what: &str, error: object_store::Error) -> Error {
-        use object_store::Error as E;
+        // Which requests have an error type of their own differs from store to store: the status says it too.
         let text = error.to_string();
-        let unreachable = ["error sending request", "onnection refused", "dns error"];
-        let hint = match &error {
-            E::NotFound { .. } if self.kind == Kind::File => "does the folder exist, and is it mounted?",
-            E::NotFound { .. } => "does the bucket or container exist? sealift does not create it",
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } if self.kind == Kind::File => {
-                "may this user write there?"
+        let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+        let hint = match (&error, self.kind) {
+            (object_store::Error::NotFound { .. }, Kind::File) => "does the folder exist, and is it mounted?",
+            _ if says(&["os error 28"]) => "the file system is full: make room, or choose another store",
+            _ if says(&["os error 13", "os error 30"]) => "may this user write there?",
+            _ if says(&["404 Not Found", "NoSuchBucket", "ContainerNotFound"]) => {
+                "does the bucket or container exist? sealift does not create it"
             }
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => self.credentials_hint(),
-            _ if text.contains("os error 28") => {
-                "the file system is full: make room, or choose another store"
-            }
-            _ if text.contains("os error 13") => "may this user write there?",
-            _ if text.contains("credential") => self.credentials_hint(),
-            _ if unreachable.iter().any(|sign| text.contains(sign)) => {
+            _ if says(&["403 Forbidden", "401 Unauthorized", "redential"]) => self.credentials_hint(),
+            _ if says(&["error sending request", "onnection refused", "dns error"]) => {
                 "is the endpoint right (AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT), and the network up?"
             }
             _ => "",
         };
-        let explained = Error::failed(format!("{what} at {} failed", self.name)).because(error);
+        let explained = Error::failed(format!("{what} at {} failed", self.name)).because(in_short(&error));
         if hint.is_empty() { explained } else { explained.hint(hint) }
     }
 
@@ -191,6 +187,29 @@ impl Store {
             _ => "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do",
         }
     }
+}
+
+/// An error's innermost text, and of an XML answer its code and message.
+fn in_short(error: &object_store::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    // What the transport says last is often too short to be understood alone.
+    let whole = error.to_string();
+    let text =
+        if whole.contains("<?xml") || whole.contains("<Error>") { whole } else { innermost.to_string() };
+    let tag = |tag: &str| {
+        let from = text.split_once(&format!("<{tag}>"))?.1;
+        from.split_once('<').map(|(value, _)| value.trim().to_string()).filter(|value| !value.is_empty())
+    };
+    let head = text.split("<").next().unwrap_or_default().trim_end_matches([':', ' ']);
+    let status = head.split("status code: ").nth(1).unwrap_or(head);
+    [Some(status.to_string()), tag("Code"), tag("Message")]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 type Clients = (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>);

@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
-use object_store::{
-    MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload};
 use tokio::task::JoinSet;
 
 use super::{Kind, Store};
@@ -172,8 +170,9 @@ impl Upload {
     // Azure has no abort; uncommitted blocks go when a blob of that name is put.
     async fn drop_blocks(&self) -> Result<()> {
         let explain = |e| self.store.explain("dropping uncommitted blocks", e);
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        self.store.down.put_opts(&self.key, PutPayload::new(), create).await.map_err(explain)?;
+        // Not create-only: a blob of which only blocks are there counts as there for some servers. No other backup
+        // ever has this key.
+        self.store.down.put(&self.key, PutPayload::new()).await.map_err(explain)?;
         self.store.down.delete(&self.key).await.map_err(explain)
     }
 }

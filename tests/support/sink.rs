@@ -140,6 +140,14 @@ fn answer(
         return None;
     }
     match method {
+        "POST" if query.starts_with("delete") => {
+            let (bucket, _) =
+                path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_matches('/'), ""));
+            for key in super::s3::all(&body, "Key") {
+                state.objects.remove(&format!("/{bucket}/{key}"));
+            }
+            ok("<DeleteResult></DeleteResult>".into())
+        }
         "POST" if upload.is_empty() => {
             let id = format!("u{}", state.tried.len() + state.uploads.len());
             state.uploads.insert(id.clone(), 0);
