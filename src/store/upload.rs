@@ -162,19 +162,18 @@ impl Upload {
         self.parts.shutdown().await;
         let aborted = self.inner.abort().await.map_err(|e| self.store.explain("aborting the upload", e));
         if self.store.kind == Kind::Azure {
-            self.drop_blocks().await?;
+            drop_blocks(&self.store, &self.key).await?;
         }
         aborted
     }
+}
 
-    // Azure has no abort; uncommitted blocks go when a blob of that name is put.
-    async fn drop_blocks(&self) -> Result<()> {
-        let explain = |e| self.store.explain("dropping uncommitted blocks", e);
-        // Not create-only: a blob of which only blocks are there counts as there for some servers. No other backup
-        // ever has this key.
-        self.store.down.put(&self.key, PutPayload::new()).await.map_err(explain)?;
-        self.store.down.delete(&self.key).await.map_err(explain)
-    }
+// Azure has no abort; uncommitted blocks go when a blob of that name is put. Not create-only: a blob of which only
+// blocks are there counts as there for some servers. No other backup ever has this key.
+async fn drop_blocks(store: &Store, key: &Path) -> Result<()> {
+    let explain = |e| store.explain("dropping uncommitted blocks", e);
+    store.down.put(key, PutPayload::new()).await.map_err(explain)?;
+    store.down.delete(key).await.map_err(explain)
 }
 
 /// An object that is whole and in the store.
