@@ -1,10 +1,18 @@
 //! Every test against real parts: `tests/run` starts them. One binary, one module a promise.
 
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests may fail and write"
+)]
+
 mod support;
 
 mod bad_input;
 mod failures;
 mod off_disk;
+mod readme;
 mod registry;
 mod sources;
 mod stores;

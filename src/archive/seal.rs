@@ -27,7 +27,9 @@ pub struct SealOptions {
     pub archive: ArchiveRecord,
     /// Compression level.
     pub level: i32,
-    /// The passphrase; none only when the operator asked for no encryption.
+    /// The archive's session key; none only when the operator asked for no encryption.
+    pub key: Option<MessageKey>,
+    /// The passphrase, for the catalog's own session key.
     pub passphrase: Option<SecretString>,
     /// Whether an empty source is success.
     pub allow_empty: bool,
@@ -201,7 +203,7 @@ pub struct Sealed {
 /// Starts the stages. The octets must be taken from both receivers as they come; the first failure of any stage
 /// arrives at `archive`.
 pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
-    let key = options.passphrase.as_ref().map(MessageKey::generate).transpose()?;
+    let key = options.key.take();
     let cipher = key.as_ref().map(openpgp::Cipher::new).transpose()?;
     options.archive.head_len = key.as_ref().map_or(0, |key| key.head().len() as u64);
     let frame_key = FrameKey::new(key.as_ref().map_or(b"", MessageKey::session), options.archive.id.as_str());

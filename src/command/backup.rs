@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bytes;
 use crate::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
-use crate::archive::openpgp::HEAD_LEN;
+use crate::archive::openpgp::{HEAD_LEN, MessageKey};
 use crate::archive::plan::{Plan, Wish};
 use crate::archive::seal::{SealOptions, Sealed, chunk_pool, seal};
 use crate::archive::{Format, Id, open};
@@ -88,6 +88,8 @@ struct Run {
     stores: Vec<Arc<Store>>,
     chunks: crate::archive::pool::Pool<Vec<u8>>,
     passphrase: Option<SecretString>,
+    /// The archive's session key, in the making while the source starts: its S2K takes a while by design.
+    key: Option<JoinHandle<Result<MessageKey>>>,
     /// The catalog's first record; the format is settled when the first bytes are there.
     record: ArchiveRecord,
     format: Option<Format>,
@@ -121,6 +123,7 @@ impl Run {
             let stdin_is_data = matches!(source, Source::Stdin);
             Some(passphrase::Sources { stdin_is_data, twice: true, ..options.passphrase.sources() }.read()?)
         };
+        let key = passphrase.clone().map(|p| tokio::task::spawn_blocking(move || MessageKey::generate(&p)));
         let started = jiff::Timestamp::now();
         let record = ArchiveRecord {
             format: FORMAT,
@@ -140,7 +143,20 @@ impl Run {
         let counters = Arc::new(Counters { stores: counted.collect(), ..Counters::default() });
         let chunks = chunk_pool(plan.chunks);
         let (clock, warnings) = (Instant::now(), Vec::new());
-        Ok(Run { options, wish, plan, stores, chunks, passphrase, record, format, clock, warnings, counters })
+        Ok(Run {
+            options,
+            wish,
+            plan,
+            stores,
+            chunks,
+            passphrase,
+            key,
+            record,
+            format,
+            clock,
+            warnings,
+            counters,
+        })
     }
 
     /// Before anything is started: are the stores there, and does the newest archive open with this passphrase?
@@ -188,7 +204,12 @@ impl Run {
         let suffix = self.suffix();
         let naming = Naming { job: &self.record.job, id: &self.record.id, suffix: &suffix };
         fan.begin(&self.stores, &naming, usize::from(self.options.parallel), &self.counters).await?;
+        let key = match self.key.take() {
+            Some(key) => Some(key.await.map_err(|e| Error::failed("a worker died").because(e))??),
+            None => None,
+        };
         let options = SealOptions {
+            key,
             archive: self.record.clone(),
             level: self.wish.level,
             passphrase: self.passphrase.clone(),
@@ -196,10 +217,7 @@ impl Run {
             plan: self.plan.clone(),
             chunks: self.chunks.clone(),
         };
-        let counters = Arc::clone(&self.counters);
-        // Sealing the session key takes a tenth of a second of one core.
-        let sealing = tokio::task::spawn_blocking(move || seal(stream, options, counters)).await;
-        let sealing = sealing.map_err(|e| Error::failed("a worker died").because(e))??;
+        let sealing = seal(stream, options, Arc::clone(&self.counters))?;
         let _tracking = ui.track("read", Arc::clone(&self.counters));
         fan.pump(sealing).await
     }

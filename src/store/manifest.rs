@@ -148,13 +148,4 @@ mod tests {
             assert!(Manifest::from_text(&text[..cut]).is_err());
         }
     }
-
-    trait IsErrOr<T> {
-        fn is_err_or(self, f: impl FnOnce(T) -> bool) -> bool;
-    }
-    impl<T, E> IsErrOr<T> for std::result::Result<T, E> {
-        fn is_err_or(self, f: impl FnOnce(T) -> bool) -> bool {
-            self.map_or(true, f)
-        }
-    }
 }
