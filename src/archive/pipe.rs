@@ -1,7 +1,7 @@
 //! The joints of the pipeline: bounded channels whose end is said, never inferred.
 //!
-//! A pipe carries items, then exactly one of [`Sender::end`] or [`Sender::fail`]. A sender that is dropped without
-//! either wakes the receiver with [`Kind::Gone`](crate::error::Kind::Gone); a receiver that is dropped wakes the
+//! A pipe carries items, then exactly one end or failure ([`Sender::end`], [`Sender::finish_blocking`]). A sender that
+//! is dropped without either wakes the receiver with [`Kind::Gone`](crate::error::Kind::Gone); a receiver that is dropped wakes the
 //! sender the same way. Both ends work from async tasks and from threads.
 
 use std::io;

@@ -139,10 +139,8 @@ mod tests {
         for i in 0..text.len() {
             let mut flipped = text.clone().into_bytes();
             flipped[i] ^= 1;
-            assert!(
-                String::from_utf8(flipped).is_err_or(|text| Manifest::from_text(&text).is_err()),
-                "octet {i}"
-            );
+            let read = String::from_utf8(flipped).ok().and_then(|text| Manifest::from_text(&text).ok());
+            assert_eq!(read, None, "octet {i}");
         }
         for cut in 0..text.len() {
             assert!(Manifest::from_text(&text[..cut]).is_err());
