@@ -8,5 +8,6 @@ pub mod docker;
 pub mod error;
 pub mod passphrase;
 pub mod progress;
+pub mod sink;
 pub mod source;
 pub mod store;

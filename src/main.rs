@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use sealift::cli::{Cli, Verb};
 use sealift::command::backup::Outcome;
-use sealift::command::{backup, list, restore, verify};
+use sealift::command::{backup, cat, copy, list, ls, restore, show, verify};
 use sealift::error::{Context, Error, Result};
 use sealift::progress::Ui;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Warned) => ExitCode::from(3),
+        Ok(Outcome::Exited(code)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => fail(&ui, &error),
     }
 }
@@ -48,9 +49,13 @@ async fn run(cli: Cli, ui: &Ui) -> Result<Outcome> {
             let (source, options) = what.resolve()?;
             return backup::backup(source, options, ui, &cancel).await;
         }
-        Verb::Restore(options) => restore::restore(options, ui, &cancel).await?,
+        Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => verify::verify(options, ui, &cancel).await?,
         Verb::List(options) => list::list(options, mode, ui).await?,
+        Verb::Ls(options) => ls::ls(options, mode, ui).await?,
+        Verb::Cat(options) => cat::cat(options, ui, &cancel).await?,
+        Verb::Show(options) => show::show(options, mode).await?,
+        Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Completions { .. } => {}
     }
     Ok(Outcome::Done)

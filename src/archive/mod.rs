@@ -16,6 +16,7 @@ pub mod pipe;
 pub mod plan;
 pub mod pool;
 pub mod seal;
+pub mod select;
 pub mod tap;
 pub mod tar;
 

@@ -1,6 +1,7 @@
 //! Opening: from the stored octets of catalog and archive back to the source's bytes. Nothing is handed on that the
 //! sealed catalog does not confirm.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,11 +61,14 @@ impl EntryDigest {
 }
 
 /// Reads a catalog and checks that it is consistent in itself and of the archive asked for.
+///
+/// `each` sees every tar member; what it saw may be acted on only when this returns.
 pub fn read_catalog(
     stored: impl std::io::Read + Send + Sync,
     passphrase: Option<&SecretString>,
     job: &str,
     id: &Id,
+    mut each: impl FnMut(&Entry),
 ) -> Result<Contents> {
     let (mut frames, mut entries) = (Vec::new(), EntryDigest::default());
     let (mut at, mut stored_at) = (0, 0);
@@ -81,7 +85,10 @@ pub fn read_catalog(
                 stored_at += frame.stored_len;
                 frames.push(frame);
             }
-            Record::Entry(entry) => entries.add(&entry),
+            Record::Entry(entry) => {
+                entries.add(&entry);
+                each(&entry);
+            }
             Record::Archive(_) | Record::End(_) => {}
         }
         Ok(())
@@ -116,8 +123,8 @@ pub struct Opened {
     pub object: Range<u64>,
     /// Those octets.
     pub fetched: Bytes,
-    /// The source bytes of its frames, in order.
-    pub frames: Vec<Vec<u8>>,
+    /// Its frames, in order: where each begins in the source, and its bytes.
+    pub frames: Vec<(u64, Bytes)>,
 }
 
 impl Archive {
@@ -170,14 +177,14 @@ impl Archive {
         self.session.is_some().then(|| Layout { head, data: self.data_len() })
     }
 
-    /// The source bytes of frames `range`, in order, `parallel` batches at once on as many cores.
+    /// The frames that hold `ranges` of the source, in order, `parallel` batches at once on as many cores.
     pub fn frames(
         self: &Arc<Self>,
-        range: Range<usize>,
+        ranges: &[Range<u64>],
         parallel: usize,
     ) -> impl Stream<Item = Result<Opened>> + use<> {
         let archive = Arc::clone(self);
-        let batches = Batches { archive: Arc::clone(self), next: range.start, end: range.end };
+        let batches = Batches { archive: Arc::clone(self), runs: self.runs(ranges).into() };
         futures_util::stream::iter(batches)
             .map(move |batch| {
                 let archive = Arc::clone(&archive);
@@ -188,6 +195,27 @@ impl Archive {
                 }
             })
             .buffered(parallel)
+    }
+
+    /// The whole source as a range.
+    pub fn whole(&self) -> Vec<Range<u64>> {
+        vec![0..self.contents.end.bytes]
+    }
+
+    /// Runs of consecutive frames that hold `ranges`, which are in order.
+    fn runs(&self, ranges: &[Range<u64>]) -> Vec<Range<usize>> {
+        let frames = &self.contents.frames;
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for range in ranges {
+            let first = frames.partition_point(|frame| frame.at + frame.len <= range.start);
+            let end = frames.partition_point(|frame| frame.at < range.end);
+            match runs.last_mut() {
+                Some(last) if first <= last.end => last.end = last.end.max(end),
+                _ if first < end => runs.push(first..end),
+                _ => {}
+            }
+        }
+        runs
     }
 
     fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
@@ -203,7 +231,7 @@ impl Archive {
         let opened = frames.iter().map(|frame| {
             let start = (frame.stored_at - first) as usize;
             let stored = data.get(start..start + frame.stored_len as usize).unwrap_or_default();
-            self.open_frame(frame, stored)
+            self.open_frame(frame, stored).map(|plain| (frame.at, Bytes::from(plain)))
         });
         Ok(Opened { frames: opened.collect::<Result<_>>()?, object: batch.span.object.clone(), fetched })
     }
@@ -236,29 +264,48 @@ async fn open_head(head: Bytes, passphrase: SecretString, len: u64) -> Result<Ve
     }
 }
 
-/// Cuts a range of frames into batches worth a request.
+impl Opened {
+    /// What of its frames lies in `ranges`, in order.
+    pub fn pieces(&self, ranges: &[Range<u64>]) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        for (at, plain) in &self.frames {
+            let end = at + plain.len() as u64;
+            let first = ranges.partition_point(|range| range.end <= *at);
+            for range in ranges[first..].iter().take_while(|range| range.start < end) {
+                let (from, to) = (range.start.max(*at) - at, range.end.min(end) - at);
+                pieces.push(plain.slice(from as usize..to as usize));
+            }
+        }
+        pieces
+    }
+}
+
+/// Cuts runs of frames into batches worth a request.
 struct Batches {
     archive: Arc<Archive>,
-    next: usize,
-    end: usize,
+    runs: VecDeque<Range<usize>>,
 }
 
 impl Iterator for Batches {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        let frames = &self.archive.contents.frames[..self.end];
-        let first = frames.get(self.next)?;
+        let run = self.runs.front_mut()?;
+        let frames = &self.archive.contents.frames[..run.end];
+        let first = &frames[run.start];
         let (mut stored, mut plain) = (0, 0);
-        let fitting = frames[self.next..].iter().take_while(|frame| {
+        let fitting = frames[run.start..].iter().take_while(|frame| {
             stored += frame.stored_len;
             plain += frame.len;
             stored <= SPAN_STORED && plain <= SPAN_PLAIN
         });
-        let range = self.next..self.next + fitting.count().max(1);
+        let range = run.start..run.start + fitting.count().max(1);
         let last = &frames[range.end - 1];
         let data = first.stored_at..last.stored_at + last.stored_len;
-        self.next = range.end;
+        run.start = range.end;
+        if run.start == run.end {
+            self.runs.pop_front();
+        }
         let span = match self.archive.layout() {
             Some(layout) => layout.span(data),
             None => Span::clear(data),

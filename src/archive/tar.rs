@@ -59,6 +59,9 @@ pub struct Entry {
     /// Target of a link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// Whether holes are left out of the data: what is stored is not the file's bytes in a row.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
     /// Offset in the source of the member's first header block, its extended headers included.
     pub at: u64,
     /// Octets that the member takes in the source: headers, data and padding.
@@ -370,6 +373,7 @@ impl Walker {
             uid: ext.uid.or(global.uid).or_else(|| number(&block[108..116])).unwrap_or(0),
             gid: ext.gid.or(global.gid).or_else(|| number(&block[116..124])).unwrap_or(0),
             mtime: ext.mtime.or_else(|| global.mtime.clone()).unwrap_or_else(|| time(&block[136..148])),
+            sparse: flag == b'S' || ext.real_size.is_some(),
             size: ext.real_size.or(sparse).unwrap_or(data),
             link: matches!(kind, EntryType::Link | EntryType::Symlink)
                 .then(|| String::from_utf8_lossy(&link).into_owned()),

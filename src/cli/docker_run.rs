@@ -1,7 +1,7 @@
 //! `docker run`'s own words, as far as a backup or a restore needs them.
 
 use bollard::models::{Mount, MountType};
-use clap::Args;
+use clap::{Args, FromArgMatches};
 
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
@@ -67,6 +67,19 @@ pub struct RunOptions {
     /// Command and arguments for the container
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
     command: Vec<String>,
+}
+
+/// Reads the words of `docker run` that follow `--to-run`.
+pub fn parse(words: &[String]) -> Result<RunSpec> {
+    let command = RunOptions::augment_args(clap::Command::new("--to-run").no_binary_name(true));
+    let parsed =
+        command.try_get_matches_from(words).and_then(|matches| RunOptions::from_arg_matches(&matches));
+    let options = parsed.map_err(|e| {
+        let first = e.to_string().lines().next().unwrap_or_default().replace("error: ", "");
+        Error::usage(format!("--to-run: {first}"))
+            .hint("--to-run [docker run options] IMAGE [ARG…], at the very end")
+    })?;
+    RunSpec::try_from(options)
 }
 
 impl TryFrom<RunOptions> for RunSpec {

@@ -35,6 +35,8 @@ pub enum Outcome {
     Done,
     /// Committed, but with warnings or not to every store: exit 3.
     Warned,
+    /// The process that was given the bytes ended with this code, and had them all.
+    Exited(i64),
 }
 
 /// Backs a source up.
@@ -219,7 +221,8 @@ impl Run {
         };
         let sealing = seal(stream, options, Arc::clone(&self.counters))?;
         let _tracking = ui.track("read", Arc::clone(&self.counters));
-        fan.pump(sealing).await
+        fan.pump(sealing.archive, sealing.catalog).await?;
+        sealing.sealed.await.map_err(|_| Error::failed("the catalog's thread died"))
     }
 
     fn suffix(&self) -> String {

@@ -8,6 +8,7 @@ use crate::archive::Id;
 use crate::archive::open::{self, Archive, Contents};
 use crate::archive::openpgp::HEAD_LEN;
 use crate::archive::pipe::{Reader, pipe_from};
+use crate::archive::tar::Entry;
 use crate::cli::{ArchiveOptions, ArchiveRef};
 use crate::error::{Error, Kind, Result};
 use crate::store::download::Object;
@@ -15,14 +16,21 @@ use crate::store::manifest::{Manifest, catalog_suffix};
 use crate::store::{Store, StoreOptions};
 
 pub mod backup;
+pub mod cat;
+pub mod copy;
 pub mod list;
+pub mod ls;
 pub mod restore;
+pub mod show;
 pub mod verify;
 
 /// Octets in gibi-, mebi- or kibibytes.
 fn bytes(octets: u64) -> String {
     indicatif::HumanBytes(octets).to_string()
 }
+
+/// Members that are handed over at once.
+const LOT: usize = 1024;
 
 /// An archive that was found in a store.
 struct Found {
@@ -73,11 +81,20 @@ impl Found {
 
     /// Reads the sealed catalog to its proved end and opens the archive.
     async fn open(&self, passphrase: Option<SecretString>) -> Result<Arc<Archive>> {
+        self.open_with(passphrase, |_| {}).await
+    }
+
+    /// [`Found::open`], showing every tar member to `each`.
+    async fn open_with(
+        &self,
+        passphrase: Option<SecretString>,
+        each: impl FnMut(&Entry),
+    ) -> Result<Arc<Archive>> {
         let (archive, catalog) = (self.archive_object().await?, self.catalog_object().await?);
         if let Some(passphrase) = &passphrase {
             self.check_passphrase(&archive, &catalog, passphrase).await?;
         }
-        let contents = self.contents(&catalog, passphrase.clone()).await?;
+        let contents = self.contents(&catalog, passphrase.clone(), each).await?;
         Ok(Arc::new(Archive::open(archive, contents, passphrase.as_ref()).await?))
     }
 
@@ -98,12 +115,30 @@ impl Found {
             .hint("was it changed since this backup? give the one of that day"))
     }
 
-    async fn contents(&self, catalog: &Object, passphrase: Option<SecretString>) -> Result<Contents> {
+    async fn contents(
+        &self,
+        catalog: &Object,
+        passphrase: Option<SecretString>,
+        mut each: impl FnMut(&Entry),
+    ) -> Result<Contents> {
         let (octets, job, id) = (pipe_from(catalog.stream(), 2), self.job.clone(), self.id.clone());
-        // Sequoia reads from blocking readers.
+        // Sequoia reads from blocking readers. Members come back in lots, so that `each` may borrow what it likes.
+        let (lots, mut members) = tokio::sync::mpsc::channel::<Vec<Entry>>(4);
         let read = tokio::task::spawn_blocking(move || {
-            open::read_catalog(Reader::new(octets), passphrase.as_ref(), &job, &id)
+            let mut lot = Vec::new();
+            let contents = open::read_catalog(Reader::new(octets), passphrase.as_ref(), &job, &id, |entry| {
+                lot.push(entry.clone());
+                if lot.len() == LOT {
+                    // Who no longer listens has failed already.
+                    let _ = lots.blocking_send(std::mem::take(&mut lot));
+                }
+            });
+            let _ = lots.blocking_send(lot);
+            contents
         });
+        while let Some(lot) = members.recv().await {
+            lot.iter().for_each(&mut each);
+        }
         let read = read.await.map_err(|e| Error::failed("a worker died").because(e))?;
         read.map_err(|error| match error.kind() {
             // The passphrase is known to be right by now.

@@ -1,53 +1,154 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
-use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::Found;
-use crate::cli::Restore;
-use crate::error::{Context, Error, Result};
+use super::backup::Outcome;
+use super::{Found, bytes};
+use crate::archive::Format;
+use crate::archive::open::Archive;
+use crate::archive::select::{Patterns, Selection, refusal};
+use crate::archive::tar::BLOCK;
+use crate::cli::{Restore, To};
+use crate::docker::Engine;
+use crate::error::{Error, Kind, Result};
 use crate::progress::{Counters, Ui};
+use crate::sink::{self, Sink};
 
 /// Batches of frames under way at once: each takes up to 32 MiB.
-const PARALLEL: usize = 4;
+pub const PARALLEL: usize = 4;
+/// Refused members that an error names.
+const NAMED: usize = 5;
 
-/// Writes an archive's source bytes to stdout.
-pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> Result<()> {
+/// Restores an archive, or some of its members.
+pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> Result<Outcome> {
+    let to = options.to()?;
+    let patterns = Patterns::new(&options.include, &options.exclude)?;
     let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
     let passphrase = found.passphrase(&options.archive)?;
-    let archive = found.open(passphrase).await?;
+    let unpacks = matches!(to, To::Path(_) | To::Volume(_));
+
+    let mut members = Members::new(patterns, unpacks, options.allow_devices);
+    let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
+    if !members.selection.targets.is_empty() {
+        // Hard links whose files were not asked for: a second look finds them.
+        members = members.with_targets();
+        found.open_with(passphrase, |entry| members.look(entry)).await?;
+    }
+    let ranges = members.ranges(&archive, unpacks || matches!(to, To::Image))?;
+
+    let sink = open_sink(to, &archive, &options, ui).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let frames = archive.contents().frames.len();
-    let mut opened = std::pin::pin!(archive.frames(0..frames, PARALLEL));
-    loop {
-        let next = tokio::select! {
-            next = opened.next() => next,
-            () = cancel.cancelled() => return Err(Error::interrupted()),
-        };
-        let Some(batch) = next else { break };
-        let batch = batch.map_err(|e| incomplete(e, &counters))?;
-        counters.stored.add(batch.fetched.len() as u64);
-        let written = Arc::clone(&counters);
-        let write = tokio::task::spawn_blocking(move || write_out(&batch.frames, &written));
-        write.await.map_err(|e| Error::failed("a worker died").because(e))??;
-    }
+    let delivered = tokio::select! {
+        delivered = deliver(&archive, &ranges, &sink, &counters) => delivered,
+        () = cancel.cancelled() => Err(Error::interrupted()),
+    };
+    let ended = match delivered {
+        Ok(()) => sink.finish().await,
+        // The sink has ended before its time and knows why.
+        Err(echo) if echo.kind() == Kind::Gone => sink.finish().await.and_then(early),
+        Err(error) => Err(incomplete(sink.fail(error).await, &counters)),
+    };
     drop(tracking);
+    let code = ended?;
     let end = &archive.contents().end;
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
-    ui.detail(&format!("restored {}: {} bytes", found.name(), end.bytes));
-    Ok(())
+    let amount = bytes(counters.source.get());
+    ui.detail(&format!("restored {amount} of {} in {} frames", found.name(), end.frames));
+    Ok(if code == 0 { Outcome::Done } else { Outcome::Exited(code) })
 }
 
-fn write_out(frames: &[Vec<u8>], counters: &Counters) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    for frame in frames {
-        let written = stdout.write_all(frame).and_then(|()| stdout.flush());
-        written.context(|| "cannot write to stdout".into())?;
-        counters.source.add(frame.len() as u64);
+/// A process that read no further, and says that all is well or not.
+fn early(code: i64) -> Result<i64> {
+    match code {
+        0 => Err(Error::failed("the process ended before it had read everything")),
+        code => Ok(code),
+    }
+}
+
+/// Which members are wanted, and whether they may be unpacked.
+struct Members {
+    patterns: Patterns,
+    /// Targets of wanted hard links, found at a first look.
+    targets: std::collections::HashSet<String>,
+    selection: Selection,
+    unpacks: bool,
+    allow_devices: bool,
+    refused: Vec<String>,
+}
+
+impl Members {
+    fn new(patterns: Patterns, unpacks: bool, allow_devices: bool) -> Self {
+        let (targets, selection) = Default::default();
+        Members { patterns, targets, selection, unpacks, allow_devices, refused: Vec::new() }
+    }
+
+    fn with_targets(self) -> Self {
+        let again = Members::new(self.patterns, self.unpacks, self.allow_devices);
+        Members { targets: self.selection.targets, ..again }
+    }
+
+    fn look(&mut self, entry: &crate::archive::tar::Entry) {
+        let before = self.selection.count;
+        if self.targets.contains(&entry.path) {
+            self.selection.add(entry);
+        } else {
+            self.selection.look(entry, &self.patterns);
+        }
+        let taken = self.selection.count > before;
+        let refused = refusal(entry, self.allow_devices).filter(|_| taken && self.unpacks);
+        self.refused.extend(refused.map(|why| format!("{}: {why}", crate::progress::printable(&entry.path))));
+    }
+
+    /// The bytes to deliver.
+    fn ranges(self, archive: &Archive, wants_tar: bool) -> Result<Vec<std::ops::Range<u64>>> {
+        let tar = archive.contents().archive.kind == Format::Tar;
+        if !tar && (wants_tar || !self.patterns.take_all()) {
+            return Err(
+                Error::usage("this archive is no tar: it has no members").hint("restore it --to-stdout")
+            );
+        }
+        if !self.refused.is_empty() {
+            let named = self.refused.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+            return Err(Error::damaged(format!("{} members may not be unpacked", self.refused.len())).because(named)
+                .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
+        }
+        if self.patterns.take_all() {
+            return Ok(archive.whole());
+        }
+        if self.selection.count == 0 {
+            return Err(
+                Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names")
+            );
+        }
+        Ok(self.selection.ranges)
+    }
+}
+
+async fn deliver(
+    archive: &Arc<Archive>,
+    ranges: &[std::ops::Range<u64>],
+    sink: &Sink,
+    counters: &Counters,
+) -> Result<()> {
+    let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
+    while let Some(batch) = opened.next().await {
+        let batch = batch?;
+        counters.stored.add(batch.fetched.len() as u64);
+        for piece in batch.pieces(ranges) {
+            let len = piece.len() as u64;
+            sink.write(piece).await?;
+            counters.source.add(len);
+        }
+    }
+    // Some members make a tar of their own, which needs an end.
+    if ranges != archive.whole() {
+        sink.write(Bytes::from_static(&[0; 2 * BLOCK])).await?;
     }
     Ok(())
 }
@@ -55,6 +156,78 @@ fn write_out(frames: &[Vec<u8>], counters: &Counters) -> Result<()> {
 fn incomplete(error: Error, counters: &Counters) -> Error {
     let written = counters.source.get();
     error.or_hint(format!(
-        "the {written} bytes that were written are confirmed, but they are not all: discard them"
+        "the {written} bytes that were handed on are right, but not all: the target is incomplete"
     ))
+}
+
+async fn open_sink(to: To, archive: &Archive, options: &Restore, ui: &Ui) -> Result<Sink> {
+    match to {
+        To::Stdout => Ok(sink::stdout()),
+        To::Path(dir) => {
+            make_folder(&dir)?;
+            if !options.overwrite && !is_empty(&dir)? {
+                return Err(not_empty(&dir.display().to_string()));
+            }
+            sink::folder(&dir, 0, ui)
+        }
+        To::Volume(volume) => open_volume(&volume, archive, options, ui).await,
+        To::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
+        To::Exec(container, command) => Engine::connect().await?.feed_exec(&container, command).await,
+        To::Image => Ok(Engine::connect().await?.feed_image(ui)),
+    }
+}
+
+fn make_folder(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir(dir).map_err(|e| {
+        Error::failed(format!("cannot make folder {}", dir.display()))
+            .because(e)
+            .hint("does its parent exist?")
+    })
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    let mut inside = std::fs::read_dir(dir).map_err(|e| {
+        Error::failed(format!("cannot read {}", dir.display())).because(e).hint("is it a folder?")
+    })?;
+    Ok(inside.next().is_none())
+}
+
+fn not_empty(target: &str) -> Error {
+    Error::failed(format!("{target} is not empty"))
+        .hint("choose another, or say --overwrite: files in the way are replaced")
+}
+
+/// A volume by its folder where that can be written here, else through the engine.
+async fn open_volume(name: &str, archive: &Archive, options: &Restore, ui: &Ui) -> Result<Sink> {
+    let original = original_volume(name, archive)?;
+    let engine = Engine::connect().await?;
+    let volume = engine.make_volume(name).await?;
+    let local = engine.is_local() && volume.is_folder && std::fs::read_dir(&volume.mountpoint).is_ok();
+    if !options.overwrite {
+        let empty =
+            if local { is_empty(&volume.mountpoint)? } else { engine.volume_is_empty(name, ui).await? };
+        if !empty {
+            return Err(not_empty(&format!("volume {name}")));
+        }
+    }
+    match local {
+        // `VOLUME/_data/` goes.
+        true => sink::folder(&volume.mountpoint, 2, ui),
+        false => engine.feed_volume(name, &original, ui).await,
+    }
+}
+
+/// Under which name the volume lies in the archive.
+fn original_volume(name: &str, archive: &Archive) -> Result<String> {
+    let source = &archive.contents().archive.source["volume"];
+    let volumes: Vec<_> = source.as_array().into_iter().flatten().filter_map(|v| v.as_str()).collect();
+    match volumes[..] {
+        [] => Err(Error::usage("this is no archive of a volume").hint("unpack it --to-path DIR")),
+        [only] => Ok(only.into()),
+        _ => Err(Error::usage(format!("this archive holds the volumes {}", volumes.join(", ")))
+            .hint(format!("restore --to-path, or one at a time: --to-stdout --include '{name}' | tar -x …"))),
+    }
 }

@@ -80,12 +80,12 @@ async fn whole(found: &Found, options: &Verify, counters: &Counters) -> Result<S
     check_stored(&found.catalog_object().await?, &found.manifest.catalog, counters).await?;
     let archive = found.open(passphrase).await?;
     let mut checks = Checks::new(&archive);
-    let mut batches = std::pin::pin!(archive.frames(0..archive.contents().frames.len(), PARALLEL));
+    let mut batches = std::pin::pin!(archive.frames(&archive.whole(), PARALLEL));
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         checks.gap(&archive, batch.object.start).await?;
         counters.stored.add(batch.fetched.len() as u64);
-        counters.source.add(batch.frames.iter().map(|frame| frame.len() as u64).sum());
+        counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
         let check = tokio::task::spawn_blocking(move || checks.take(&batch).map(|()| checks));
         checks = check.await.map_err(|e| Error::failed("a worker died").because(e))??;
     }
@@ -141,8 +141,8 @@ impl Checks {
         self.hashed = self.hashed.max(batch.object.end);
         let Some(walker) = &mut self.walker else { return Ok(()) };
         let mut found = Vec::new();
-        for frame in &batch.frames {
-            walker.feed(frame, &mut found).map_err(|e| Error::damaged("the tar is broken").because(e))?;
+        for (_, plain) in &batch.frames {
+            walker.feed(plain, &mut found).map_err(|e| Error::damaged("the tar is broken").because(e))?;
         }
         found.iter().for_each(|entry| self.entries.add(entry));
         Ok(())

@@ -17,6 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::source::{ByteStream, Proof, Running};
 
 mod context;
+mod feed;
 mod image;
 pub mod run;
 mod volume;

@@ -66,7 +66,8 @@ impl RunSpec {
         }})
     }
 
-    fn body(self) -> ContainerCreateBody {
+    /// The request that creates it.
+    pub(super) fn body(self) -> ContainerCreateBody {
         let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
         ContainerCreateBody {
             image: Some(self.image),
@@ -122,7 +123,7 @@ impl Engine {
         }))
     }
 
-    async fn remove_or_warn(&self, id: &str, ui: &Ui) {
+    pub(super) async fn remove_or_warn(&self, id: &str, ui: &Ui) {
         if let Err(error) = self.remove(id).await {
             ui.warn(&format!("{error}; {}", error.hint_text().unwrap_or_default()));
         }
@@ -180,22 +181,15 @@ impl Engine {
             attach_stderr: Some(true),
             ..CreateExecOptions::default()
         };
-        let exec = self.docker.create_exec(container, options).await.map_err(|e| {
-            let hint = match status(&e) {
-                Some(404) => "no such container: `docker ps` shows the running ones",
-                Some(409) => "the container is not running: `docker start` it first",
-                _ => "is the container running?",
-            };
-            Error::failed(format!("cannot run a command in container {container}")).because(e).hint(hint)
-        })?;
+        let exec = self.create_exec(container, options).await?;
         let started =
-            self.docker.start_exec(&exec.id, None).await.context(|| "cannot start the command".into())?;
+            self.docker.start_exec(&exec, None).await.context(|| "cannot start the command".into())?;
         let StartExecResults::Attached { output, .. } = started else {
             return Err(Error::failed("the engine started the command detached"));
         };
         let (engine, ui, stop, container) = (self.clone(), ui.clone(), stop.clone(), container.to_string());
         Ok(running(move |sender| async move {
-            let outcome = engine.drain_exec(&exec.id, output, &sender, &ui, &stop).await;
+            let outcome = engine.drain_exec(&exec, output, &sender, &ui, &stop).await;
             if outcome.is_err() {
                 ui.detail(&format!(
                     "the command may still run in container {container}: the engine cannot stop it"
@@ -203,6 +197,40 @@ impl Engine {
             }
             (sender, outcome)
         }))
+    }
+
+    /// Prepares a command in a running container; returns its id.
+    pub(super) async fn create_exec(
+        &self,
+        container: &str,
+        options: CreateExecOptions<String>,
+    ) -> Result<String> {
+        let created = self.docker.create_exec(container, options).await.map_err(|e| {
+            let hint = match status(&e) {
+                Some(404) => "no such container: `docker ps` shows the running ones",
+                Some(409) => "the container is not running: `docker start` it first",
+                _ => "is the container running?",
+            };
+            Error::failed(format!("cannot run a command in container {container}")).because(e).hint(hint)
+        })?;
+        Ok(created.id)
+    }
+
+    /// The exit code of a command whose streams have ended.
+    pub(super) async fn exec_exit_code(&self, id: &str) -> Result<i64> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let state = self.docker.inspect_exec(id).await;
+            let state =
+                state.context(|| "the engine went away before it said how the command ended".into())?;
+            match (state.running, state.exit_code) {
+                (Some(false), Some(code)) => return Ok(code),
+                _ if began.elapsed() > EXEC_SETTLES => {
+                    return Err(Error::failed("the command's output ended while it still runs"));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     async fn drain_exec(
@@ -214,19 +242,7 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Result<Proof> {
         let said = pass_on(output, sender, ui, stop).await?;
-        let began = tokio::time::Instant::now();
-        let code = loop {
-            let state = self.docker.inspect_exec(id).await;
-            let state =
-                state.context(|| "the engine went away before it said how the command ended".into())?;
-            match (state.running, state.exit_code) {
-                (Some(false), Some(code)) => break code,
-                _ if began.elapsed() > EXEC_SETTLES => {
-                    return Err(Error::failed("the command's output ended while it still runs"));
-                }
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        };
+        let code = self.exec_exit_code(id).await?;
         match code {
             0 => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
             code => {

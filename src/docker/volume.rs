@@ -52,23 +52,26 @@ impl Engine {
         ui: &Ui,
         stop: &CancellationToken,
     ) -> Result<Running> {
-        let id = self.container_with(names, true).await?;
+        let mounts: Vec<_> = names.iter().map(|name| (name.clone(), name.clone())).collect();
+        let id = self.container_with(&mounts, true).await?;
         let (engine, names, ui, stop) = (self.clone(), names.to_vec(), ui.clone(), stop.clone());
         Ok(running(move |sender| async move {
             let sent = engine.send_archives(&id, &names, &sender, &stop).await;
-            if let Err(error) = engine.remove(&id).await {
-                ui.warn(&format!("{error}; {}", error.hint_text().unwrap_or_default()));
-            }
+            engine.remove_or_warn(&id, &ui).await;
             (sender, sent.map(|()| Proof::default()))
         }))
     }
 
-    /// A never-started container in which each volume is `/VOLUME/_data`.
-    async fn container_with(&self, volumes: &[String], read_only: bool) -> Result<String> {
+    /// A never-started container in which each volume is `/NAME/_data`: pairs of volume and NAME.
+    pub(super) async fn container_with(
+        &self,
+        volumes: &[(String, String)],
+        read_only: bool,
+    ) -> Result<String> {
         self.make_empty_image().await?;
-        let mount = |name: &String| Mount {
+        let mount = |(volume, name): &(String, String)| Mount {
             typ: Some(MountType::VOLUME),
-            source: Some(name.clone()),
+            source: Some(volume.clone()),
             target: Some(format!("/{name}/_data")),
             read_only: Some(read_only),
             ..Mount::default()

@@ -16,7 +16,6 @@ use crate::archive::Id;
 use crate::archive::pipe::Receiver;
 use crate::archive::plan::{CHUNK, PartSizes};
 use crate::archive::pool::Pool;
-use crate::archive::seal::{Sealed, Sealing};
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Counters, Ui};
 
@@ -120,9 +119,8 @@ impl FanOut {
         self.any_left(self.targets.len())
     }
 
-    /// Sends the sealed octets to every store that is left, to the point where only the commit is missing.
-    pub async fn pump(&mut self, sealing: Sealing) -> Result<Sealed> {
-        let Sealing { mut archive, mut catalog, sealed } = sealing;
+    /// Sends the octets of archive and catalog to every store that is left, to the point where only the commit is missing.
+    pub async fn pump(&mut self, mut archive: Receiver<Bytes>, mut catalog: Receiver<Bytes>) -> Result<()> {
         let (mut archive_parts, mut catalog_parts) = (Cutter::default(), Cutter::default());
         let (mut archive_open, mut catalog_open) = (true, true);
         while archive_open || catalog_open {
@@ -139,7 +137,7 @@ impl FanOut {
                 }
             }
         }
-        sealed.await.map_err(|_| Error::failed("the catalog's thread died"))
+        Ok(())
     }
 
     async fn archive(&mut self, parts: &mut Cutter, octets: Option<Bytes>) -> Result<()> {

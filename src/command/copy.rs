@@ -1,0 +1,103 @@
+//! `copy`: an archive's stored bytes from one store to another, without the passphrase.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::{Found, bytes};
+use crate::archive::frame::{Codec, FRAME_LEN};
+use crate::archive::pipe::{Receiver, pipe_from};
+use crate::archive::plan::{DEFAULT_MEMORY, Plan, Wish};
+use crate::archive::seal::{Digest, chunk_pool};
+use crate::cli::Copy;
+use crate::error::{Error, Kind, Result};
+use crate::progress::{Counter, Counters, Ui};
+use crate::store::download::Object;
+use crate::store::fan::{FanOut, Naming};
+use crate::store::{Store, StoreOptions, manifest};
+
+/// Pieces of 8 MiB that may wait for the uploads.
+const DEPTH: usize = 1;
+
+/// Copies an archive, its catalog and, last, its manifest.
+pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<()> {
+    let found = Found::find(&options.from.from, &options.archive).await?;
+    let store = Arc::new(Store::open(&options.to, &StoreOptions::default())?);
+    match store.manifest(&found.job, &found.id).await {
+        Ok(_) => {
+            ui.note(&format!("{} is at {} already", found.name(), store.name));
+            return Ok(());
+        }
+        Err(error) if error.kind() != Kind::NotFound => return Err(error),
+        Err(_) => {}
+    }
+    let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
+    let counters =
+        Counters { stores: vec![(store.name.clone(), Arc::new(Counter::default()))], ..Counters::default() };
+    let counters = Arc::new(counters);
+    let plan = Plan::new(&wish(), store.kind.limits())?;
+    let mut fan = FanOut::new(plan.parts.clone(), chunk_pool(plan.chunks), ui);
+    let naming = Naming { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
+    let tracking = ui.track("copied", Arc::clone(&counters));
+    let work = async {
+        fan.begin(&[Arc::clone(&store)], &naming, 4, &counters).await?;
+        let archive = checked(archive, &found.manifest.archive, Some(Arc::clone(&counters)));
+        let catalog = checked(catalog, &found.manifest.catalog, None);
+        fan.pump(archive, catalog).await
+    };
+    let copied = tokio::select! {
+        copied = work => copied,
+        () = cancel.cancelled() => Err(Error::interrupted()),
+    };
+    drop(tracking);
+    if let Err(error) = copied {
+        return Err(fan.abort_because(error).await);
+    }
+    fan.commit(&found.manifest).await?;
+    let size = bytes(found.manifest.archive.size + found.manifest.catalog.size);
+    let event = serde_json::json!({"event": "copied", "job": found.job, "id": found.id, "to": store.name});
+    ui.summary(&format!("copied {}: {size} → {}", found.name(), store.name), event);
+    Ok(())
+}
+
+/// Nothing is compressed here: the memory is for parts.
+fn wish() -> Wish {
+    let (workers, level) = (1, 0);
+    let frame_len = FRAME_LEN as u64;
+    Wish {
+        memory: DEFAULT_MEMORY,
+        workers,
+        frame_len,
+        codec: Codec::None,
+        level,
+        part_size: None,
+        max_parts: None,
+    }
+}
+
+/// An object's octets, which end only when they are what the manifest says.
+fn checked(object: Object, expected: &manifest::Object, counters: Option<Arc<Counters>>) -> Receiver<Bytes> {
+    let (expected, key) = (expected.clone(), object.key().clone());
+    let octets = object.stream().map(Some).chain(futures_util::stream::iter([None]));
+    let mut digest = Some(Digest::new());
+    let checked = octets.filter_map(move |next| {
+        let next = match next {
+            Some(Ok(octets)) => {
+                digest.iter_mut().for_each(|digest| digest.update(&octets));
+                counters.iter().for_each(|counters| counters.source.add(octets.len() as u64));
+                Some(Ok(octets))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => {
+                let stored = digest.take().map(Digest::finish);
+                let same = stored.is_some_and(|s| s.sha256 == expected.sha256 && s.size == expected.size);
+                let differs = || Error::damaged(format!("{key} is not what was stored: its SHA-256 differs"));
+                (!same).then(|| Err(differs()))
+            }
+        };
+        std::future::ready(next)
+    });
+    pipe_from(checked, DEPTH)
+}

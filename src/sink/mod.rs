@@ -1,0 +1,175 @@
+//! Where restored bytes go. A sink takes bytes until their end is said; a restore that breaks off never looks like an
+//! end to it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::archive::pipe::{Receiver, Sender, pipe};
+use crate::error::{Context, Error, Result};
+use crate::progress::{Ui, printable};
+
+/// Pieces that may wait for the sink.
+const DEPTH: usize = 4;
+/// Lines of tar's stderr that an error repeats.
+const LAST_LINES: usize = 5;
+
+/// A sink at work.
+pub struct Sink {
+    to: Option<Sender<Bytes>>,
+    done: JoinHandle<Result<i64>>,
+}
+
+impl Sink {
+    /// A sink whose `work` takes the bytes and ends with an exit code.
+    pub fn new<F>(work: impl FnOnce(Receiver<Bytes>) -> F) -> Self
+    where
+        F: Future<Output = Result<i64>> + Send + 'static,
+    {
+        let (to, from) = pipe(DEPTH);
+        Sink { to: Some(to), done: tokio::spawn(work(from)) }
+    }
+
+    /// Hands confirmed bytes over.
+    ///
+    /// # Errors
+    /// The sink has ended before its time; [`Sink::finish`] says why.
+    pub async fn write(&self, bytes: Bytes) -> Result<()> {
+        match &self.to {
+            Some(to) => to.send(bytes).await,
+            None => Err(Error::gone()),
+        }
+    }
+
+    /// Says that this was all, and waits for the sink's own end: its exit code.
+    pub async fn finish(mut self) -> Result<i64> {
+        if let Some(to) = self.to.take() {
+            to.end().await;
+        }
+        self.done.await.map_err(|e| Error::failed("a worker died").because(e))?
+    }
+
+    /// Breaks off, and waits until the sink has cleaned up. Of the two failures the cause is returned.
+    pub async fn fail(mut self, error: Error) -> Error {
+        drop(self.to.take());
+        match self.done.await {
+            Ok(Err(own)) => error.or_cause(own),
+            _ => error,
+        }
+    }
+}
+
+/// Our own standard output.
+pub fn stdout() -> Sink {
+    Sink::new(|mut from| async move {
+        let write = tokio::task::spawn_blocking(move || {
+            let mut stdout = std::io::stdout().lock();
+            while let Some(bytes) = from.recv_blocking()? {
+                let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
+                written.context(|| "cannot write to stdout".into())?;
+            }
+            Ok(0)
+        });
+        write.await.map_err(|e| Error::failed("a worker died").because(e))?
+    })
+}
+
+/// Our own standard output, through GNU tar: one member, its holes filled.
+pub fn expand(ui: &Ui) -> Result<Sink> {
+    let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
+    let mut command = tar();
+    command.args(["--extract", "--file=-", "--to-stdout"]).stdin(reader).stdout(Stdio::inherit());
+    start(command, writer, ui)
+}
+
+/// A folder of this host, through GNU tar: owners, xattrs, ACLs, holes.
+///
+/// `strip` leading parts of every name are left out.
+pub fn folder(dir: &Path, strip: usize, ui: &Ui) -> Result<Sink> {
+    let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
+    // Only speed depends on it, and an unprivileged user may be over the limit.
+    let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
+    let mut command = tar();
+    command.args(["--extract", "--file=-", "--preserve-permissions", "--same-owner", "--numeric-owner"]);
+    command.args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"]);
+    command.arg(format!("--strip-components={strip}")).arg("-C").arg(dir).stdin(reader).stdout(Stdio::null());
+    start(command, writer, ui)
+}
+
+/// GNU tar, whose messages must be the ones that are known here, and who gets no secret of ours.
+fn tar() -> Command {
+    let mut command = Command::new("tar");
+    command.stderr(Stdio::piped()).kill_on_drop(true).env("LC_ALL", "C");
+    for secret in crate::passphrase::VARIABLES {
+        command.env_remove(secret);
+    }
+    command
+}
+
+fn start(mut command: Command, writer: std::io::PipeWriter, ui: &Ui) -> Result<Sink> {
+    let tar = command.spawn();
+    let tar =
+        tar.map_err(|e| Error::failed("cannot run GNU tar").because(e).hint("install the package tar"))?;
+    let ui = ui.clone();
+    Ok(Sink::new(move |from| unpack(tar, from, writer, ui)))
+}
+
+async fn unpack(
+    mut tar: tokio::process::Child,
+    mut from: Receiver<Bytes>,
+    mut writer: std::io::PipeWriter,
+    ui: Ui,
+) -> Result<i64> {
+    use tokio::io::AsyncBufReadExt;
+    let stderr = tar.stderr.take();
+    let said = tokio::spawn(async move {
+        let mut said = Vec::new();
+        let Some(stderr) = stderr else { return said };
+        let mut lines = tokio::io::BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            ui.source_line(&line);
+            said.push(printable(&line));
+        }
+        said
+    });
+    let feed = tokio::task::spawn_blocking(move || {
+        while let Some(bytes) = from.recv_blocking()? {
+            if writer.write_all(&bytes).is_err() {
+                // tar has ended: its exit code says why.
+                return Ok(());
+            }
+        }
+        Ok(())
+    });
+    let fed: Result<()> = feed.await.map_err(|e| Error::failed("a worker died").because(e))?;
+    if let Err(broken) = fed {
+        let _ = tar.kill().await;
+        return Err(broken);
+    }
+    let status = tar.wait().await.context(|| "cannot wait for tar".into())?;
+    let mut said = said.await.unwrap_or_default();
+    if status.success() {
+        return Ok(0);
+    }
+    let last = said.split_off(said.len().saturating_sub(LAST_LINES)).join("; ");
+    Err(Error::failed(format!("tar could not unpack everything ({status})"))
+        .because(last)
+        .hint("the target is incomplete; restoring owners and devices needs root"))
+}
+
+/// A pipe as the body of a request: it ends where the end was said, and breaks off where it was not.
+pub fn body(from: Receiver<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    futures_util::stream::unfold(Some(from), |from| async move {
+        let mut from = from?;
+        match from.recv().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(from))),
+            Ok(None) => None,
+            Err(error) => Some((Err(std::io::Error::other(error)), None)),
+        }
+    })
+}
