@@ -93,6 +93,13 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether stdout carries an archive's bytes, so that nothing else may go there.
+    pub fn writes_data(&self) -> bool {
+        matches!(self, Verb::Restore(_) | Verb::Cat(_))
+    }
+}
+
 /// What to back up.
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
@@ -254,11 +261,12 @@ pub struct BackupOptions {
     part_size: Option<u64>,
     /// Fewer parts than the store's own limit (Scaleway: 1000)
     #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
     max_parts: Option<u64>,
     /// Parts in flight to each store
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
-    /// How long a part is tried again before its store is given up
+    /// How long a part is tried again before its store is given up; a try under way is not cut short
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
     retry_for: Duration,
     /// Storage class of the archive: S3 class, Azure access tier
@@ -334,6 +342,9 @@ pub struct ArchiveOptions {
     pub from: FromStore,
     #[command(flatten)]
     pub passphrase: PassphraseOptions,
+    /// Accept an archive that was stored in the clear: whoever can write to the store can have made it
+    #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
+    pub no_encrypt: bool,
 }
 
 /// Where to read.

@@ -44,21 +44,32 @@ fn fail(ui: &Ui, error: &Error) -> ExitCode {
 async fn run(cli: Cli, ui: &Ui) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
+    let ui = &if cli.verb.writes_data() { ui.leaving_stdout() } else { ui.clone() };
     match cli.verb {
+        // These two clear away what they began.
         Verb::Backup(what) => {
             let (source, options) = what.resolve()?;
             return backup::backup(source, options, ui, &cancel).await;
         }
-        Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
-        Verb::Verify(options) => verify::verify(options, ui, &cancel).await?,
-        Verb::List(options) => list::list(options, mode, ui).await?,
-        Verb::Ls(options) => ls::ls(options, mode, ui).await?,
-        Verb::Cat(options) => cat::cat(options, ui, &cancel).await?,
-        Verb::Show(options) => show::show(options, mode).await?,
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
+        Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
+        Verb::Verify(options) => until(&cancel, verify::verify(options, ui)).await?,
+        Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
+        Verb::Ls(options) => until(&cancel, ls::ls(options, mode, ui)).await?,
+        Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
+        Verb::Show(options) => until(&cancel, show::show(options, mode)).await?,
         Verb::Completions { .. } => {}
     }
     Ok(Outcome::Done)
+}
+
+/// Work that only reads can be left at any point.
+async fn until(cancel: &CancellationToken, work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        done = work => done,
+    }
 }
 
 /// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly.
@@ -70,6 +81,9 @@ fn on_signals() -> Result<CancellationToken> {
         tokio::spawn(async move {
             signals.recv().await;
             cancel.cancel();
+            // Whoever asks twice does not want to wait for what is being cleared away.
+            signals.recv().await;
+            std::process::exit(130);
         });
     }
     Ok(cancel)

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::error::{Context, Error, Result};
 
-/// Environment variables that hold or lead to a passphrase; children of ours do not inherit them.
+/// Environment variables that hold or lead to a passphrase; the children that we start do not inherit them.
 pub const VARIABLES: [&str; 3] =
     ["SEALIFT_PASSPHRASE", "SEALIFT_PASSPHRASE_FILE", "SEALIFT_PASSPHRASE_COMMAND"];
 
@@ -75,6 +75,9 @@ impl Sources {
     fn prompt(&self) -> Result<SecretString> {
         let ask = |prompt: &str| {
             rpassword::prompt_password(prompt).map_err(|e| {
+                if e.kind() == std::io::ErrorKind::Interrupted {
+                    return Error::interrupted();
+                }
                 Error::usage("no passphrase was given, and there is no terminal to ask at")
                     .because(e)
                     .hint("give --passphrase-file FILE, --passphrase-command CMD or SEALIFT_PASSPHRASE")
@@ -89,8 +92,11 @@ impl Sources {
 }
 
 fn run_command(command: &str) -> Result<SecretString> {
-    let output =
-        Command::new("sh").args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let mut shell = Command::new("sh");
+    for secret in VARIABLES {
+        shell.env_remove(secret);
+    }
+    let output = shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.context(|| "cannot run the passphrase command".into())?;
     if !output.status.success() {
         return Err(Error::usage(format!("the passphrase command failed ({})", output.status))

@@ -65,6 +65,8 @@ pub struct Ui {
     mode: Mode,
     verbose: bool,
     bar: Option<ProgressBar>,
+    /// Where events go: stdout, unless that is for data.
+    stdout_is_data: bool,
 }
 
 impl Ui {
@@ -72,7 +74,12 @@ impl Ui {
     pub fn new(mode: Mode, verbose: bool) -> Self {
         let bar =
             (mode == Mode::Human).then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
-        Ui { mode, verbose, bar: bar.filter(|bar| !bar.is_hidden()) }
+        Ui { mode, verbose, bar: bar.filter(|bar| !bar.is_hidden()), stdout_is_data: false }
+    }
+
+    /// The same, with stdout left to the data.
+    pub fn leaving_stdout(&self) -> Self {
+        Ui { stdout_is_data: true, ..self.clone() }
     }
 
     /// Whether details are wanted.
@@ -90,7 +97,10 @@ impl Ui {
     }
 
     fn event(&self, value: serde_json::Value) {
-        let _ = writeln!(std::io::stdout(), "{value}");
+        match self.stdout_is_data {
+            true => self.line(&value.to_string()),
+            false => drop(writeln!(std::io::stdout(), "{value}")),
+        }
     }
 
     /// Something worth knowing.
@@ -231,6 +241,72 @@ impl Drop for Tracking {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// What a process said on its stderr, line by line; somebody else's output must not fill the memory.
+#[derive(Debug, Default)]
+pub struct Lines {
+    begun: Vec<u8>,
+    /// The first lines.
+    pub first: Vec<String>,
+    /// The last lines.
+    pub last: Vec<String>,
+    /// How many lines there were.
+    pub count: usize,
+}
+
+impl Lines {
+    /// Longer lines are cut.
+    const LONGEST: usize = 4096;
+    /// First lines that are kept.
+    pub const FIRST: usize = 100;
+    /// Last lines that are kept.
+    const LAST: usize = 5;
+
+    /// Takes in the next octets and shows the lines that end in them.
+    pub fn take(&mut self, octets: &[u8], ui: &Ui) {
+        for &octet in octets {
+            let ends = octet == b'\n' || octet == b'\r';
+            if ends || self.begun.len() >= Self::LONGEST {
+                self.end_line(ui);
+            }
+            if !ends {
+                self.begun.push(octet);
+            }
+        }
+    }
+
+    fn end_line(&mut self, ui: &Ui) {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).into_owned();
+        // GNU tar's way of saying that it does what was meant.
+        if line.trim().is_empty() || line.contains("Removing leading `") {
+            return;
+        }
+        ui.source_line(&line);
+        self.count += 1;
+        if self.first.len() < Self::FIRST {
+            self.first.push(printable(&line));
+        }
+        self.last.push(printable(&line));
+        let many = self.last.len().saturating_sub(Self::LAST);
+        self.last.drain(..many);
+    }
+
+    /// Takes in a reader's octets to its end.
+    pub async fn read(mut self, mut reader: impl tokio::io::AsyncRead + Unpin, ui: &Ui) -> Self {
+        use tokio::io::AsyncReadExt;
+        let mut buffer = vec![0; 4096];
+        while let Ok(read @ 1..) = reader.read(&mut buffer).await {
+            self.take(&buffer[..read], ui);
+        }
+        self.finish(ui)
+    }
+
+    /// Ends the line at hand.
+    pub fn finish(mut self, ui: &Ui) -> Self {
+        self.end_line(ui);
+        self
     }
 }
 

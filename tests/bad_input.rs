@@ -13,7 +13,7 @@ fn stores_that_are_none() {
         ("s3:///x", "names no bucket"),
         ("file://host/x", "names no folder"),
     ] {
-        lab.backup_stdin(store, b"x", &[]).expect_error(2, words).hint("");
+        lab.backup_stdin(store, b"x", &[]).expect_error(2, words).hint(" ");
         lab.run(&["list", "--from", store]).expect_error(2, words);
     }
     let missing = format!("file://{}/not/there", lab.dir.display());
@@ -101,6 +101,7 @@ fn a_wrong_passphrase_is_exit_12_and_shows_no_byte() {
 fn archives_that_are_not_there() {
     let lab = Lab::new();
     let store = lab.file_store();
+    lab.backup_stdin(&store, b"another", &[]).expect(0);
     lab.run(&["restore", "none", "--to-stdout", "--from", &store])
         .expect_error(10, "no archive of job none")
         .hint("sealift list");
@@ -174,4 +175,43 @@ fn settings_that_make_no_sense() {
     lab.feed(&["backup", "stdin", "--to", &store], b"x").expect_error(2, "needs a name").hint("--job");
     lab.feed(&["backup", "stdin", "--to", &store, "--job", "A@B"], b"x").expect(2);
     lab.run(&["backup"]).expect(2);
+}
+
+#[test]
+fn a_store_is_given_once_and_is_not_made_by_looking() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    lab.backup_stdin(&store, b"x", &["--to", &format!("{store}/")])
+        .expect_error(2, "is given twice")
+        .hint("once");
+    let typo = format!("file://{}", lab.path("typo").display());
+    lab.run(&["list", "--from", &typo]).expect_error(1, "there is no folder").hint("is it mounted?");
+    assert!(!lab.path("typo").exists());
+    let warned = lab.backup_stdin(&store, b"x", &["--sse", "aws:kms"]).expect(0);
+    assert!(warned.stderr.contains("--sse has no effect"), "{}", warned.stderr);
+}
+
+#[test]
+fn events_never_mix_with_data() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    let done = lab.backup_stdin(&store, b"sealed", &["--json"]).expect(0).text();
+    let events: Vec<serde_json::Value> =
+        done.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    assert_eq!(events.last().expect("an event")["event"], "sealed");
+    let words = ["restore", JOB, "--to-stdout", "--json", "--verbose", "--from", &store];
+    let restored = lab.run(&words).expect(0);
+    assert_eq!(restored.text(), "sealed");
+    assert!(restored.stderr.contains("\"event\""), "{}", restored.stderr);
+    assert_eq!(lab.backup_stdin(&store, b"sealed", &["--quiet"]).expect(0).stderr, "");
+    let failed = lab.run(&["verify", "none", "--json", "--from", &store]).expect(10).text();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&failed).expect("JSON")["code"], 10);
+}
+
+#[test]
+fn completions_are_scripts() {
+    let lab = Lab::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(lab.run(&["completions", shell]).expect(0).text().contains("backup"), "{shell}");
+    }
 }

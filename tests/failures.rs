@@ -285,3 +285,46 @@ fn a_kill_minus_nine_leaves_nothing_that_is_listed() {
         assert_eq!(lab.list(&store.url()).len(), 1);
     }
 }
+
+#[test]
+fn a_stream_that_is_cut_while_the_container_goes_on() {
+    needs!("docker");
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    // Whatever is between us and the engine ends the stream cleanly, as a proxy may.
+    let bridge = Bridge::cutting_after(3_000_000);
+    let name = unique("cut");
+    let mut command = lab.sealift();
+    command.env("DOCKER_HOST", &bridge.host).args([
+        "backup",
+        "run",
+        "--to",
+        &store.url(),
+        "--job",
+        JOB,
+        "--name",
+        &name,
+    ]);
+    command.args([
+        "--network",
+        "none",
+        "bb:1",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4; do head -c 1000000 /dev/zero; sleep 1; done; sleep 30",
+    ]);
+    let ended = Ended::from(command.output().expect("sealift runs"));
+    ended.expect_error(1, "");
+    store.expect_nothing(&lab);
+    assert_eq!(leftovers(&name), [""; 0]);
+}
+
+#[test]
+fn a_volume_that_is_not_there_is_not_made_for_a_container() {
+    needs!("docker");
+    let (lab, volume) = (Lab::new(), unique("typo"));
+    let (store, mount) = (lab.file_store(), format!("{volume}:/v"));
+    let words = ["backup", "run", "--to", &store, "-v", &mount, "bb:1", "tar", "-c", "/v"];
+    lab.run(&words).expect_error(1, "there is no volume").hint("docker volume ls");
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &format!("name={volume}")]), "");
+}

@@ -10,9 +10,11 @@
 mod support;
 
 mod bad_input;
+mod damage;
 mod failures;
 mod off_disk;
 mod readme;
 mod registry;
+mod restore;
 mod sources;
 mod stores;

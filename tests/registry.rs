@@ -38,7 +38,12 @@ fn a_registry_restored_by_gpg_zstd_and_tar_serves_the_same_digest() {
     let (volume, restored) = (format!("dtr-registry-{replica}"), format!("dtr-restored-{replica}"));
     let first = serve(&volume, &volume);
     let pushed = format!("{first}/team/bb:1");
-    docker(&["tag", "bb:1", &pushed]);
+    // Of its own, so that the engine has none of its layers when it pulls.
+    let content = unique("content");
+    sh(&format!(
+        "mkdir -p {0}/root; echo {content} > {0}/root/file; tar -C {0}/root -c . | /usr/bin/docker import - {pushed} >/dev/null",
+        lab.dir.display()
+    ));
     docker(&["push", "-q", &pushed]);
     let digest = docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &pushed]);
     let digest = digest.split('@').nth(1).expect("a digest").to_string();
@@ -56,8 +61,14 @@ fn a_registry_restored_by_gpg_zstd_and_tar_serves_the_same_digest() {
     let second = serve(&restored, &restored);
     let pulled = format!("{second}/team/bb@{digest}");
     docker(&["rmi", &pushed]);
+    let left = docker(&["images", "-q", "--filter", &format!("reference={first}/*/*")]);
+    assert_eq!(left, "", "the engine still has the image");
     docker(&["pull", "-q", &pulled]);
     assert!(docker(&["inspect", "-f", "{{.RepoDigests}}", &pulled]).contains(&digest));
+    let export = format!(
+        "id=$(/usr/bin/docker create {pulled} x); /usr/bin/docker cp $id:/file - | tar -xO; /usr/bin/docker rm $id >/dev/null"
+    );
+    assert_eq!(sh(&export).trim(), content, "the layers came back too");
     docker(&["rmi", &pulled]);
     docker(&["rm", "-f", &restored]);
     docker(&["volume", "rm", &volume, &restored]);

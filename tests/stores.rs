@@ -58,7 +58,7 @@ fn dies(server_name: &str, program: &str, url: &str, setting: impl Fn(&str, &mut
                  case $(basename $(readlink /proc/$p/exe)) in {program}) echo $p;; esac; done)"
     ));
     let ended = Ended::from(alone.wait_with_output().expect("sealift ends"));
-    ended.expect_error(1, "uploading a part").hint("");
+    ended.expect_error(1, "uploading a part");
     assert_eq!(leftovers(&name), [""; 0]);
     let ended = Ended::from(both.wait_with_output().expect("sealift ends")).expect(3);
     assert!(ended.stderr.contains(&format!("warning: not at {url}")), "{}", ended.stderr);

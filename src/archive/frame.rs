@@ -61,7 +61,7 @@ impl Codec {
         const MIB: usize = 1 << 20;
         match (self, level) {
             (Codec::Zstd, ..=4) => 6 * MIB,
-            (Codec::Zstd, ..=12) => 28 * MIB,
+            (Codec::Zstd, ..=9) => 28 * MIB,
             (Codec::Zstd, _) => 90 * MIB,
             // The xz manual's table of CompCpuMem.
             (Codec::Xz, ..=3) => 32 * MIB,

@@ -134,7 +134,10 @@ impl Archive {
     /// [`Kind::Damaged`] when it is not the object that was sealed: the passphrase is known to be right by now.
     pub async fn open(object: Object, contents: Contents, passphrase: Option<&SecretString>) -> Result<Self> {
         let session = match (contents.archive.cipher, passphrase) {
-            (Cipher::None, _) => None,
+            (Cipher::None, None) => None,
+            (Cipher::None, Some(_)) => {
+                return Err(Error::damaged("the catalog is sealed, but says that the archive is not"));
+            }
             (Cipher::OpenPgp, None) => return Err(Error::usage("this archive needs its passphrase")),
             (Cipher::OpenPgp, Some(passphrase)) => {
                 let head = object.range(0..HEAD_LEN.min(object.size)).await?;

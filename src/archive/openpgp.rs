@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sequoia_openpgp::crypto::{Password, S2K, SessionKey};
 use sequoia_openpgp::packet::{Packet, SKESK, skesk::SKESK4};
 use sequoia_openpgp::parse::stream::{
-    DecryptionHelper, DecryptorBuilder, MessageStructure, VerificationHelper,
+    DecryptionHelper, DecryptorBuilder, MessageLayer, MessageStructure, VerificationHelper,
 };
 use sequoia_openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use sequoia_openpgp::policy::StandardPolicy;
@@ -291,8 +291,12 @@ impl VerificationHelper for Helper {
     ) -> sequoia_openpgp::Result<Vec<sequoia_openpgp::Cert>> {
         Ok(Vec::new())
     }
-    fn check(&mut self, _: MessageStructure) -> sequoia_openpgp::Result<()> {
-        Ok(())
+    fn check(&mut self, structure: MessageStructure) -> sequoia_openpgp::Result<()> {
+        // A bare literal packet is a message too, but nobody vouches for it.
+        match structure.into_iter().next() {
+            Some(MessageLayer::Encryption { .. }) => Ok(()),
+            _ => Err(Error::damaged("the message is not encrypted, as it must be").into()),
+        }
     }
 }
 
@@ -410,6 +414,15 @@ mod tests {
         let stored = seal(b"data", 4, &key);
         let error = open_head(&stored, &SecretString::from("wrong")).err().unwrap();
         assert_eq!(error.kind(), Kind::WrongPassphrase);
+    }
+
+    #[test]
+    fn a_message_that_is_not_encrypted_is_refused() {
+        // A literal packet: binary, no name, no date, "evil".
+        let bare = [&[0xCB, 10, b'b', 0, 0, 0, 0, 0][..], b"evil"].concat();
+        let read = decrypt(&bare[..], &SecretString::from("p"))
+            .and_then(|mut m| m.read_to_end(&mut Vec::new()).context(|| "read".into()));
+        assert!(read.is_err());
     }
 
     #[test]

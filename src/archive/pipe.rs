@@ -86,12 +86,16 @@ where
     tokio::spawn(async move {
         let mut stream = std::pin::pin!(stream);
         while let Some(next) = stream.next().await {
-            let sent = match next {
-                Ok(octets) => sender.0.send(Item::Data(octets)).await,
-                Err(error) => sender.0.send(Item::Fail(error)).await,
-            };
-            if sent.is_err() {
-                return;
+            match next {
+                Ok(octets) => {
+                    if sender.send(octets).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let _ = sender.0.send(Item::Fail(error)).await;
+                    return;
+                }
             }
         }
         sender.end().await;

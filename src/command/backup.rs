@@ -50,18 +50,21 @@ pub async fn backup(
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
     let mut run = Run::prepare(&source, options, ui)?;
-    let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
     let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
-    tokio::select! {
-        looked = run.look_at(&mut stores, ui) => looked?,
+    let engine = tokio::select! {
+        biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
-    }
-    let stop = cancel.child_token();
-    let Running { stream, cleanup } = source.open(engine.as_ref(), ui, &stop).await?;
-    let streamed = tokio::select! {
-        streamed = run.stream(stream, &mut stores, ui) => streamed,
-        () = cancel.cancelled() => Err(Error::interrupted()),
+        ready = run.ready(&source, &mut stores, ui) => ready?,
     };
+    let stop = cancel.child_token();
+    let Running { stream, cleanup } = start(source, engine, ui, &stop, cancel).await?;
+    let streamed = tokio::select! {
+        // First, because a signal may reach the source as well, and its end would look like any other.
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        streamed = run.stream(stream, &mut stores, ui) => streamed,
+    };
+    let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
     // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
     stop.cancel();
     let stopped = settle(cleanup, ui);
@@ -74,6 +77,28 @@ pub async fn backup(
             Ok(run.report(&sealed, &committed, &failed, ui))
         }
     }
+}
+
+/// Starts the source in a task of its own: a signal does not lose sight of a container that is just being made.
+async fn start(
+    source: Source,
+    engine: Option<Engine>,
+    ui: &Ui,
+    stop: &CancellationToken,
+    cancel: &CancellationToken,
+) -> Result<Running> {
+    let (shown, stopping) = (ui.clone(), stop.clone());
+    let mut opening = tokio::spawn(async move { source.open(engine.as_ref(), &shown, &stopping).await });
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {}
+        opened = &mut opening => return opened.map_err(|e| Error::failed("a worker died").because(e))?,
+    }
+    if let Ok(Ok(Ok(Running { stream, cleanup }))) = tokio::time::timeout(CLEANUP, opening).await {
+        drop(stream);
+        settle(cleanup, ui).await;
+    }
+    Err(Error::interrupted())
 }
 
 async fn settle(cleanup: JoinHandle<()>, ui: &Ui) {
@@ -107,8 +132,18 @@ impl Run {
             Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
         })?;
         let wish = options.wish()?;
-        let stores = options.to.iter().map(|url| Store::open(url, &options.store_options()).map(Arc::new));
+        let stores = options.to.iter().map(|url| Store::create(url, &options.store_options()).map(Arc::new));
         let stores = stores.collect::<Result<Vec<_>>>()?;
+        for (i, store) in stores.iter().enumerate() {
+            if stores[..i].iter().any(|other| other.is_same(store)) {
+                return Err(
+                    Error::usage(format!("{} is given twice", store.name)).hint("name each store once")
+                );
+            }
+            store.ineffective(&options.store_options()).iter().for_each(|option| {
+                ui.warn(&format!("{option} has no effect at {}", store.name));
+            });
+        }
         let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b));
         let plan =
             Plan::new(&wish, limits.ok_or_else(|| Error::usage("no store was given").hint("--to STORE"))?)?;
@@ -161,7 +196,14 @@ impl Run {
         })
     }
 
-    /// Before anything is started: are the stores there, and does the newest archive open with this passphrase?
+    /// Before anything is started: is the engine there, and are the stores?
+    async fn ready(&mut self, source: &Source, fan: &mut FanOut, ui: &Ui) -> Result<Option<Engine>> {
+        let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
+        self.look_at(fan, ui).await?;
+        Ok(engine)
+    }
+
+    /// Are the stores there, and does the newest archive open with this passphrase?
     async fn look_at(&mut self, fan: &mut FanOut, ui: &Ui) -> Result<()> {
         for store in std::mem::take(&mut self.stores) {
             match store.newest(&self.record.job).await {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio_util::sync::CancellationToken;
 
 use super::Found;
 use super::restore::PARALLEL;
@@ -16,7 +15,7 @@ use crate::progress::Ui;
 use crate::sink::{self, Sink};
 
 /// Prints one file.
-pub async fn cat(options: Cat, ui: &Ui, cancel: &CancellationToken) -> Result<()> {
+pub async fn cat(options: Cat, ui: &Ui) -> Result<()> {
     let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
     let passphrase = found.passphrase(&options.archive)?;
     let mut wanted = options.path.trim_start_matches("./").to_string();
@@ -48,11 +47,7 @@ pub async fn cat(options: Cat, ui: &Ui, cancel: &CancellationToken) -> Result<()
         );
     }
     let sink = if member.sparse { sink::expand(ui)? } else { sink::stdout() };
-    let delivered = tokio::select! {
-        delivered = deliver(&archive, &member, &sink) => delivered,
-        () = cancel.cancelled() => Err(Error::interrupted()),
-    };
-    match delivered {
+    match deliver(&archive, &member, &sink).await {
         Ok(()) => sink.finish().await.map(drop),
         Err(error) => Err(sink.fail(error).await),
     }

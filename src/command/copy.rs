@@ -24,7 +24,7 @@ const DEPTH: usize = 1;
 /// Copies an archive, its catalog and, last, its manifest.
 pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<()> {
     let found = Found::find(&options.from.from, &options.archive).await?;
-    let store = Arc::new(Store::open(&options.to, &StoreOptions::default())?);
+    let store = Arc::new(Store::create(&options.to, &StoreOptions::default())?);
     match store.manifest(&found.job, &found.id).await {
         Ok(_) => {
             ui.note(&format!("{} is at {} already", found.name(), store.name));
@@ -48,8 +48,9 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
         fan.pump(archive, catalog).await
     };
     let copied = tokio::select! {
-        copied = work => copied,
+        biased;
         () = cancel.cancelled() => Err(Error::interrupted()),
+        copied = work => copied,
     };
     drop(tracking);
     if let Err(error) = copied {

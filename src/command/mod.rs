@@ -74,9 +74,18 @@ impl Found {
         Object::open(&self.store, self.store.key(&self.job, &self.id, suffix)).await
     }
 
-    /// The passphrase, where the archive has one.
+    /// The passphrase. Whether there must be one is for the operator to say: the manifest is anybody's.
     fn passphrase(&self, options: &ArchiveOptions) -> Result<Option<SecretString>> {
-        self.encrypted().then(|| options.passphrase.sources().read()).transpose()
+        match (self.encrypted(), options.no_encrypt) {
+            (true, false) => options.passphrase.sources().read().map(Some),
+            (false, true) => Ok(None),
+            (true, true) => {
+                Err(Error::usage(format!("{} is encrypted", self.name())).hint("leave --no-encrypt out"))
+            }
+            (false, false) => Err(Error::damaged(format!("{} is not encrypted", self.name())).hint(
+                "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
+            )),
+        }
     }
 
     /// Reads the sealed catalog to its proved end and opens the archive.
@@ -98,21 +107,35 @@ impl Found {
         Ok(Arc::new(Archive::open(archive, contents, passphrase.as_ref()).await?))
     }
 
-    /// A wrong passphrase is told from a damaged archive by what else it opens: archive and catalog have one each.
+    /// A wrong passphrase is told from damage by what else it opens: archive and catalog must both open.
     async fn check_passphrase(
         &self,
         archive: &Object,
         catalog: &Object,
         passphrase: &SecretString,
     ) -> Result<()> {
+        let mut opened = Vec::new();
         for object in [archive, catalog] {
             let head = object.range(0..HEAD_LEN.min(object.size)).await?;
-            if open::opens(head, passphrase).await == Some(true) {
-                return Ok(());
-            }
+            opened.push((object.key(), open::opens(head, passphrase).await));
         }
-        Err(Error::new(Kind::WrongPassphrase, format!("the passphrase does not open {}", self.name()))
-            .hint("was it changed since this backup? give the one of that day"))
+        if let Some((key, _)) = opened.iter().find(|(_, opens)| opens.is_none()) {
+            return Err(Error::damaged(format!(
+                "{key} is no sealed object: its first packets are not what sealift writes"
+            )));
+        }
+        match opened.iter().filter(|(_, opens)| *opens == Some(true)).count() {
+            2 => Ok(()),
+            0 => Err(Error::new(
+                Kind::WrongPassphrase,
+                format!("the passphrase does not open {}", self.name()),
+            )
+            .hint("was it changed since this backup? give the one of that day")),
+            _ => Err(Error::damaged(format!(
+                "the passphrase opens only one of the two objects of {}",
+                self.name()
+            ))),
+        }
     }
 
     async fn contents(

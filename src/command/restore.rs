@@ -27,25 +27,16 @@ const NAMED: usize = 5;
 /// Restores an archive, or some of its members.
 pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> Result<Outcome> {
     let to = options.to()?;
-    let patterns = Patterns::new(&options.include, &options.exclude)?;
-    let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
-    let passphrase = found.passphrase(&options.archive)?;
-    let unpacks = matches!(to, To::Path(_) | To::Volume(_));
-
-    let mut members = Members::new(patterns, unpacks, options.allow_devices);
-    let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
-    if !members.selection.targets.is_empty() {
-        // Hard links whose files were not asked for: a second look finds them.
-        members = members.with_targets();
-        found.open_with(passphrase, |entry| members.look(entry)).await?;
-    }
-    let ranges = members.ranges(&archive, unpacks || matches!(to, To::Image))?;
-
-    let sink = open_sink(to, &archive, &options, ui).await?;
+    let plan = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::interrupted()),
+        plan = Plan::make(&options, &to) => plan?,
+    };
+    let sink = open_sink(to, &plan.archive, &options, ui).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
     let delivered = tokio::select! {
-        delivered = deliver(&archive, &ranges, &sink, &counters) => delivered,
+        delivered = deliver(&plan.archive, &plan.ranges, &sink, &counters) => delivered,
         () = cancel.cancelled() => Err(Error::interrupted()),
     };
     let ended = match delivered {
@@ -56,11 +47,38 @@ pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> R
     };
     drop(tracking);
     let code = ended?;
-    let end = &archive.contents().end;
+    let end = &plan.archive.contents().end;
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
     let amount = bytes(counters.source.get());
-    ui.detail(&format!("restored {amount} of {} in {} frames", found.name(), end.frames));
+    ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
     Ok(if code == 0 { Outcome::Done } else { Outcome::Exited(code) })
+}
+
+/// What is to be restored, confirmed before anything is touched.
+struct Plan {
+    name: String,
+    archive: Arc<Archive>,
+    ranges: Vec<std::ops::Range<u64>>,
+}
+
+impl Plan {
+    async fn make(options: &Restore, to: &To) -> Result<Plan> {
+        let patterns = Patterns::new(&options.include, &options.exclude)?;
+        let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
+        let passphrase = found.passphrase(&options.archive)?;
+        let unpacks = matches!(to, To::Path(_) | To::Volume(_));
+
+        let mut members = Members::new(patterns, unpacks, options.allow_devices);
+        let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
+        if !members.selection.targets.is_empty() {
+            // Hard links whose files were not asked for: a second look finds them.
+            members = members.with_targets();
+            found.open_with(passphrase, |entry| members.look(entry)).await?;
+        }
+        let ranges = members.ranges(&archive, unpacks || matches!(to, To::Image))?;
+
+        Ok(Plan { name: found.name(), archive, ranges })
+    }
 }
 
 /// A process that read no further, and says that all is well or not.
@@ -168,7 +186,7 @@ async fn open_sink(to: To, archive: &Archive, options: &Restore, ui: &Ui) -> Res
             if !options.overwrite && !is_empty(&dir)? {
                 return Err(not_empty(&dir.display().to_string()));
             }
-            sink::folder(&dir, 0, ui)
+            sink::folder(&dir, None, ui)
         }
         To::Volume(volume) => open_volume(&volume, archive, options, ui).await,
         To::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
@@ -205,18 +223,20 @@ async fn open_volume(name: &str, archive: &Archive, options: &Restore, ui: &Ui) 
     let original = original_volume(name, archive)?;
     let engine = Engine::connect().await?;
     let volume = engine.make_volume(name).await?;
-    let local = engine.is_local() && volume.is_folder && std::fs::read_dir(&volume.mountpoint).is_ok();
+    // The folder that holds `NAME/_data`: the volume's own folder has an owner and a time, too.
+    let folder = volume.folder().filter(|_| engine.is_local());
     if !options.overwrite {
-        let empty =
-            if local { is_empty(&volume.mountpoint)? } else { engine.volume_is_empty(name, ui).await? };
+        let empty = match folder {
+            Some(_) => is_empty(&volume.mountpoint)?,
+            None => engine.volume_is_empty(name, ui).await?,
+        };
         if !empty {
             return Err(not_empty(&format!("volume {name}")));
         }
     }
-    match local {
-        // `VOLUME/_data/` goes.
-        true => sink::folder(&volume.mountpoint, 2, ui),
-        false => engine.feed_volume(name, &original, ui).await,
+    match folder {
+        Some(folder) => sink::folder(&folder, Some((&original, name)), ui),
+        None => engine.feed_volume(name, &original, ui).await,
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::{Found, bytes};
 use crate::archive::Format;
@@ -21,19 +20,13 @@ use crate::store::manifest;
 const PARALLEL: usize = 4;
 
 /// Verifies one archive.
-pub async fn verify(options: Verify, ui: &Ui, cancel: &CancellationToken) -> Result<()> {
+pub async fn verify(options: Verify, ui: &Ui) -> Result<()> {
     let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("verified", Arc::clone(&counters));
-    let work = async {
-        match options.stored {
-            true => stored(&found, &counters).await,
-            false => whole(&found, &options, &counters).await,
-        }
-    };
-    let text = tokio::select! {
-        text = work => text?,
-        () = cancel.cancelled() => return Err(Error::interrupted()),
+    let text = match options.stored {
+        true => stored(&found, &counters).await?,
+        false => whole(&found, &options, &counters).await?,
     };
     drop(tracking);
     let event = json!({

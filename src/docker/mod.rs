@@ -35,7 +35,7 @@ const REMOVAL: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Engine {
     docker: Docker,
-    /// The engine runs on this host, as far as its address tells.
+    /// The engine runs on this host.
     local: bool,
 }
 
@@ -57,7 +57,8 @@ impl Engine {
         docker.ping().await.map_err(unreachable)?;
         // Streams may last for days; only the wait for the headers counts, and bodies sent to the engine count there.
         let docker = docker.with_timeout(Duration::from_secs(7 * 24 * 3600));
-        Ok(Engine { docker, local: endpoint.host.starts_with("unix://") })
+        let local = endpoint.host.starts_with("unix://") && is_here(&docker).await;
+        Ok(Engine { docker, local })
     }
 
     /// Whether a path that the engine names may be looked for on this host.
@@ -114,6 +115,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether the engine behind a socket runs on this host: a forwarded socket, or one of a virtual machine, does not.
+async fn is_here(docker: &Docker) -> bool {
+    let (Ok(info), here) = (docker.info().await, rustix::system::uname()) else { return false };
+    let same = |theirs: Option<String>, ours: &std::ffi::CStr| {
+        theirs.is_some_and(|t| t.as_bytes() == ours.to_bytes())
+    };
+    same(info.name, here.nodename()) && same(info.kernel_version, here.release())
 }
 
 fn status(error: &bollard::errors::Error) -> Option<u16> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, HostConfig, Mount};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{
     AttachContainerOptions, InspectContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
@@ -15,13 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Engine, running, status};
 use crate::archive::pipe::Sender;
 use crate::error::{Context, Error, Result};
-use crate::progress::{Ui, printable};
+use crate::progress::{Lines, Ui};
 use crate::source::{Proof, Running};
 
-/// Lines of the process's stderr that an error repeats.
-const LAST_LINES: usize = 5;
-/// How long an exec may be reported as running after its stream has ended.
-const EXEC_SETTLES: Duration = Duration::from_secs(10);
+/// How long a process may be reported as running after its stream has ended: more, and the stream was cut.
+const SETTLES: Duration = Duration::from_secs(10);
 
 /// A container to run, in the words of `docker run`.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +64,14 @@ impl RunSpec {
         }})
     }
 
+    /// Volumes that are mounted by name.
+    fn named_volumes(&self) -> impl Iterator<Item = &str> {
+        let bound = self.volumes.iter().filter_map(|spec| Some(spec.split_once(':')?.0));
+        let mounted = self.mounts.iter().filter(|mount| mount.typ == Some(MountType::VOLUME));
+        let sources = bound.chain(mounted.filter_map(|mount| mount.source.as_deref()));
+        sources.filter(|source| !source.starts_with(['/', '.', '~']))
+    }
+
     /// The request that creates it.
     pub(super) fn body(self) -> ContainerCreateBody {
         let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
@@ -96,6 +102,10 @@ impl Engine {
     /// Starts a container and streams its stdout.
     pub async fn run(&self, spec: RunSpec, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
         self.require_image(&spec.image).await?;
+        for volume in spec.named_volumes() {
+            // The engine would make it, and the backup of nothing would look like a good one.
+            self.volume(volume).await?;
+        }
         let id = self.create(spec.name.clone(), spec.body()).await?;
         let started = async {
             let options =
@@ -140,9 +150,15 @@ impl Engine {
     ) -> Result<Proof> {
         let said = pass_on(output, sender, ui, stop).await?;
         let options = WaitContainerOptions { condition: "not-running".into() };
+        let mut waiting = std::pin::pin!(self.docker.wait_container(id, Some(options)));
         let waited = tokio::select! {
-            waited = async { std::pin::pin!(self.docker.wait_container(id, Some(options))).next().await } => waited,
+            waited = tokio::time::timeout(SETTLES, waiting.next()) => waited,
             () = stop.cancelled() => return Err(Error::interrupted()),
+        };
+        let Ok(waited) = waited else {
+            return Err(Error::failed(
+                "the container's output ended while it still runs: the stream was cut",
+            ));
         };
         // An exit code other than 0 arrives as an error too; the inspection below says it better.
         let lost = || "the engine went away before it said how the container ended".to_string();
@@ -156,9 +172,6 @@ impl Engine {
         let state = inspected.state.unwrap_or_default();
         let failed = |what: String| Err(Error::failed(what).because(said.join("; ")));
         match (state.oom_killed, state.exit_code) {
-            _ if state.running == Some(true) => {
-                failed("the container's output ended while it still runs".into())
-            }
             (Some(true), _) => failed("the container ran out of memory and was killed (OOMKilled)".into())
                 .map_err(|e: Error| e.hint("give it more memory, or the host")),
             (_, Some(0)) => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
@@ -191,7 +204,7 @@ impl Engine {
         Ok(running(move |sender| async move {
             let outcome = engine.drain_exec(&exec, output, &sender, &ui, &stop).await;
             if outcome.is_err() {
-                ui.detail(&format!(
+                ui.warn(&format!(
                     "the command may still run in container {container}: the engine cannot stop it"
                 ));
             }
@@ -225,7 +238,7 @@ impl Engine {
                 state.context(|| "the engine went away before it said how the command ended".into())?;
             match (state.running, state.exit_code) {
                 (Some(false), Some(code)) => return Ok(code),
-                _ if began.elapsed() > EXEC_SETTLES => {
+                _ if began.elapsed() > SETTLES => {
                     return Err(Error::failed("the command's output ended while it still runs"));
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -274,45 +287,7 @@ async fn pass_on(
                 return Err(Error::failed("the engine's stream broke off inside a frame"));
             }
             Some(Err(error)) => return Err(error).context(|| "the engine's stream broke off".into()),
-            None => return Ok(stderr.finish(ui)),
+            None => return Ok(stderr.finish(ui).last),
         }
-    }
-}
-
-/// Cuts a stream of text into lines.
-#[derive(Default)]
-struct Lines {
-    begun: Vec<u8>,
-    last: Vec<String>,
-}
-
-impl Lines {
-    /// Longer lines are cut: somebody else's output must not fill the memory.
-    const LONGEST: usize = 4096;
-
-    fn take(&mut self, octets: &[u8], ui: &Ui) {
-        for &octet in octets {
-            if octet == b'\n' || octet == b'\r' || self.begun.len() >= Self::LONGEST {
-                self.end_line(ui);
-            }
-            if octet != b'\n' && octet != b'\r' {
-                self.begun.push(octet);
-            }
-        }
-    }
-
-    fn end_line(&mut self, ui: &Ui) {
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).into_owned();
-        if !line.trim().is_empty() {
-            ui.source_line(&line);
-            self.last.push(printable(&line));
-            let many = self.last.len().saturating_sub(LAST_LINES);
-            self.last.drain(..many);
-        }
-    }
-
-    fn finish(mut self, ui: &Ui) -> Vec<String> {
-        self.end_line(ui);
-        self.last
     }
 }

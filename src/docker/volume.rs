@@ -29,6 +29,15 @@ pub struct Volume {
     pub is_folder: bool,
 }
 
+impl Volume {
+    /// The folder of this host below which the volume is `NAME/_data`, if it can be read here.
+    pub fn folder(&self) -> Option<PathBuf> {
+        let named = self.mountpoint.ends_with(PathBuf::from(&self.name).join("_data"));
+        let readable = self.is_folder && named && std::fs::read_dir(&self.mountpoint).is_ok();
+        self.mountpoint.ancestors().nth(2).filter(|_| readable).map(PathBuf::from)
+    }
+}
+
 impl Engine {
     /// Looks a volume up.
     ///

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -12,12 +13,12 @@ use tokio::task::JoinHandle;
 
 use crate::archive::pipe::{Receiver, Sender, pipe};
 use crate::error::{Context, Error, Result};
-use crate::progress::{Ui, printable};
+use crate::progress::{Lines, Ui};
 
 /// Pieces that may wait for the sink.
 const DEPTH: usize = 4;
-/// Lines of tar's stderr that an error repeats.
-const LAST_LINES: usize = 5;
+/// How long a sink that was broken off may take to clean up.
+const CLEANUP: Duration = Duration::from_secs(40);
 
 /// A sink at work.
 pub struct Sink {
@@ -57,8 +58,8 @@ impl Sink {
     /// Breaks off, and waits until the sink has cleaned up. Of the two failures the cause is returned.
     pub async fn fail(mut self, error: Error) -> Error {
         drop(self.to.take());
-        match self.done.await {
-            Ok(Err(own)) => error.or_cause(own),
+        match tokio::time::timeout(CLEANUP, self.done).await {
+            Ok(Ok(Err(own))) => error.or_cause(own),
             _ => error,
         }
     }
@@ -89,22 +90,26 @@ pub fn expand(ui: &Ui) -> Result<Sink> {
 
 /// A folder of this host, through GNU tar: owners, xattrs, ACLs, holes.
 ///
-/// `strip` leading parts of every name are left out.
-pub fn folder(dir: &Path, strip: usize, ui: &Ui) -> Result<Sink> {
+/// Members below the folder `renamed.0` land in `renamed.1` instead.
+pub fn folder(dir: &Path, renamed: Option<(&str, &str)>, ui: &Ui) -> Result<Sink> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
     let mut command = tar();
     command.args(["--extract", "--file=-", "--preserve-permissions", "--same-owner", "--numeric-owner"]);
     command.args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"]);
-    command.arg(format!("--strip-components={strip}")).arg("-C").arg(dir).stdin(reader).stdout(Stdio::null());
+    if let Some((from, to)) = renamed {
+        // Names and targets of hard links, but not of symlinks.
+        command.arg(format!("--transform=s|^{}/|{to}/|rhS", from.replace('.', "\\.")));
+    }
+    command.arg("-C").arg(dir).stdin(reader).stdout(Stdio::null());
     start(command, writer, ui)
 }
 
 /// GNU tar, whose messages must be the ones that are known here, and who gets no secret of ours.
 fn tar() -> Command {
     let mut command = Command::new("tar");
-    command.stderr(Stdio::piped()).kill_on_drop(true).env("LC_ALL", "C");
+    command.process_group(0).stderr(Stdio::piped()).kill_on_drop(true).env("LC_ALL", "C");
     for secret in crate::passphrase::VARIABLES {
         command.env_remove(secret);
     }
@@ -125,17 +130,12 @@ async fn unpack(
     mut writer: std::io::PipeWriter,
     ui: Ui,
 ) -> Result<i64> {
-    use tokio::io::AsyncBufReadExt;
     let stderr = tar.stderr.take();
     let said = tokio::spawn(async move {
-        let mut said = Vec::new();
-        let Some(stderr) = stderr else { return said };
-        let mut lines = tokio::io::BufReader::new(stderr).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            ui.source_line(&line);
-            said.push(printable(&line));
+        match stderr {
+            Some(stderr) => Lines::default().read(stderr, &ui).await,
+            None => Lines::default(),
         }
-        said
     });
     let feed = tokio::task::spawn_blocking(move || {
         while let Some(bytes) = from.recv_blocking()? {
@@ -152,13 +152,12 @@ async fn unpack(
         return Err(broken);
     }
     let status = tar.wait().await.context(|| "cannot wait for tar".into())?;
-    let mut said = said.await.unwrap_or_default();
+    let said = said.await.unwrap_or_default();
     if status.success() {
         return Ok(0);
     }
-    let last = said.split_off(said.len().saturating_sub(LAST_LINES)).join("; ");
     Err(Error::failed(format!("tar could not unpack everything ({status})"))
-        .because(last)
+        .because(said.last.join("; "))
         .hint("the target is incomplete; restoring owners and devices needs root"))
 }
 

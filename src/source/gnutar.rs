@@ -2,19 +2,16 @@
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{ByteStream, Proof, Running};
 use crate::error::{Context, Error, Result};
-use crate::progress::{Ui, printable};
+use crate::progress::{Lines, Ui};
 
 /// Octets asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
-/// Lines of the process's stderr that an error repeats.
-const LAST_LINES: usize = 5;
 
 /// A tar of folders as named: absolute ones lose their leading slash, as with `tar` itself.
 pub fn folders(dirs: &[String], ui: &Ui, stop: &CancellationToken) -> Result<Running> {
@@ -65,7 +62,8 @@ fn spawn(mut command: Command, ui: &Ui, stop: &CancellationToken) -> Result<Runn
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_LEN);
-    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).kill_on_drop(true);
+    // Not in the terminal's group: a Ctrl-C is for us, and we tell it.
+    command.process_group(0).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().map_err(|e| {
         Error::failed("cannot run GNU tar")
             .because(e)
@@ -83,47 +81,35 @@ fn spawn(mut command: Command, ui: &Ui, stop: &CancellationToken) -> Result<Runn
 
 /// Waits for tar's exit code, which is the proof; kills it when the backup is stopped.
 async fn watch(mut child: Child, ui: &Ui, stop: &CancellationToken) -> Result<Proof> {
-    let mut lines = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
-    let mut said = Vec::new();
-    loop {
-        let next = async {
-            match &mut lines {
-                Some(lines) => lines.next_line().await.ok().flatten(),
-                None => None,
-            }
+    let stderr = child.stderr.take();
+    let ended = async {
+        let said = match stderr {
+            Some(stderr) => Lines::default().read(stderr, ui).await,
+            None => Lines::default(),
         };
-        tokio::select! {
-            line = next => match line {
-                Some(line) if line.contains("Removing leading `") => {}
-                Some(line) => {
-                    ui.source_line(&line);
-                    said.push(printable(&line));
-                }
-                None => break,
-            },
-            () = stop.cancelled() => {
-                let _ = child.kill().await;
-                return Err(Error::interrupted());
-            }
-        }
-    }
-    let status = tokio::select! {
-        status = child.wait() => status.context(|| "cannot wait for tar".into())?,
-        () = stop.cancelled() => {
-            let _ = child.kill().await;
-            return Err(Error::interrupted());
-        }
+        (said, child.wait().await)
     };
+    let ended = tokio::select! {
+        ended = ended => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    let Some((mut said, status)) = ended else {
+        let _ = child.kill().await;
+        return Err(Error::interrupted());
+    };
+    let status = status.context(|| "cannot wait for tar".into())?;
     let exit_code = status.code().map(i64::from);
     match exit_code {
         Some(0) => Ok(Proof { exit_code, ..Proof::default() }),
         // GNU tar: some files changed while they were archived.
-        Some(1) => Ok(Proof { exit_code, warnings: said, ..Proof::default() }),
-        _ => {
-            let last = said.split_off(said.len().saturating_sub(LAST_LINES)).join("; ");
-            Err(Error::failed(format!("tar failed ({status})"))
-                .because(last)
-                .hint("every file must be readable: run as root for volumes and system folders"))
+        Some(1) => {
+            if said.count > said.first.len() {
+                said.first.push(format!("and {} more", said.count - said.first.len()));
+            }
+            Ok(Proof { exit_code, warnings: said.first, ..Proof::default() })
         }
+        _ => Err(Error::failed(format!("tar failed ({status})"))
+            .because(said.last.join("; "))
+            .hint("every file must be readable: run as root for volumes and system folders")),
     }
 }

@@ -1,6 +1,6 @@
 //! Volumes: by GNU tar where their folder can be read here, else through the engine.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
@@ -31,14 +31,7 @@ pub async fn open(engine: &Engine, names: &[String], ui: &Ui, stop: &Cancellatio
 }
 
 /// The folder below which every volume lies as `VOLUME/_data`, when all can be read here.
-fn common_folder(engine: &Engine, volumes: &[Volume]) -> Option<std::path::PathBuf> {
-    let folder = |volume: &Volume| {
-        let named = volume.mountpoint.ends_with(Path::new(&volume.name).join("_data"));
-        let readable = std::fs::read_dir(&volume.mountpoint).is_ok();
-        (volume.is_folder && named && readable)
-            .then(|| volume.mountpoint.ancestors().nth(2).map(Path::to_path_buf))?
-    };
-    let first = folder(volumes.first()?)?;
-    let same = engine.is_local() && volumes.iter().all(|volume| folder(volume).as_ref() == Some(&first));
-    same.then_some(first)
+fn common_folder(engine: &Engine, volumes: &[Volume]) -> Option<PathBuf> {
+    let first = volumes.first()?.folder().filter(|_| engine.is_local())?;
+    volumes.iter().all(|volume| volume.folder().as_ref() == Some(&first)).then_some(first)
 }

@@ -48,6 +48,12 @@ impl Target {
         &self.store.name
     }
 
+    /// Waits until all that was sent has arrived.
+    pub async fn drain(&mut self) -> Result<()> {
+        self.archive.drain().await?;
+        self.catalog.drain().await
+    }
+
     /// Ends both uploads without an object. `cause` stays the cause.
     pub async fn abort_because(self, cause: Error) -> Error {
         let cause = self.archive.abort_because(cause).await;
@@ -84,6 +90,9 @@ async fn put_manifest(store: &Store, key: &Path, text: String, objects: [Complet
         Ok(_) => Err(Error::failed(format!("{} has another manifest at {key}", store.name))
             .hint("two backups cannot share an id: run it again")),
         Err(object_store::Error::NotFound { .. }) => {
+            if store.put_where_links_are_missing(key, &text).await {
+                return Ok(());
+            }
             let mut error = store.explain("writing the manifest", error);
             for object in objects {
                 error = object.delete_because(error).await;

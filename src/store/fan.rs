@@ -137,7 +137,9 @@ impl FanOut {
                 }
             }
         }
-        Ok(())
+        // Here, not in the commit, so that a signal still aborts.
+        let drained = join_all(self.targets.iter_mut().map(Target::drain)).await;
+        self.leave_behind(drained).await
     }
 
     async fn archive(&mut self, parts: &mut Cutter, octets: Option<Bytes>) -> Result<()> {
@@ -182,8 +184,13 @@ impl FanOut {
     async fn send(&mut self, upload: fn(&mut Target) -> &mut Upload, part: PutPayload) -> Result<()> {
         let sent = join_all(self.targets.iter_mut().map(|target| upload(target).part(part.clone()))).await;
         drop(part);
-        for (i, sent) in sent.into_iter().enumerate().rev() {
-            if let Err(error) = sent {
+        self.leave_behind(sent).await
+    }
+
+    /// Aborts the targets that failed; the others go on.
+    async fn leave_behind(&mut self, outcomes: Vec<Result<()>>) -> Result<()> {
+        for (i, outcome) in outcomes.into_iter().enumerate().rev() {
+            if let Err(error) = outcome {
                 let target = self.targets.remove(i);
                 let name = target.name().to_string();
                 self.ending.push_back(tokio::spawn(async move { (name, target.abort_because(error).await) }));

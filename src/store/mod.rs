@@ -9,7 +9,7 @@ use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, RetryConfig};
+use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt, RetryConfig};
 use url::Url;
 
 use crate::archive::Id;
@@ -94,6 +94,8 @@ pub struct Store {
     pub name: String,
     /// What it is.
     pub kind: Kind,
+    /// The folder, or kind and bucket.
+    place: String,
     prefix: Path,
     /// For requests that carry much: patient.
     up: Arc<dyn ObjectStore>,
@@ -104,6 +106,21 @@ pub struct Store {
 }
 
 impl Store {
+    /// Opens a store to write to: a folder is made when only its last part is missing.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
+        if let Some(folder) =
+            Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+            && !folder.exists()
+        {
+            // A missing parent is a missing mount.
+            std::fs::create_dir(&folder).map_err(|e| no_folder(&folder).because(e))?;
+        }
+        Self::open(url, options)
+    }
+
     /// Opens the store at `url`.
     ///
     /// # Errors
@@ -142,7 +159,52 @@ impl Store {
             _ => Path::from_url_path(parsed.path()).context(cannot)?,
         };
         let name = url.trim_end_matches('/').to_string();
-        Ok(Store { name, kind, prefix, up, down, retry_for: options.retry_for, attributes })
+        let place = match kind {
+            Kind::File => {
+                let folder = parsed.to_file_path().unwrap_or_default();
+                folder.canonicalize().unwrap_or(folder).display().to_string()
+            }
+            _ => format!("{kind:?} {}", parsed.host_str().unwrap_or_default()),
+        };
+        Ok(Store { name, kind, place, prefix, up, down, retry_for: options.retry_for, attributes })
+    }
+
+    /// Whether both are one place: two uploads to one key would take each other's objects away.
+    pub fn is_same(&self, other: &Store) -> bool {
+        self.place == other.place && self.prefix == other.prefix
+    }
+
+    /// Options that were given, but mean nothing to this kind of store.
+    pub fn ineffective(&self, options: &StoreOptions) -> Vec<&'static str> {
+        let given = [
+            ("--storage-class", options.storage_class.is_some(), self.kind != Kind::File),
+            ("--sse", options.sse.is_some(), self.kind == Kind::S3),
+            ("--checksum", options.checksum.is_some(), self.kind == Kind::S3),
+        ];
+        given
+            .into_iter()
+            .filter(|(_, given, effective)| *given && !effective)
+            .map(|(name, ..)| name)
+            .collect()
+    }
+
+    /// Deletes what an upload that failed left in a folder: `NAME#1` and so on, which no list shows.
+    fn drop_staged(&self, key: &Path) -> Result<()> {
+        let path = std::path::Path::new(&self.place).join(key.as_ref());
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let staged = format!("{}#", name.to_string_lossy());
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&staged) {
+                std::fs::remove_file(entry.path())
+                    .context(|| format!("cannot delete {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Some file systems have no hard links, by which a folder's create-only works: there the id alone keeps keys apart.
+    async fn put_where_links_are_missing(&self, key: &Path, text: &str) -> bool {
+        self.kind == Kind::File && self.up.put(key, text.to_string().into()).await.is_ok()
     }
 
     /// The key of one of an archive's objects: derived from job and id, never taken from what is stored.
@@ -219,8 +281,12 @@ fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients
     let upload = Duration::from_secs((options.largest_part / SLOWEST).max(60));
     let download = Duration::from_secs(120);
     let cannot = || "the store's settings are not enough".to_string();
-    let bucket =
-        || url.host_str().map(String::from).ok_or_else(|| Error::usage(format!("{url} names no bucket")));
+    let bucket = || {
+        url.host_str().map(String::from).ok_or_else(|| {
+            Error::usage(format!("{url} names no bucket"))
+                .hint("write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
+        })
+    };
     let both = |open: &dyn Fn(Duration) -> Result<Arc<dyn ObjectStore>>| Ok((open(upload)?, open(download)?));
     match kind {
         Kind::File => {
@@ -303,18 +369,20 @@ fn azure(container: &str, options: &StoreOptions, timeout: Duration) -> Microsof
     }
 }
 
-/// A folder as a store: made when only its last part is missing, since a missing parent is a missing mount.
+fn no_folder(folder: &std::path::Path) -> Error {
+    let folder = folder.display();
+    Error::failed(format!("there is no folder {folder}"))
+        .hint(format!("is it mounted? otherwise: mkdir -p {folder}"))
+}
+
+/// A folder as a store.
 fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let folder = url.to_file_path().map_err(|()| {
         Error::usage(format!("{url} names no folder of this host"))
             .hint("write file:///folder with three slashes")
     })?;
     if !folder.exists() {
-        std::fs::create_dir(&folder).map_err(|e| {
-            Error::failed(format!("there is no folder {}", folder.display()))
-                .because(e)
-                .hint(format!("is it mounted? otherwise: mkdir -p {}", folder.display()))
-        })?;
+        return Err(no_folder(&folder));
     }
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| {
         Error::failed(format!("cannot use folder {}", folder.display())).because(e).hint("is it a folder?")

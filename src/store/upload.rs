@@ -34,6 +34,9 @@ impl RetryPolicy for Patient {
     }
 }
 
+/// How long a store may take to abort an upload.
+const ABORT: Duration = Duration::from_secs(30);
+
 /// How an upload is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -150,6 +153,9 @@ impl Upload {
             Err(_) if kind == Kind::Azure => cause.or_hint(format!(
                 "uncommitted blocks of {key} may be left at {store}; Azure collects them after 7 days"
             )),
+            Err(_) if kind == Kind::File => {
+                cause.or_hint(format!("{key}#… may be left at {store}: delete it"))
+            }
             Err(_) => cause.or_hint(format!(
                 "parts of {key} may be left at {store}: a lifecycle rule for incomplete uploads collects them"
             )),
@@ -160,11 +166,17 @@ impl Upload {
     pub async fn abort(mut self) -> Result<()> {
         // First the parts: one that arrives after the abort would be left for good.
         self.parts.shutdown().await;
-        let aborted = self.inner.abort().await.map_err(|e| self.store.explain("aborting the upload", e));
-        if self.store.kind == Kind::Azure {
-            drop_blocks(&self.store, &self.key).await?;
-        }
-        aborted
+        let ending = async {
+            let aborted = self.inner.abort().await;
+            match self.store.kind {
+                Kind::Azure => drop_blocks(&self.store, &self.key).await,
+                Kind::File => self.store.drop_staged(&self.key),
+                _ => aborted.map_err(|e| self.store.explain("aborting the upload", e)),
+            }
+        };
+        // A store that does not answer must not keep the operator from the prompt.
+        let late = || Error::failed("the store does not answer");
+        tokio::time::timeout(ABORT, ending).await.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -76,7 +76,8 @@ impl Ended {
 
     #[track_caller]
     pub fn hint(self, words: &str) -> Self {
-        let hint = self.stderr.lines().find(|line| line.starts_with("hint: ")).unwrap_or_default();
+        let hint = self.stderr.lines().find(|line| line.starts_with("hint: "));
+        let hint = hint.unwrap_or_else(|| panic!("no hint in: {}", self.stderr));
         assert!(hint.contains(words), "{words:?} is not in the hint of: {}", self.stderr);
         self
     }

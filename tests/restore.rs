@@ -1,0 +1,273 @@
+//! The way back: into folders, volumes, containers and the image store; and what a look inside shows.
+
+use std::process::Command;
+
+use crate::needs;
+use crate::support::bridge::Bridge;
+use crate::support::{AnyStore, Ended, JOB, Lab, docker, feed, noise, sh, text, unique};
+
+/// A listing that shows owners, modes, links, sizes, times and what is stored of them.
+fn listing(dir: &str) -> String {
+    sh(&format!(
+        "cd {dir}; find . -type d -printf '%P %y %m %U:%G %n %T@\\n' | sort; \
+         find . ! -type d -printf '%P %y %m %U:%G %s %n %T@ %l\\n' | sort; \
+         getfattr -R -h -d -m - . | sort; getfacl -R -P -n -p . | sort"
+    ))
+}
+
+/// A volume with everything that a file system knows.
+fn full_volume(volume: &str) -> String {
+    docker(&["volume", "create", volume]);
+    let dir = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", volume]);
+    sh(&format!(
+        "cd {dir}; mkdir -p small/a deep/{long}/{long}; for i in $(seq 1 2000); do echo $i > small/a/$i; done; \
+         head -c 20000000 /dev/urandom > large; ln large hard; ln -s ../nowhere soft; mkfifo fifo; \
+         truncate -s 50M sparse; printf end | dd of=sparse bs=1 seek=30000000 conv=notrunc status=none; \
+         chown 1234:5678 large; chmod 2750 small; setfattr -n user.k -v value large; setfacl -m u:99:r large; \
+         touch -d '2001-02-03 04:05:06.123456789' small/a/7",
+        long = "n".repeat(150),
+    ));
+    dir
+}
+
+#[test]
+fn a_volume_through_s3_into_a_new_volume_is_the_same() {
+    needs!("docker", "s3");
+    let (lab, from, to) = (Lab::new(), unique("full"), unique("back"));
+    let dir = full_volume(&from);
+    let store = AnyStore::S3(unique("p"));
+    lab.run(&["backup", "volume", &from, "--job", JOB, "--to", &store.url()]).expect(0);
+    lab.run(&["restore", JOB, "--to-volume", &to, "--from", &store.url()]).expect(0);
+    let back = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &to]);
+    assert_eq!(listing(&back), listing(&dir));
+    sh(&format!("tar -c --sparse -C {dir} . | tar --compare -C {back}"));
+    let blocks = |dir: &str| sh(&format!("stat -c %b {dir}/sparse")).trim().parse::<u64>().expect("a number");
+    assert!(blocks(&back) < 1000, "holes are filled: {} blocks", blocks(&back));
+
+    // Not into what is not empty, unless asked for.
+    let again = lab.run(&["restore", JOB, "--to-volume", &to, "--from", &store.url()]);
+    again.expect_error(1, "is not empty").hint("--overwrite");
+    lab.run(&["restore", JOB, "--to-volume", &to, "--overwrite", "--from", &store.url()]).expect(0);
+    assert_eq!(listing(&back), listing(&dir));
+    docker(&["volume", "rm", &from, &to]);
+}
+
+#[test]
+fn a_volume_into_an_engine_that_is_somewhere_else() {
+    needs!("docker");
+    let (lab, from, to) = (Lab::new(), unique("full"), unique("back"));
+    let dir = full_volume(&from);
+    let store = lab.file_store();
+    lab.run(&["backup", "volume", &from, "--job", JOB, "--to", &store]).expect(0);
+    let bridge = Bridge::start();
+    let restore = |more: &[&str]| {
+        let mut command = lab.sealift();
+        command
+            .env("DOCKER_HOST", &bridge.host)
+            .args(["restore", JOB, "--to-volume", &to, "--from", &store])
+            .args(more);
+        Ended::from(command.output().expect("sealift runs"))
+    };
+    restore(&[]).expect(0);
+    let back = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &to]);
+    // What the archive API keeps: names, types, modes, owners, sizes, links and contents.
+    let kept = |dir: &str| {
+        sh(&format!(
+            "cd {dir}; find . -mindepth 1 -type d -printf '%P %m %U:%G %n\\n' | sort; \
+             find . ! -type d -printf '%P %y %m %U:%G %s %n %l\\n' | sort"
+        ))
+    };
+    assert_eq!(kept(&back), kept(&dir));
+    sh(&format!("cmp {dir}/large {back}/large; cmp {dir}/sparse {back}/sparse"));
+    restore(&[]).expect_error(1, "is not empty");
+    assert_eq!(docker(&["ps", "-aq", "--filter", "label=sealift", "--filter", &format!("volume={to}")]), "");
+    docker(&["volume", "rm", &from, &to]);
+}
+
+#[test]
+fn a_folder_and_some_members_of_it() {
+    let lab = Lab::new();
+    let dir = lab.dir.display();
+    sh(&format!(
+        "cd {dir}; mkdir -p t/etc t/srv; seq 1 9 > t/etc/a.conf; seq 1 99 > t/srv/big; ln t/srv/big t/etc/hard; ln -s x t/etc/soft"
+    ));
+    let store = lab.file_store();
+    lab.run(&["backup", "path", "t", "--to", &store]).expect(0);
+    let restore = |target: &str, more: &[&str]| {
+        lab.run(&[&["restore", "t", "--to-path", target, "--from", &store], more].concat())
+    };
+    restore("whole", &[]).expect(0);
+    sh(&format!("cd {dir}; diff -r --no-dereference t whole/t"));
+    restore("whole", &[]).expect_error(1, "is not empty").hint("--overwrite");
+    restore("none/none", &[]).expect_error(1, "cannot make folder");
+    // A hard link brings its target's bytes; which of the two names is the link is up to tar.
+    let entries = lab.run(&["ls", "t", "--json", "--from", &store]).expect(0).text();
+    let link = entries.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let link = link.into_iter().find(|entry| entry["type"] == "link").expect("a hard link");
+    let link = link["path"].as_str().expect("its name").to_string();
+    restore("some", &["--include", &link, "--include", "t/etc/s*"]).expect(0);
+    let found = sh(&format!("cd {dir}/some; find . ! -type d | sort; cmp {link} ../t/srv/big"));
+    assert_eq!(found.split_whitespace().collect::<Vec<_>>(), ["./t/etc/hard", "./t/etc/soft", "./t/srv/big"]);
+    restore("less", &["--include", "t/etc", "--exclude", "*.conf", "--exclude", "*hard"]).expect(0);
+    assert_eq!(sh(&format!("cd {dir}/less; find . ! -type d")), "./t/etc/soft\n");
+    restore("nothing", &["--include", "nowhere"]).expect_error(10, "no member matches").hint("sealift ls");
+    assert!(!lab.path("nothing").exists(), "nothing was made for nothing");
+    let tar =
+        lab.run(&["restore", "t", "--to-stdout", "--include", "*.conf", "--from", &store]).expect(0).stdout;
+    assert_eq!(feed(Command::new("tar").arg("-t"), &tar).expect(0).text(), "t/etc/a.conf\n");
+}
+
+#[test]
+fn a_look_inside() {
+    let lab = Lab::new();
+    let dir = lab.dir.display();
+    sh(&format!(
+        "cd {dir}; mkdir t; seq 1 9 > t/a; ln t/a t/b; printf x > \"$(printf 't/\\033[2Jbad')\"; truncate -s 5M t/sparse; printf end >> t/sparse"
+    ));
+    let store = lab.file_store();
+    lab.run(&["backup", "path", "t", "--to", &store]).expect(0);
+    let names = lab.run(&["ls", "t", "--from", &store]).expect(0).text();
+    assert!(names.contains("t/\\u{1b}[2Jbad") && !names.contains('\x1b'), "{names}");
+    let long = lab.run(&["ls", "t", "t/*", "--long", "--from", &store]).expect(0).text();
+    assert!(long.lines().any(|line| line.starts_with('h') && line.contains(" -> t/")), "{long}");
+    let json = lab.run(&["ls", "t", "t/sparse", "--json", "--from", &store]).expect(0).text();
+    let entry: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(entry["size"], 5 * 1024 * 1024 + 3);
+    lab.run(&["ls", "t", "none", "--from", &store]).expect_error(10, "no member matches");
+
+    for name in ["t/a", "t/b", "./t/a"] {
+        assert_eq!(lab.run(&["cat", "t", name, "--from", &store]).expect(0).text(), sh("seq 1 9"), "{name}");
+    }
+    let sparse = lab.run(&["cat", "t", "t/sparse", "--from", &store]).expect(0).stdout;
+    assert!(sparse == std::fs::read(lab.path("t/sparse")).expect("the file"));
+    lab.run(&["cat", "t", "t/none", "--from", &store])
+        .expect_error(10, "there is no member")
+        .hint("sealift ls");
+    lab.run(&["cat", "t", "t/", "--from", &store]).expect_error(2, "is no file");
+
+    let shown = lab.run(&["show", "t", "--from", &store]).expect(0).text();
+    assert!(shown.contains("\"path\":[\"t\"]") && shown.contains("gpg -d"), "{shown}");
+    let shown = lab.run(&["show", "t", "--json", "--from", &store]).expect(0).text();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON")["end"]["exit_code"], 0);
+}
+
+#[test]
+fn one_file_of_a_large_archive_costs_its_frames_only() {
+    let lab = Lab::new();
+    sh(&format!(
+        "mkdir {0}/t; for i in $(seq 10 39); do head -c 10000000 /dev/urandom > {0}/t/$i; done",
+        lab.dir.display()
+    ));
+    lab.write("t/one", &noise(7, 1 << 20));
+    lab.run(&["backup", "path", "t", "--to", &lab.file_store()]).expect(0);
+    let catalog = sh(&format!("stat -c %s {}/store/t/*.catalog.zst.gpg", lab.dir.display()));
+    let catalog: u64 = catalog.trim().parse().expect("a size");
+    // What the process reads of the store's files, as the kernel counts it.
+    let trace = lab.path("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-y", "-e", "trace=read,pread64", "-o"]).arg(&trace);
+    strace.arg(env!("CARGO_BIN_EXE_sealift")).args(["cat", "t", "t/one", "--from", &lab.file_store()]);
+    strace.env("SEALIFT_PASSPHRASE_FILE", lab.path("passphrase"));
+    let ended = Ended::from(strace.output().expect("strace runs")).expect(0);
+    assert!(ended.stdout == noise(7, 1 << 20));
+    let trace = std::fs::read_to_string(trace).expect("a trace");
+    let reads = trace.lines().filter(|line| line.contains("/store/t/"));
+    let read: u64 = reads.filter_map(|line| line.rsplit("= ").next()?.trim().parse::<u64>().ok()).sum();
+    // 1 MiB lies in two frames of 4 MiB at most.
+    let most = catalog + 2 * (4 << 20) + (64 << 10);
+    eprintln!("one file of 1 MiB of 301 MB: {read} bytes were read");
+    assert!(read > 1 << 20 && read < most, "{read} of at most {most}");
+}
+
+#[test]
+fn a_process_gets_the_bytes_and_its_exit_code_is_ours() {
+    needs!("docker");
+    let (lab, name) = (Lab::new(), unique("sink"));
+    let store = lab.file_store();
+    let input = [text(9_000_000), noise(8, 9_000_000)].concat();
+    lab.backup_stdin(&store, &input, &[]).expect(0);
+    let sum = |octets: &[u8]| feed(&mut Command::new("sha256sum"), octets).expect(0).text();
+    let restore = |words: &[&str]| lab.run(&[&["restore", JOB, "--from", &store], words].concat());
+
+    let ran = restore(&[
+        "--to-run",
+        "--network",
+        "none",
+        "-e",
+        "A=b",
+        "bb:1",
+        "sh",
+        "-c",
+        "test $A = b; echo said >&2; sha256sum",
+    ]);
+    let ran = ran.expect(0);
+    assert_eq!(ran.text(), sum(&input));
+    assert!(ran.stderr.contains("said"));
+    restore(&["--to-run", "--network", "none", "bb:1", "sh", "-c", "cat > /dev/null; exit 7"]).expect(7);
+    restore(&["--to-run"]).expect(2);
+    restore(&["--to-run", "-t", "bb:1"]).expect_error(2, "-t (--tty) is refused");
+    assert_eq!(
+        docker(&[
+            "ps",
+            "-aq",
+            "--filter",
+            "label=sealift",
+            "--filter",
+            "ancestor=bb:1",
+            "--filter",
+            "status=exited"
+        ]),
+        ""
+    );
+
+    docker(&["run", "-d", "--name", &name, "--network", "none", "bb:1", "sleep", "600"]);
+    assert_eq!(restore(&["--to-exec", &name, "sha256sum"]).expect(0).text(), sum(&input));
+    restore(&["--to-exec", &name, "sh", "-c", "cat > /dev/null; exit 9"]).expect(9);
+    docker(&["rm", "-f", &name]);
+}
+
+#[test]
+fn images_are_loaded_again() {
+    needs!("docker");
+    let lab = Lab::new();
+    let (store, image) = (lab.file_store(), format!("{}:1", unique("img")));
+    docker(&["tag", "bb:1", &image]);
+    lab.run(&["backup", "image", &image, "--job", JOB, "--to", &store]).expect(0);
+    docker(&["rmi", &image]);
+    lab.run(&["restore", JOB, "--to-image", "--from", &store]).expect(0);
+    docker(&["inspect", &image]);
+    docker(&["rmi", &image]);
+}
+
+#[test]
+fn a_copy_is_the_same_and_needs_no_passphrase() {
+    needs!("s3", "azure");
+    let lab = Lab::new();
+    let input = noise(9, 30_000_000);
+    let (s3, azure) = (AnyStore::S3(unique("p")), AnyStore::Azure(unique("p")));
+    lab.backup_stdin(&s3.url(), &input, &[]).expect(0);
+    let file = lab.file_store();
+    let copy = |from: &str, to: &str| {
+        let mut command = lab.sealift();
+        command.env_remove("SEALIFT_PASSPHRASE_FILE").args(["copy", JOB, "--from", from, "--to", to]);
+        Ended::from(command.output().expect("sealift runs"))
+    };
+    copy(&s3.url(), &azure.url()).expect(0);
+    copy(&azure.url(), &file).expect(0);
+    assert!(copy(&azure.url(), &file).expect(0).stderr.contains("already"));
+    assert_eq!(lab.list(&s3.url()), lab.list(&file));
+    for name in s3.names() {
+        assert!(s3.read(&name) == AnyStore::File(lab.path("store")).read(&name), "{name}");
+    }
+    lab.run(&["verify", JOB, "--from", &azure.url()]).expect(0);
+    assert!(lab.run(&["restore", JOB, "--to-stdout", "--from", &file]).expect(0).stdout == input);
+
+    // Stored bytes that are not what the manifest says go nowhere.
+    sh(&format!(
+        "f=$(ls {}/store/{JOB}/*.zst.gpg | grep -v catalog); printf x | dd of=$f bs=1 seek=9000000 conv=notrunc status=none",
+        lab.dir.display()
+    ));
+    let target = AnyStore::S3(unique("p"));
+    copy(&file, &target.url()).expect_error(13, "its SHA-256 differs");
+    target.expect_nothing(&lab);
+}
