@@ -72,7 +72,7 @@ fn a_flipped_byte_anywhere_is_found() {
         archive - 22,
         archive - 23,
     ]);
-    places.extend((1..20).map(|i| archive / 20 * i + i));
+    places.extend((1..12).map(|i| archive / 12 * i + i));
     let mut noticed = 0;
     for &place in &places {
         let what = format!("byte {place} of the archive");
@@ -93,7 +93,7 @@ fn a_flipped_byte_anywhere_is_found() {
         assert_eq!(stored.with(&stored.catalog, &what, |bytes| bytes[place] ^= 0x10), (13, 13), "{what}");
     }
     let manifest = len(&stored.manifest);
-    for place in (0..manifest).step_by(37).chain([manifest - 2]) {
+    for place in (0..manifest).step_by(61).chain([manifest - 2]) {
         let what = format!("byte {place} of the manifest");
         assert_eq!(stored.with(&stored.manifest, &what, |bytes| bytes[place] ^= 0x01), (13, 13), "{what}");
     }

@@ -202,7 +202,7 @@ impl Archive {
 
     /// The whole source as a range.
     pub fn whole(&self) -> Vec<Range<u64>> {
-        vec![0..self.contents.end.bytes]
+        std::iter::once(0..self.contents.end.bytes).collect()
     }
 
     /// Runs of consecutive frames that hold `ranges`, which are in order.

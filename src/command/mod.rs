@@ -114,11 +114,13 @@ impl Found {
         catalog: &Object,
         passphrase: &SecretString,
     ) -> Result<()> {
-        let mut opened = Vec::new();
-        for object in [archive, catalog] {
+        // Each S2K takes a while by design: both at once.
+        let look = async |object: &Object| {
             let head = object.range(0..HEAD_LEN.min(object.size)).await?;
-            opened.push((object.key(), open::opens(head, passphrase).await));
-        }
+            Ok::<_, Error>(open::opens(head, passphrase).await)
+        };
+        let (first, second) = tokio::join!(look(archive), look(catalog));
+        let opened = [(archive.key(), first?), (catalog.key(), second?)];
         if let Some((key, _)) = opened.iter().find(|(_, opens)| opens.is_none()) {
             return Err(Error::damaged(format!(
                 "{key} is no sealed object: its first packets are not what sealift writes"
