@@ -12,11 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    // What a file store holds is for its owner alone, from the first byte on.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cli = Cli::parse();
     let (mode, verbose) = cli.view.mode();
     let ui = Ui::new(mode, verbose);
+    let ui = if cli.verb.writes_data() { ui.leaving_stdout() } else { ui };
     if let Verb::Completions { shell } = cli.verb {
         clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut std::io::stdout());
         return ExitCode::SUCCESS;
@@ -44,7 +43,6 @@ fn fail(ui: &Ui, error: &Error) -> ExitCode {
 async fn run(cli: Cli, ui: &Ui) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
-    let ui = &if cli.verb.writes_data() { ui.leaving_stdout() } else { ui.clone() };
     match cli.verb {
         // These two clear away what they began.
         Verb::Backup(what) => {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::frame::Codec;
 use super::openpgp::{self, MessageKey};
 use super::pipe::{Receiver, Sender};
-use super::seal::{Digest, Stored, Totals, Wrapper};
 use super::tar::Entry;
+use super::wrap::{Digest, Stored, Wrapper};
 use super::{Format, Id};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -111,6 +111,31 @@ pub struct EndRecord {
     pub notes: Vec<String>,
     /// When the source had proved its end, RFC 3339.
     pub finished: jiff::Timestamp,
+}
+
+/// What has been packed so far.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Totals {
+    /// Frames.
+    pub frames: u64,
+    /// Tar members.
+    pub entries: u64,
+    /// Octets of source.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// Counts a record.
+    pub fn count(&mut self, record: &Record) {
+        match record {
+            Record::Frame(frame) => {
+                self.frames += 1;
+                self.bytes += frame.len;
+            }
+            Record::Entry(_) => self.entries += 1,
+            Record::Archive(_) | Record::End(_) => {}
+        }
+    }
 }
 
 /// Seals records as they come; `end` is asked for once all have come. Runs on its own thread.

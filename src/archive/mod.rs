@@ -19,6 +19,7 @@ pub mod seal;
 pub mod select;
 pub mod tap;
 pub mod tar;
+pub mod wrap;
 
 /// Octets in lower-case hex.
 pub fn hex(octets: &[u8]) -> String {

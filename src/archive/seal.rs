@@ -4,19 +4,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record};
+use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Totals};
 use super::frame::{Compressor, FrameKey};
-use super::hex;
-use super::openpgp::{self, CHUNK_LEN, Chunk, MessageKey, Packer};
+use super::openpgp::{self, MessageKey};
 use super::pipe::{Receiver, Sender, pipe};
 use super::plan::Plan;
-use super::pool::{Lent, Pool};
+use super::pool::Pool;
 use super::tap::{Dispatch, Expectation, Frame, FrameBuffers, tap};
+use super::wrap::{Digest, Stored, Wrapper, encrypt};
 use crate::error::{Context, Error, Result};
 use crate::progress::Counters;
 use crate::source::{ByteStream, Proof};
@@ -37,147 +36,6 @@ pub struct SealOptions {
     pub plan: Plan,
     /// The buffers of stored octets; the memory bound.
     pub chunks: Pool<Vec<u8>>,
-}
-
-/// A pool of buffers for chunks of stored octets.
-pub fn chunk_pool(chunks: usize) -> Pool<Vec<u8>> {
-    Pool::new(chunks, || Vec::with_capacity(CHUNK_LEN))
-}
-
-/// Size and digest of a stored object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Octets.
-    pub size: u64,
-    /// SHA-256, hex.
-    pub sha256: String,
-}
-
-/// Counts and hashes stored octets.
-pub struct Digest {
-    sha256: digest::Context,
-    size: u64,
-}
-
-impl Digest {
-    /// Nothing hashed yet.
-    pub fn new() -> Self {
-        Digest { sha256: digest::Context::new(&digest::SHA256), size: 0 }
-    }
-
-    /// Takes in the next octets.
-    pub fn update(&mut self, octets: &[u8]) {
-        self.sha256.update(octets);
-        self.size += octets.len() as u64;
-    }
-
-    /// What passed by.
-    pub fn finish(self) -> Stored {
-        Stored { size: self.size, sha256: hex(self.sha256.finish().as_ref()) }
-    }
-}
-
-impl Default for Digest {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// What leaves the packer: a chunk to encrypt, or octets that are stored as they are.
-pub enum Piece {
-    /// A chunk of the SEIPD packet.
-    Chunk(Chunk),
-    /// The message's head; or everything, where nothing is encrypted.
-    Clear(Bytes),
-}
-
-struct Pooled(Lent<Vec<u8>>);
-
-impl AsRef<[u8]> for Pooled {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-type Emit<'a, T> = Box<dyn FnMut(T) -> Result<()> + Send + 'a>;
-
-/// Wraps compressed octets: in an OpenPGP message, or in nothing.
-pub enum Wrapper<'a> {
-    /// An OpenPGP message.
-    Sealed(Box<Packer<Emit<'a, Chunk>>>),
-    /// Nothing but buffers.
-    Plain {
-        /// Where the next buffer comes from.
-        pool: Pool<Vec<u8>>,
-        /// The buffer at hand.
-        buffer: Lent<Vec<u8>>,
-        /// Where full buffers go.
-        emit: Emit<'a, Piece>,
-    },
-}
-
-impl<'a> Wrapper<'a> {
-    /// A wrapper whose pieces go to `emit`.
-    pub fn new(
-        key: Option<&MessageKey>,
-        pool: Pool<Vec<u8>>,
-        mut emit: impl FnMut(Piece) -> Result<()> + Send + 'a,
-    ) -> Result<Self> {
-        let Some(key) = key else {
-            return Ok(Wrapper::Plain { buffer: pool.take(), pool, emit: Box::new(emit) });
-        };
-        emit(Piece::Clear(key.head()))?;
-        let chunks: Emit<'a, Chunk> = Box::new(move |chunk| emit(Piece::Chunk(chunk)));
-        Ok(Wrapper::Sealed(Box::new(Packer::new(pool, chunks)?)))
-    }
-
-    /// A wrapper that encrypts on the thread that pushes: for the catalog, which is small.
-    pub fn inline(
-        key: Option<MessageKey>,
-        mut out: impl FnMut(Bytes) -> Result<()> + Send + 'a,
-    ) -> Result<Self> {
-        let mut cipher = key.as_ref().map(openpgp::Cipher::new).transpose()?;
-        Self::new(key.as_ref(), chunk_pool(CATALOG_CHUNKS), move |piece| out(encrypt(&mut cipher, piece)))
-    }
-
-    /// Appends compressed octets.
-    pub fn push(&mut self, mut octets: &[u8]) -> Result<()> {
-        let (pool, buffer, emit) = match self {
-            Wrapper::Sealed(packer) => return packer.push(octets),
-            Wrapper::Plain { pool, buffer, emit } => (pool, buffer, emit),
-        };
-        while !octets.is_empty() {
-            let room = CHUNK_LEN - buffer.len();
-            let (now, later) = octets.split_at(room.min(octets.len()));
-            buffer.extend_from_slice(now);
-            octets = later;
-            if buffer.len() == CHUNK_LEN {
-                let mut next = pool.take();
-                next.clear();
-                emit(Piece::Clear(Bytes::from_owner(Pooled(std::mem::replace(buffer, next)))))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Finalises the message.
-    pub fn finish(self) -> Result<()> {
-        match self {
-            Wrapper::Sealed(packer) => packer.finish(),
-            Wrapper::Plain { buffer, mut emit, .. } => emit(Piece::Clear(Bytes::from_owner(Pooled(buffer)))),
-        }
-    }
-}
-
-/// Chunks of the catalog that may be under way: its parts are small.
-pub const CATALOG_CHUNKS: usize = 12;
-
-fn encrypt(cipher: &mut Option<openpgp::Cipher>, piece: Piece) -> Bytes {
-    match (piece, cipher) {
-        (Piece::Chunk(chunk), Some(cipher)) => cipher.seal(chunk),
-        (Piece::Clear(octets), _) => octets,
-        (Piece::Chunk(_), None) => unreachable!("chunks are only made where there is a key"),
-    }
 }
 
 /// A sealing under way.
@@ -275,7 +133,7 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
         let end = |totals: Totals| {
             let proof: Proof = proved.blocking_recv().map_err(|_| Error::gone())?;
             let stored: Stored = archive_stored.blocking_recv().map_err(|_| Error::gone())?;
-            let end = totals.end(proof, &stored);
+            let end = end_record(totals, proof, &stored);
             ended = Some((stored, end.clone()));
             Ok(end)
         };
@@ -343,41 +201,17 @@ impl Worker {
     }
 }
 
-/// What has been packed so far.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Totals {
-    frames: u64,
-    entries: u64,
-    bytes: u64,
-    stored: u64,
-}
-
-impl Totals {
-    /// Counts a record.
-    pub fn count(&mut self, record: &Record) {
-        match record {
-            Record::Frame(frame) => {
-                self.frames += 1;
-                self.bytes += frame.len;
-                self.stored += frame.stored_len;
-            }
-            Record::Entry(_) => self.entries += 1,
-            Record::Archive(_) | Record::End(_) => {}
-        }
-    }
-
-    fn end(self, proof: Proof, stored: &Stored) -> EndRecord {
-        EndRecord {
-            frames: self.frames,
-            entries: self.entries,
-            bytes: self.bytes,
-            stored_bytes: stored.size,
-            sha256: stored.sha256.clone(),
-            exit_code: proof.exit_code,
-            warnings: proof.warnings,
-            notes: proof.notes,
-            finished: jiff::Timestamp::now(),
-        }
+fn end_record(totals: Totals, proof: Proof, stored: &Stored) -> EndRecord {
+    EndRecord {
+        frames: totals.frames,
+        entries: totals.entries,
+        bytes: totals.bytes,
+        stored_bytes: stored.size,
+        sha256: stored.sha256.clone(),
+        exit_code: proof.exit_code,
+        warnings: proof.warnings,
+        notes: proof.notes,
+        finished: jiff::Timestamp::now(),
     }
 }
 

@@ -25,11 +25,12 @@ impl Patterns {
         let set = |patterns: &[String]| {
             let mut set = GlobSetBuilder::new();
             for pattern in patterns {
-                let glob = Glob::new(pattern.trim_end_matches('/')).map_err(|e| {
-                    Error::usage(format!("{pattern:?} is no pattern"))
-                        .because(e)
-                        .hint("as in a shell: 'etc/*.conf'")
-                })?;
+                let glob =
+                    Glob::new(pattern.trim_start_matches("./").trim_end_matches('/')).map_err(|e| {
+                        Error::usage(format!("{pattern:?} is no pattern"))
+                            .because(e)
+                            .hint("as in a shell: 'etc/*.conf'")
+                    })?;
                 set.add(glob);
             }
             set.build().map_err(|e| Error::usage("too many patterns").because(e))
@@ -139,6 +140,7 @@ mod tests {
         ] {
             assert_eq!(p.take(name), taken, "{name}");
         }
+        assert!(!patterns(&[], &["./etc/secret"]).take("./etc/secret"));
         assert!(patterns(&[], &[]).take_all());
         assert!(Patterns::new(&["[".into()], &[]).is_err());
     }

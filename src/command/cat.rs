@@ -46,7 +46,7 @@ pub async fn cat(options: Cat, ui: &Ui) -> Result<()> {
             Error::usage(format!("{} is no file", options.path)).hint("`sealift ls --long` shows what it is")
         );
     }
-    let sink = if member.sparse { sink::expand(ui)? } else { sink::stdout() };
+    let mut sink = if member.sparse { sink::expand(ui)? } else { sink::stdout() };
     match deliver(&archive, &member, &sink).await {
         Ok(()) => sink.finish().await.map(drop),
         Err(error) => Err(sink.fail(error).await),

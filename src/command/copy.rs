@@ -9,15 +9,18 @@ use tokio_util::sync::CancellationToken;
 use super::{Found, bytes};
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::pipe::{Receiver, pipe_from};
-use crate::archive::plan::{DEFAULT_MEMORY, Plan, Wish};
-use crate::archive::seal::{Digest, chunk_pool};
+use crate::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
+use crate::archive::wrap::{Digest, chunk_pool};
 use crate::cli::Copy;
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Counter, Counters, Ui};
 use crate::store::download::Object;
 use crate::store::fan::{FanOut, Naming};
+use crate::store::manifest::Manifest;
 use crate::store::{Store, StoreOptions, manifest};
 
+/// Octets of parts that may be in flight.
+const PARTS_IN_FLIGHT: u64 = 128 << 20;
 /// Pieces of 8 MiB that may wait for the uploads.
 const DEPTH: usize = 1;
 
@@ -26,10 +29,7 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
     let found = Found::find(&options.from.from, &options.archive).await?;
     let store = Arc::new(Store::create(&options.to, &StoreOptions::default())?);
     match store.manifest(&found.job, &found.id).await {
-        Ok(_) => {
-            ui.note(&format!("{} is at {} already", found.name(), store.name));
-            return Ok(());
-        }
+        Ok(there) => return already(&found, &store, &there, ui).await,
         Err(error) if error.kind() != Kind::NotFound => return Err(error),
         Err(_) => {}
     }
@@ -37,12 +37,14 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
     let counters =
         Counters { stores: vec![(store.name.clone(), Arc::new(Counter::default()))], ..Counters::default() };
     let counters = Arc::new(counters);
-    let plan = Plan::new(&wish(), store.kind.limits())?;
+    let wish = wish(found.manifest.archive.size, store.kind.limits());
+    let parallel = (PARTS_IN_FLIGHT / wish.part_size.unwrap_or(PARTS_IN_FLIGHT)).clamp(1, 4) as usize;
+    let plan = Plan::new(&wish, store.kind.limits())?;
     let mut fan = FanOut::new(plan.parts.clone(), chunk_pool(plan.chunks), ui);
     let naming = Naming { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
     let tracking = ui.track("copied", Arc::clone(&counters));
     let work = async {
-        fan.begin(&[Arc::clone(&store)], &naming, 4, &counters).await?;
+        fan.begin(&[Arc::clone(&store)], &naming, parallel, &counters).await?;
         let archive = checked(archive, &found.manifest.archive, Some(Arc::clone(&counters)));
         let catalog = checked(catalog, &found.manifest.catalog, None);
         fan.pump(archive, catalog).await
@@ -63,17 +65,31 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
     Ok(())
 }
 
-/// Nothing is compressed here: the memory is for parts.
-fn wish() -> Wish {
-    let (workers, level) = (1, 0);
-    let frame_len = FRAME_LEN as u64;
+/// An archive that has its manifest there is copied already, if its objects are there too.
+async fn already(found: &Found, store: &Arc<Store>, there: &Manifest, ui: &Ui) -> Result<()> {
+    let suffix = manifest::catalog_suffix(&there.suffix);
+    for (suffix, expected) in [(there.suffix.as_str(), &there.archive), (suffix, &there.catalog)] {
+        let object = Object::open(store, store.key(&found.job, &found.id, suffix)).await?;
+        if *there != found.manifest || object.size != expected.size {
+            return Err(Error::damaged(format!("{} has another {}", store.name, found.name()))
+                .hint("verify both; one of them is not what was backed up"));
+        }
+    }
+    ui.note(&format!("{} is at {} already", found.name(), store.name));
+    Ok(())
+}
+
+/// Nothing is compressed here: the memory is for parts, all of one size since the whole is known.
+fn wish(size: u64, limits: PartLimits) -> Wish {
+    const MIB: u64 = 1 << 20;
+    let part_size = (size / limits.count + 1).next_multiple_of(MIB).max(16 * MIB).min(limits.largest);
     Wish {
-        memory: DEFAULT_MEMORY,
-        workers,
-        frame_len,
+        memory: DEFAULT_MEMORY.max(2 * part_size + PARTS_IN_FLIGHT),
+        workers: 1,
+        frame_len: FRAME_LEN as u64,
         codec: Codec::None,
-        level,
-        part_size: None,
+        level: 0,
+        part_size: Some(part_size),
         max_parts: None,
     }
 }

@@ -1,5 +1,6 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::{Found, bytes};
 use crate::archive::Format;
 use crate::archive::open::Archive;
 use crate::archive::select::{Patterns, Selection, refusal};
-use crate::archive::tar::BLOCK;
+use crate::archive::tar::{BLOCK, EntryType};
 use crate::cli::{Restore, To};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
@@ -32,17 +33,23 @@ pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> R
         () = cancel.cancelled() => return Err(Error::interrupted()),
         plan = Plan::make(&options, &to) => plan?,
     };
-    let sink = open_sink(to, &plan.archive, &options, ui).await?;
+    let mut sink = open_sink(to, &plan, &options, ui).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let delivered = tokio::select! {
-        delivered = deliver(&plan.archive, &plan.ranges, &sink, &counters) => delivered,
+    let work = async {
+        match deliver(&plan.archive, &plan.ranges, &sink, &counters).await {
+            Ok(()) => sink.finish().await,
+            // The sink has ended before its time and knows why.
+            Err(echo) if echo.kind() == Kind::Gone => sink.finish().await.and_then(early),
+            Err(error) => Err(error),
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
         () = cancel.cancelled() => Err(Error::interrupted()),
     };
-    let ended = match delivered {
-        Ok(()) => sink.finish().await,
-        // The sink has ended before its time and knows why.
-        Err(echo) if echo.kind() == Kind::Gone => sink.finish().await.and_then(early),
+    let ended = match ended {
+        Ok(code) => Ok(code),
         Err(error) => Err(incomplete(sink.fail(error).await, &counters)),
     };
     drop(tracking);
@@ -56,6 +63,7 @@ pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> R
 
 /// What is to be restored, confirmed before anything is touched.
 struct Plan {
+    roots: BTreeSet<String>,
     name: String,
     archive: Arc<Archive>,
     ranges: Vec<std::ops::Range<u64>>,
@@ -75,9 +83,10 @@ impl Plan {
             members = members.with_targets();
             found.open_with(passphrase, |entry| members.look(entry)).await?;
         }
+        let roots = members.roots.clone();
         let ranges = members.ranges(&archive, unpacks || matches!(to, To::Image))?;
 
-        Ok(Plan { name: found.name(), archive, ranges })
+        Ok(Plan { roots, name: found.name(), archive, ranges })
     }
 }
 
@@ -98,12 +107,22 @@ struct Members {
     unpacks: bool,
     allow_devices: bool,
     refused: Vec<String>,
+    /// The first two parts of names and of hard links' targets: of a volume's archive, `VOLUME/_data` alone.
+    roots: BTreeSet<String>,
 }
 
 impl Members {
     fn new(patterns: Patterns, unpacks: bool, allow_devices: bool) -> Self {
         let (targets, selection) = Default::default();
-        Members { patterns, targets, selection, unpacks, allow_devices, refused: Vec::new() }
+        Members {
+            patterns,
+            targets,
+            selection,
+            unpacks,
+            allow_devices,
+            refused: Vec::new(),
+            roots: BTreeSet::new(),
+        }
     }
 
     fn with_targets(self) -> Self {
@@ -119,6 +138,11 @@ impl Members {
             self.selection.look(entry, &self.patterns);
         }
         let taken = self.selection.count > before;
+        if taken && self.unpacks && self.roots.len() < NAMED {
+            self.roots.insert(root(&entry.path));
+            let target = entry.link.as_deref().filter(|_| entry.kind == EntryType::Link);
+            self.roots.extend(target.map(root));
+        }
         let refused = refusal(entry, self.allow_devices).filter(|_| taken && self.unpacks);
         self.refused.extend(refused.map(|why| format!("{}: {why}", crate::progress::printable(&entry.path))));
     }
@@ -146,6 +170,12 @@ impl Members {
         }
         Ok(self.selection.ranges)
     }
+}
+
+/// The first two parts of a name.
+fn root(name: &str) -> String {
+    let parts = name.trim_start_matches("./").split('/').filter(|part| !part.is_empty());
+    parts.take(2).collect::<Vec<_>>().join("/")
 }
 
 async fn deliver(
@@ -178,7 +208,7 @@ fn incomplete(error: Error, counters: &Counters) -> Error {
     ))
 }
 
-async fn open_sink(to: To, archive: &Archive, options: &Restore, ui: &Ui) -> Result<Sink> {
+async fn open_sink(to: To, plan: &Plan, options: &Restore, ui: &Ui) -> Result<Sink> {
     match to {
         To::Stdout => Ok(sink::stdout()),
         To::Path(dir) => {
@@ -188,9 +218,9 @@ async fn open_sink(to: To, archive: &Archive, options: &Restore, ui: &Ui) -> Res
             }
             sink::folder(&dir, None, ui)
         }
-        To::Volume(volume) => open_volume(&volume, archive, options, ui).await,
+        To::Volume(volume) => open_volume(&volume, plan, options, ui).await,
         To::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
-        To::Exec(container, command) => Engine::connect().await?.feed_exec(&container, command).await,
+        To::Exec(container, command) => Engine::connect().await?.feed_exec(&container, command, ui).await,
         To::Image => Ok(Engine::connect().await?.feed_image(ui)),
     }
 }
@@ -219,8 +249,15 @@ fn not_empty(target: &str) -> Error {
 }
 
 /// A volume by its folder where that can be written here, else through the engine.
-async fn open_volume(name: &str, archive: &Archive, options: &Restore, ui: &Ui) -> Result<Sink> {
-    let original = original_volume(name, archive)?;
+async fn open_volume(name: &str, plan: &Plan, options: &Restore, ui: &Ui) -> Result<Sink> {
+    let original = original_volume(name, &plan.archive)?;
+    // Other volumes lie beside this one: no member may reach them.
+    let own = format!("{original}/_data");
+    if let Some(other) = plan.roots.iter().find(|root| **root != own && **root != original) {
+        let other = crate::progress::printable(other);
+        return Err(Error::damaged(format!("the archive has members outside of {own}: {other}"))
+            .hint("leave them out with --exclude, or restore --to-path and look"));
+    }
     let engine = Engine::connect().await?;
     let volume = engine.make_volume(name).await?;
     // The folder that holds `NAME/_data`: the volume's own folder has an owner and a time, too.

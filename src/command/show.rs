@@ -58,7 +58,7 @@ fn by_hand(found: &Found, codec: Codec, kind: Format) -> String {
         Codec::None => "",
     };
     let last = if kind == Format::Tar {
-        " | tar -x -p --xattrs --acls --numeric-owner -C TARGET"
+        " | tar -x -p --xattrs --xattrs-include='*' --acls --numeric-owner -C TARGET"
     } else {
         " > TARGET"
     };

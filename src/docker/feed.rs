@@ -29,9 +29,10 @@ impl Engine {
     /// A new container with the bytes on its stdin; its output is shown, its exit code is the sink's.
     pub async fn feed_run(&self, spec: RunSpec, ui: &Ui) -> Result<Sink> {
         self.require_image(&spec.image).await?;
+        let name = spec.name.clone();
         let mut body = spec.body();
         (body.attach_stdin, body.open_stdin, body.stdin_once) = (Some(true), Some(true), Some(true));
-        let id = self.create(None, body).await?;
+        let id = self.create(name, body).await?;
         let started = async {
             let options = AttachContainerOptions {
                 stream: true,
@@ -54,21 +55,31 @@ impl Engine {
             }
         };
         let (engine, ui) = (self.clone(), ui.clone());
-        Ok(Sink::new(move |from| async move {
+        Ok(Sink::new(move |from, stop| async move {
+            let mut process = Process { input, showing: tokio::spawn(show(output)) };
             let ended = async {
-                feed(from, input, output).await?;
-                engine.exit_code(&id).await
+                let all = process.feed(from).await?;
+                all.or_early(engine.exit_code(&id).await?)
             };
-            let ended = ended.await;
+            let ended = tokio::select! {
+                ended = ended => ended,
+                () = stop.cancelled() => Err(Error::interrupted()),
+            };
+            // Before its stdin is closed: a container that is cut off must not take that for the end.
             engine.remove_or_warn(&id, &ui).await;
+            process.showing.abort();
             ended
         }))
     }
 
     async fn exit_code(&self, id: &str) -> Result<i64> {
         let options = WaitContainerOptions { condition: "not-running".into() };
-        let _ = std::pin::pin!(self.docker.wait_container(id, Some(options))).next().await;
         let lost = || "the engine went away before it said how the container ended".to_string();
+        if let Some(Err(error)) = std::pin::pin!(self.docker.wait_container(id, Some(options))).next().await
+            && !matches!(error, bollard::errors::Error::DockerContainerWaitError { .. })
+        {
+            return Err(error).context(lost);
+        }
         let inspected =
             self.docker.inspect_container(id, None::<InspectContainerOptions>).await.context(lost)?;
         let state = inspected.state.unwrap_or_default();
@@ -82,7 +93,7 @@ impl Engine {
     }
 
     /// A command in a running container with the bytes on its stdin.
-    pub async fn feed_exec(&self, container: &str, command: Vec<String>) -> Result<Sink> {
+    pub async fn feed_exec(&self, container: &str, command: Vec<String>, ui: &Ui) -> Result<Sink> {
         let options = CreateExecOptions {
             cmd: Some(command),
             attach_stdin: Some(true),
@@ -96,17 +107,31 @@ impl Engine {
         let StartExecResults::Attached { output, input } = started else {
             return Err(Error::failed("the engine started the command detached"));
         };
-        let engine = self.clone();
-        Ok(Sink::new(move |from| async move {
-            feed(from, input, output).await?;
-            engine.exec_exit_code(&exec).await
+        let (engine, ui, container) = (self.clone(), ui.clone(), container.to_string());
+        Ok(Sink::new(move |from, stop| async move {
+            let mut process = Process { input, showing: tokio::spawn(show(output)) };
+            let ended = async {
+                let all = process.feed(from).await?;
+                all.or_early(engine.exec_exit_code(&exec).await?)
+            };
+            let ended = tokio::select! {
+                ended = ended => ended,
+                () = stop.cancelled() => Err(Error::interrupted()),
+            };
+            if ended.is_err() {
+                ui.warn(&format!(
+                    "the command in container {container} may still run, and takes the cut for the end of its input: \
+                     the engine cannot stop it"
+                ));
+            }
+            ended
         }))
     }
 
     /// `docker load`.
     pub fn feed_image(&self, ui: &Ui) -> Sink {
         let (docker, ui) = (self.docker.clone(), ui.clone());
-        Sink::new(move |from| async move {
+        Sink::new(move |from, _| async move {
             let options = ImportImageOptions { quiet: true, platform: None };
             let mut loading = std::pin::pin!(docker.import_image_stream(options, body(from), None));
             while let Some(said) = loading.next().await {
@@ -156,7 +181,7 @@ impl Engine {
     pub async fn feed_volume(&self, name: &str, original: &str, ui: &Ui) -> Result<Sink> {
         let id = self.container_with(&[(name.into(), original.into())], false).await?;
         let (engine, ui) = (self.clone(), ui.clone());
-        Ok(Sink::new(move |from| async move {
+        Ok(Sink::new(move |from, _| async move {
             let options = UploadToContainerOptions {
                 path: "/".into(),
                 copy_uidgid: Some("true".into()),
@@ -171,26 +196,43 @@ impl Engine {
     }
 }
 
-/// Bytes into a process's stdin while its output is shown.
-async fn feed(mut from: Receiver<Bytes>, mut input: Input, output: Output) -> Result<()> {
-    let showing = tokio::spawn(show(output));
-    let fed = async {
+/// Whether a process took everything.
+enum Taken {
+    All,
+    /// It stopped reading before the end.
+    Some,
+}
+
+impl Taken {
+    /// The exit code; one that says that all is well is not believed of a process that did not read everything.
+    fn or_early(self, code: i64) -> Result<i64> {
+        match (self, code) {
+            (Taken::Some, 0) => Err(Error::failed("the process ended before it had read everything")),
+            (_, code) => Ok(code),
+        }
+    }
+}
+
+/// A process that is fed while its output is shown.
+struct Process {
+    input: Input,
+    showing: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Process {
+    async fn feed(&mut self, mut from: Receiver<Bytes>) -> Result<Taken> {
+        let mut taken = Taken::All;
         while let Some(bytes) = from.recv().await? {
-            if input.write_all(&bytes).await.is_err() {
-                // The process stopped reading: its exit code says why.
+            if self.input.write_all(&bytes).await.is_err() {
+                taken = Taken::Some;
                 break;
             }
         }
         // Half-closed: the process sees the end and may still talk.
-        let _ = input.shutdown().await;
-        Ok(())
-    };
-    let fed: Result<()> = fed.await;
-    if fed.is_err() {
-        showing.abort();
-        return fed;
+        let _ = self.input.shutdown().await;
+        (&mut self.showing).await.map_err(|e| Error::failed("a worker died").because(e))??;
+        Ok(taken)
     }
-    showing.await.map_err(|e| Error::failed("a worker died").because(e))?
 }
 
 async fn show(mut output: Output) -> Result<()> {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::pipe::{Receiver, Sender, pipe};
 use crate::error::{Context, Error, Result};
@@ -23,17 +24,19 @@ const CLEANUP: Duration = Duration::from_secs(40);
 /// A sink at work.
 pub struct Sink {
     to: Option<Sender<Bytes>>,
+    stop: CancellationToken,
     done: JoinHandle<Result<i64>>,
 }
 
 impl Sink {
-    /// A sink whose `work` takes the bytes and ends with an exit code.
-    pub fn new<F>(work: impl FnOnce(Receiver<Bytes>) -> F) -> Self
+    /// A sink whose `work` takes the bytes and ends with an exit code; early, and clean, when it is told to stop.
+    pub fn new<F>(work: impl FnOnce(Receiver<Bytes>, CancellationToken) -> F) -> Self
     where
         F: Future<Output = Result<i64>> + Send + 'static,
     {
         let (to, from) = pipe(DEPTH);
-        Sink { to: Some(to), done: tokio::spawn(work(from)) }
+        let stop = CancellationToken::new();
+        Sink { to: Some(to), done: tokio::spawn(work(from, stop.clone())), stop }
     }
 
     /// Hands confirmed bytes over.
@@ -48,26 +51,28 @@ impl Sink {
     }
 
     /// Says that this was all, and waits for the sink's own end: its exit code.
-    pub async fn finish(mut self) -> Result<i64> {
+    pub async fn finish(&mut self) -> Result<i64> {
         if let Some(to) = self.to.take() {
             to.end().await;
         }
-        self.done.await.map_err(|e| Error::failed("a worker died").because(e))?
+        (&mut self.done).await.map_err(|e| Error::failed("a worker died").because(e))?
     }
 
     /// Breaks off, and waits until the sink has cleaned up. Of the two failures the cause is returned.
     pub async fn fail(mut self, error: Error) -> Error {
+        self.stop.cancel();
         drop(self.to.take());
         match tokio::time::timeout(CLEANUP, self.done).await {
             Ok(Ok(Err(own))) => error.or_cause(own),
-            _ => error,
+            Ok(_) => error,
+            Err(_) => error.or_hint("the target did not stop in time: `docker ps -a --filter label=sealift` shows a container that is left"),
         }
     }
 }
 
 /// Our own standard output.
 pub fn stdout() -> Sink {
-    Sink::new(|mut from| async move {
+    Sink::new(|mut from, _| async move {
         let write = tokio::task::spawn_blocking(move || {
             let mut stdout = std::io::stdout().lock();
             while let Some(bytes) = from.recv_blocking()? {
@@ -121,7 +126,7 @@ fn start(mut command: Command, writer: std::io::PipeWriter, ui: &Ui) -> Result<S
     let tar =
         tar.map_err(|e| Error::failed("cannot run GNU tar").because(e).hint("install the package tar"))?;
     let ui = ui.clone();
-    Ok(Sink::new(move |from| unpack(tar, from, writer, ui)))
+    Ok(Sink::new(move |from, stop| unpack(tar, from, writer, ui, stop)))
 }
 
 async fn unpack(
@@ -129,6 +134,7 @@ async fn unpack(
     mut from: Receiver<Bytes>,
     mut writer: std::io::PipeWriter,
     ui: Ui,
+    stop: CancellationToken,
 ) -> Result<i64> {
     let stderr = tar.stderr.take();
     let said = tokio::spawn(async move {
@@ -146,7 +152,10 @@ async fn unpack(
         }
         Ok(())
     });
-    let fed: Result<()> = feed.await.map_err(|e| Error::failed("a worker died").because(e))?;
+    let fed: Result<()> = tokio::select! {
+        fed = feed => fed.map_err(|e| Error::failed("a worker died").because(e))?,
+        () = stop.cancelled() => Err(Error::interrupted()),
+    };
     if let Err(broken) = fed {
         let _ = tar.kill().await;
         return Err(broken);

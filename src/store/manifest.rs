@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::frame::Codec;
-use crate::archive::seal::Stored;
+use crate::archive::wrap::Stored;
 use crate::archive::{Format, Id, hex};
 use crate::error::{Error, Result};
 

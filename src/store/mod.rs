@@ -111,6 +111,8 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
+        // What a folder holds is for its owner alone, from the first byte on.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         if let Some(folder) =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
             && !folder.exists()
@@ -186,6 +188,15 @@ impl Store {
             .filter(|(_, given, effective)| *given && !effective)
             .map(|(name, ..)| name)
             .collect()
+    }
+
+    /// Whether the archive that an object belongs to has its manifest; true where that cannot be known.
+    async fn is_committed(&self, key: &Path) -> bool {
+        let name = key.filename().unwrap_or_default();
+        let id = name.split('.').next().unwrap_or_default();
+        let folder = key.as_ref().strip_suffix(name).unwrap_or_default();
+        let Ok(manifest) = Path::parse(format!("{folder}{id}{}", manifest::SUFFIX)) else { return true };
+        !matches!(self.down.head(&manifest).await, Err(object_store::Error::NotFound { .. }))
     }
 
     /// Deletes what an upload that failed left in a folder: `NAME#1` and so on, which no list shows.

@@ -168,6 +168,10 @@ impl Upload {
         self.parts.shutdown().await;
         let ending = async {
             let aborted = self.inner.abort().await;
+            // A copy has its original's key: what another run has committed meanwhile is not ours to touch.
+            if self.store.is_committed(&self.key).await {
+                return aborted.map_err(|e| self.store.explain("aborting the upload", e));
+            }
             match self.store.kind {
                 Kind::Azure => drop_blocks(&self.store, &self.key).await,
                 Kind::File => self.store.drop_staged(&self.key),
@@ -181,7 +185,7 @@ impl Upload {
 }
 
 // Azure has no abort; uncommitted blocks go when a blob of that name is put. Not create-only: a blob of which only
-// blocks are there counts as there for some servers. No other backup ever has this key.
+// blocks are there counts as there for some servers.
 async fn drop_blocks(store: &Store, key: &Path) -> Result<()> {
     let explain = |e| store.explain("dropping uncommitted blocks", e);
     store.down.put(key, PutPayload::new()).await.map_err(explain)?;
@@ -207,6 +211,9 @@ impl Completed {
 
     /// Takes the object back because the backup cannot be committed. `cause` stays the cause.
     pub async fn delete_because(self, cause: Error) -> Error {
+        if self.store.is_committed(&self.key).await {
+            return cause;
+        }
         match self.store.down.delete(&self.key).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => cause,
             Err(_) => {
