@@ -26,6 +26,8 @@ pub struct Sink {
     to: Option<Sender<Bytes>>,
     stop: CancellationToken,
     done: JoinHandle<Result<i64>>,
+    /// Its end was heard: there is nobody to wait for any more.
+    ended: bool,
 }
 
 impl Sink {
@@ -36,7 +38,7 @@ impl Sink {
     {
         let (to, from) = pipe(DEPTH);
         let stop = CancellationToken::new();
-        Sink { to: Some(to), done: tokio::spawn(work(from, stop.clone())), stop }
+        Sink { to: Some(to), done: tokio::spawn(work(from, stop.clone())), stop, ended: false }
     }
 
     /// Hands confirmed bytes over.
@@ -55,11 +57,16 @@ impl Sink {
         if let Some(to) = self.to.take() {
             to.end().await;
         }
-        (&mut self.done).await.map_err(|e| Error::failed("a worker died").because(e))?
+        let done = (&mut self.done).await;
+        self.ended = true;
+        done.map_err(|e| Error::failed("a worker died").because(e))?
     }
 
     /// Breaks off, and waits until the sink has cleaned up. Of the two failures the cause is returned.
     pub async fn fail(mut self, error: Error) -> Error {
+        if self.ended {
+            return error;
+        }
         self.stop.cancel();
         drop(self.to.take());
         match tokio::time::timeout(CLEANUP, self.done).await {
