@@ -84,6 +84,10 @@ impl Engine {
             self.docker.inspect_container(id, None::<InspectContainerOptions>).await.context(lost)?;
         let state = inspected.state.unwrap_or_default();
         match (state.oom_killed, state.exit_code) {
+            // The engine says 0 of a container that still runs.
+            _ if state.running == Some(true) => {
+                Err(Error::failed("the container still runs: the engine's stream was cut"))
+            }
             (Some(true), _) => {
                 Err(Error::failed("the container ran out of memory and was killed (OOMKilled)"))
             }
