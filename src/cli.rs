@@ -1,23 +1,38 @@
 //! The command line: words into settings, nothing else.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
 
 use crate::archive::Format;
+use crate::archive::check::Check;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::plan::{DEFAULT_MEMORY, Wish};
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
 use crate::passphrase;
+use crate::preset::Preset;
 use crate::progress::Mode;
 use crate::source::{Source, job_char};
 use crate::store::StoreOptions;
 
 mod docker_run;
+mod preset;
 mod read;
+mod settings;
+mod stores;
+mod verify;
 
-pub use read::{ArchiveOptions, ArchiveRef, Cat, Copy, FromStore, List, Ls, Restore, Show, To, Verify};
+pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
+pub use read::{
+    Against, ArchiveOptions, ArchiveRef, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Restore,
+    RestoreSet, Show, To, What,
+};
+pub use settings::Settings;
+pub use stores::{StoreAt, StoreFlags};
+pub use verify::{Amount, CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.
 #[derive(Debug, Parser)]
@@ -25,6 +40,9 @@ pub use read::{ArchiveOptions, ArchiveRef, Cat, Copy, FromStore, List, Ls, Resto
 pub struct Cli {
     #[command(flatten)]
     pub view: View,
+    /// Settings file; otherwise the first of ./sealift.toml, ~/.config/sealift/sealift.toml, /etc/sealift/sealift.toml
+    #[arg(long, global = true, env = "SEALIFT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -32,7 +50,8 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   sealift backup volume registry --to s3://backups/prod --passphrase-file /etc/sealift.pass
-  sealift backup exec db pg_dumpall -U postgres --to file:///mnt/nas
+  sealift backup exec --to file:///mnt/nas db pg_dumpall -U postgres
+  sealift backup job images
   sealift list --from s3://backups/prod
   sealift verify registry --from s3://backups/prod
   sealift restore registry --to-stdout --from s3://backups/prod | tar -x -C /var/lib/docker/volumes
@@ -42,7 +61,7 @@ Exit codes:
   10 no such archive · 12 wrong passphrase · 13 damaged archive · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct View {
     /// Print events as JSON lines on stdout
     #[arg(long, global = true, conflicts_with = "quiet")]
@@ -50,7 +69,7 @@ pub struct View {
     /// Print warnings and errors only
     #[arg(long, global = true)]
     quiet: bool,
-    /// Print details: the memory bound, the largest archive that it allows
+    /// Print details: the settings file, the memory bound, the largest archive that it allows
     #[arg(long, global = true)]
     verbose: bool,
 }
@@ -75,9 +94,14 @@ pub enum Verb {
     Backup(Backup),
     /// Bring an archive's bytes back, each confirmed before it is handed on
     Restore(Restore),
+    /// Print the steps that bring a set back: `sealift restore set`
+    #[command(hide = true)]
+    RestoreSet(RestoreSet),
     /// Check that an archive can be restored
     Verify(Verify),
-    /// List the archives in a store
+    /// Tell how two archives, or an archive and a folder, differ
+    Diff(Diff),
+    /// List the archives in a store, and when each was verified
     List(List),
     /// List the members of an archive, from its catalog alone
     Ls(Ls),
@@ -87,6 +111,9 @@ pub enum Verb {
     Show(Show),
     /// Copy an archive to another store; needs no passphrase
     Copy(Copy),
+    /// Check or show the settings file
+    #[command(subcommand)]
+    Config(Settings),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  sealift completions bash > /etc/bash_completion.d/sealift")]
     Completions {
@@ -156,6 +183,64 @@ pub enum Backup {
         #[arg(required = true)]
         dirs: Vec<String>,
     },
+    /// Docker Trusted Registry: its metadata and its images
+    #[command(after_help = preset::DTR_HELP)]
+    Dtr {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        dtr: DtrOptions,
+    },
+    /// Universal Control Plane
+    #[command(after_help = preset::UCP_HELP)]
+    Ucp {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        ucp: UcpOptions,
+    },
+    /// The state of the swarm, on a manager
+    #[command(after_help = preset::SWARM_HELP)]
+    Swarm {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        swarm: SwarmOptions,
+    },
+    /// Several jobs in order, under one set id; `docker-ee` is swarm, UCP and DTR
+    #[command(
+        mut_arg("to", |to| to.required(false)),
+        mut_arg("job", |job| job.hide(true)),
+        after_help = "A set is [sets.NAME] of the settings file, with the options of its jobs; options given here go to each of them.\nThe set docker-ee is built in: the presets swarm, ucp and dtr, in the documented order, each with its own options,\nwhich may also stand in [jobs.swarm], [jobs.ucp] and [jobs.dtr]. When a job fails, those after it are left out and the\nset is listed as incomplete (`sealift list --sets`); what was made before stays.\n\nExamples:\n  sealift backup set nightly\n  sealift backup set docker-ee --stop-engine --ucp-url ucp.example.com --ucp-username admin --ucp-password-file /etc/ucp.pass --ucp-ca ucp.pem --to s3://backups/prod"
+    )]
+    Set {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        swarm: SwarmOptions,
+        #[command(flatten)]
+        ucp: Box<UcpOptions>,
+        #[command(flatten)]
+        dtr: Box<DtrOptions>,
+        /// Go on with the next job when one has failed
+        #[arg(long)]
+        keep_going: bool,
+        /// The set
+        #[arg(value_name = "NAME", value_parser = job_name)]
+        set_name: String,
+    },
+    /// A job of the settings file: its source, with its options
+    #[command(
+        override_usage = "sealift backup job [OPTIONS] NAME",
+        after_help = "Options given here win over the job's own; see `sealift config --help` for the file. The options of the job's\nown source are taken as well: `sealift backup job NAME --help`.\n\nExamples:\n  sealift backup job images\n  sealift backup job images --level 19 --to file:///mnt/nas"
+    )]
+    Job {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The job: [jobs.NAME] of the settings file
+        #[arg(value_name = "NAME")]
+        job_name: String,
+    },
     /// Bytes piped in; their end cannot be proved unless they are a tar
     #[command(
         after_help = "Example:\n  mysqldump --all-databases | sealift backup stdin --job mysql --to s3://backups/prod\n\nA dump that fails half-way looks like a short one here: `backup exec` sees its exit code."
@@ -166,22 +251,44 @@ pub enum Backup {
     },
 }
 
+/// What a backup is of.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// One source.
+    Source(Source),
+    /// A component of Docker EE.
+    Preset(Preset),
+}
+
 impl Backup {
-    /// The source, and how to back it up.
-    pub fn resolve(self) -> Result<(Source, BackupOptions)> {
-        Ok(match self {
+    /// What to back up, and how.
+    pub fn resolve(self) -> Result<(Subject, BackupOptions)> {
+        let (source, options) = match self {
             Backup::Run { options, run } => (Source::Run(Box::new(RunSpec::try_from(run)?)), *options),
             Backup::Exec { options, container, command } => (Source::Exec { container, command }, *options),
             Backup::Volume { options, volumes } => (Source::Volume(volumes), *options),
             Backup::Image { options, images } => (Source::Image(images), *options),
             Backup::Path { options, dirs } => (Source::Path(dirs), *options),
             Backup::Stdin { options } => (Source::Stdin, *options),
-        })
+            Backup::Dtr { options, dtr } => return Ok((Subject::Preset(Preset::Dtr(dtr)), *options)),
+            Backup::Ucp { options, ucp } => return Ok((Subject::Preset(Preset::Ucp(ucp)), *options)),
+            Backup::Swarm { options, swarm } => return Ok((Subject::Preset(Preset::Swarm(swarm)), *options)),
+            Backup::Set { set_name, .. } => {
+                return Err(Error::usage(format!("{set_name} is a set, no job"))
+                    .hint(format!("`sealift backup set {set_name}`")));
+            }
+            // The settings are read before the words are: see `config::parse`.
+            Backup::Job { job_name, .. } => {
+                return Err(Error::usage(format!("there is no job {job_name} without a settings file"))
+                    .hint("see `sealift config --help`"));
+            }
+        };
+        Ok((Subject::Source(source), options))
     }
 }
 
 /// How a passphrase is given.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct PassphraseOptions {
     /// File whose first line is the passphrase
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_command")]
@@ -189,6 +296,9 @@ pub struct PassphraseOptions {
     /// Command that prints the passphrase
     #[arg(long, value_name = "CMD")]
     passphrase_command: Option<String>,
+    /// Read already.
+    #[arg(skip)]
+    known: Option<SecretString>,
 }
 
 impl PassphraseOptions {
@@ -197,8 +307,20 @@ impl PassphraseOptions {
         passphrase::Sources {
             file: self.passphrase_file.clone(),
             command: self.passphrase_command.clone(),
+            known: self.known.clone(),
             ..passphrase::Sources::default()
         }
+    }
+
+    /// Whether both ask in the same place.
+    pub fn same_as(&self, other: &Self) -> bool {
+        (&self.passphrase_file, &self.passphrase_command)
+            == (&other.passphrase_file, &other.passphrase_command)
+    }
+
+    /// Nobody is to be asked any more.
+    pub fn settle(&mut self, known: SecretString) {
+        self.known = Some(known);
     }
 }
 
@@ -209,6 +331,8 @@ pub enum WarnOk {
     Changed,
     /// The job's newest archive has another passphrase
     Passphrase,
+    /// A registry's links without blobs, as garbage collection leaves them
+    Links,
 }
 
 /// What `--format` says.
@@ -223,12 +347,13 @@ pub enum FormatWish {
 }
 
 /// How to back up.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Backup options")]
 pub struct BackupOptions {
-    /// Store: file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix; may be repeated
+    /// Store: file:///folder, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, or its name in the settings
+    /// file; may be repeated
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
-    pub to: Vec<String>,
+    pub to: Vec<StoreAt>,
     /// Name under which the archives lie in the store; otherwise taken from the source
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     pub job: Option<String>,
@@ -249,6 +374,11 @@ pub struct BackupOptions {
     /// Accept a source that gives no byte at all
     #[arg(long)]
     pub allow_empty: bool,
+    #[command(flatten)]
+    check: CheckOptions,
+    /// Make no backup that does not hold what is expected, by --expect or by a preset; otherwise that is a warning
+    #[arg(long)]
+    pub strict: bool,
     /// Warnings that are no reason for exit code 3
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub warn_ok: Vec<WarnOk>,
@@ -268,21 +398,8 @@ pub struct BackupOptions {
     /// Parts in flight to each store
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
-    /// How long a part is tried again before its store is given up; a try under way is not cut short
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5m")]
-    retry_for: Duration,
-    /// Storage class of the archive: S3 class, Azure access tier
-    #[arg(long, value_name = "CLASS")]
-    storage_class: Option<String>,
-    /// S3 server-side encryption: AES256, aws:kms
-    #[arg(long, value_name = "KIND")]
-    sse: Option<String>,
-    /// KMS key of --sse aws:kms
-    #[arg(long, value_name = "KEY", requires = "sse")]
-    sse_kms_key_id: Option<String>,
-    /// S3 checksum on every part: sha256, crc64nvme
-    #[arg(long, value_name = "KIND")]
-    checksum: Option<String>,
+    #[command(flatten)]
+    store: StoreFlags,
 }
 
 impl BackupOptions {
@@ -293,6 +410,14 @@ impl BackupOptions {
             FormatWish::Tar => Some(Format::Tar),
             FormatWish::Raw => Some(Format::Raw),
         }
+    }
+
+    /// What a tar's members must be.
+    ///
+    /// # Errors
+    /// A pattern is none.
+    pub fn check(&self) -> Result<Check> {
+        self.check.check()
     }
 
     /// What the memory is to be divided among.
@@ -321,16 +446,14 @@ impl BackupOptions {
         })
     }
 
-    /// How the stores are to be used.
-    pub fn store_options(&self) -> StoreOptions {
-        StoreOptions {
-            storage_class: self.storage_class.clone(),
-            sse: self.sse.clone(),
-            sse_kms_key_id: self.sse_kms_key_id.clone(),
-            checksum: self.checksum.clone(),
-            retry_for: self.retry_for,
-            largest_part: self.part_size.unwrap_or(self.memory.max(DEFAULT_MEMORY)),
-        }
+    /// How a store is to be used: these options, then what the settings file says of it.
+    ///
+    /// # Errors
+    /// Options that mean nothing without another.
+    pub fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
+        let options = self.store.clone().or(store.flags.clone()).options()?;
+        let largest_part = self.part_size.unwrap_or(self.memory.max(DEFAULT_MEMORY));
+        Ok(StoreOptions { largest_part, ..options })
     }
 }
 
@@ -398,10 +521,12 @@ mod tests {
             "sealift backup run --to file:///x -i --rm --log-driver none -e A=b img backup --to y -e C";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         let Verb::Backup(backup) = cli.verb else { panic!("no backup") };
-        let (Source::Run(spec), options) = backup.resolve().unwrap() else { panic!("no run") };
+        let (Subject::Source(Source::Run(spec)), options) = backup.resolve().unwrap() else {
+            panic!("no run")
+        };
         assert_eq!(spec.command, ["backup", "--to", "y", "-e", "C"]);
         assert_eq!((spec.image.as_str(), spec.env.join(",")), ("img", "A=b".into()));
-        assert_eq!(options.to, ["file:///x"]);
+        assert_eq!(options.to.iter().map(|to| to.as_str()).collect::<Vec<_>>(), ["file:///x"]);
     }
 
     #[test]

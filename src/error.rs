@@ -37,7 +37,7 @@ impl Kind {
 }
 
 /// A failure with its causes and, where there is one, the next step to take.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
     message: String,

@@ -4,9 +4,11 @@ pub mod archive;
 #[expect(missing_docs, reason = "what clap shows as help is the documentation")]
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod docker;
 pub mod error;
 pub mod passphrase;
+pub mod preset;
 pub mod progress;
 pub mod sink;
 pub mod source;

@@ -2,17 +2,26 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use sealift::cli::{Cli, Verb};
+use clap::CommandFactory;
+use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
 use sealift::command::backup::Outcome;
-use sealift::command::{backup, cat, copy, list, ls, restore, show, verify};
+use sealift::command::{backup, cat, config, copy, diff, list, ls, restore, restore_set, set, show, verify};
+use sealift::config::{Config, Parsed, Refusal};
 use sealift::error::{Context, Error, Result};
+use sealift::preset::Preset;
 use sealift::progress::Ui;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let Parsed { cli, config } = match sealift::config::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(Refusal::Words(error)) => error.exit(),
+        Err(Refusal::Settings(error, view)) => {
+            let (mode, verbose) = view.mode();
+            return fail(&Ui::new(mode, verbose).leaving_stdout(), &error);
+        }
+    };
     let (mode, verbose) = cli.view.mode();
     let ui = Ui::new(mode, verbose);
     let ui = if cli.verb.writes_data() { ui.leaving_stdout() } else { ui };
@@ -20,11 +29,14 @@ fn main() -> ExitCode {
         clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut std::io::stdout());
         return ExitCode::SUCCESS;
     }
+    if let Some(config) = &config {
+        ui.detail(&format!("the settings are those of {}", config.path().display()));
+    }
     let runtime = match tokio::runtime::Runtime::new().context(|| "cannot start".into()) {
         Ok(runtime) => runtime,
         Err(error) => return fail(&ui, &error),
     };
-    let outcome = runtime.block_on(run(cli, &ui));
+    let outcome = runtime.block_on(run(cli, config, &ui));
     // A thread may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -40,29 +52,53 @@ fn fail(ui: &Ui, error: &Error) -> ExitCode {
     ExitCode::from(error.kind().exit_code())
 }
 
-async fn run(cli: Cli, ui: &Ui) -> Result<Outcome> {
+async fn run(cli: Cli, config: Option<Config>, ui: &Ui) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
     match cli.verb {
         // These two clear away what they began.
         Verb::Backup(what) => {
-            let (source, options) = what.resolve()?;
-            return backup::backup(source, options, ui, &cancel).await;
+            return backup_what(what, config.as_ref(), ui, &cancel).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
-        Verb::Verify(options) => until(&cancel, verify::verify(options, ui)).await?,
+        Verb::RestoreSet(options) => until(&cancel, restore_set::plan(options, ui)).await?,
+        Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
+        Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
         Verb::Ls(options) => until(&cancel, ls::ls(options, mode, ui)).await?,
         Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
         Verb::Show(options) => until(&cancel, show::show(options, mode)).await?,
+        Verb::Config(Settings::Check) => config::check(cli.config.as_deref(), mode, ui)?,
+        Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
         Verb::Completions { .. } => {}
     }
     Ok(Outcome::Done)
 }
 
+/// One archive, or several.
+async fn backup_what(
+    what: Backup,
+    config: Option<&Config>,
+    ui: &Ui,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    if let Backup::Set { options, swarm, ucp, dtr, keep_going, set_name: name } = what {
+        let words = set::options_among(&std::env::args_os().collect::<Vec<_>>(), &name);
+        let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
+        let wish = set::Wish { name, options: *options, presets, keep_going, words };
+        return set::set(wish.find(config)?, ui, cancel).await;
+    }
+    match what.resolve()? {
+        (Subject::Source(source), options) => {
+            Ok(backup::backup(backup::Task::new(source, options), ui, cancel).await?.outcome)
+        }
+        (Subject::Preset(preset), options) => set::preset(preset, options, ui, cancel).await,
+    }
+}
+
 /// Work that only reads can be left at any point.
-async fn until(cancel: &CancellationToken, work: impl Future<Output = Result<()>>) -> Result<()> {
+async fn until<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::interrupted()),

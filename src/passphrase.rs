@@ -7,9 +7,59 @@ use secrecy::SecretString;
 
 use crate::error::{Context, Error, Result};
 
-/// Environment variables that hold or lead to a passphrase; the children that we start do not inherit them.
-pub const VARIABLES: [&str; 3] =
-    ["SEALIFT_PASSPHRASE", "SEALIFT_PASSPHRASE_FILE", "SEALIFT_PASSPHRASE_COMMAND"];
+/// Environment variables that hold or lead to a secret; the children that we start do not inherit them.
+pub const VARIABLES: [&str; 9] = [
+    "SEALIFT_PASSPHRASE",
+    "SEALIFT_PASSPHRASE_FILE",
+    "SEALIFT_PASSPHRASE_COMMAND",
+    "UCP_PASSWORD",
+    "UCP_PASSWORD_FILE",
+    "UCP_PASSWORD_COMMAND",
+    "UCP_PASSPHRASE",
+    "UCP_PASSPHRASE_FILE",
+    "UCP_PASSPHRASE_COMMAND",
+];
+
+/// Which secret is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secret {
+    /// What archives are sealed with.
+    #[default]
+    Passphrase,
+    /// The password of a UCP user, which Docker Trusted Registry wants for its backup.
+    UcpPassword,
+    /// What UCP seals its own backup with.
+    UcpPassphrase,
+}
+
+impl Secret {
+    /// The variables that hold it, name a file, name a command.
+    pub fn variables(self) -> &'static [&'static str] {
+        let first = match self {
+            Secret::Passphrase => 0,
+            Secret::UcpPassword => 3,
+            Secret::UcpPassphrase => 6,
+        };
+        &VARIABLES[first..first + 3]
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Secret::Passphrase => "passphrase",
+            Secret::UcpPassword => "UCP password",
+            Secret::UcpPassphrase => "UCP passphrase",
+        }
+    }
+
+    /// The option's name, without `-file` and `-command`.
+    fn option(self) -> &'static str {
+        match self {
+            Secret::Passphrase => "--passphrase",
+            Secret::UcpPassword => "--ucp-password",
+            Secret::UcpPassphrase => "--ucp-passphrase",
+        }
+    }
+}
 
 /// More than this is no passphrase but some other file.
 const LONGEST: u64 = 64 << 10;
@@ -17,6 +67,10 @@ const LONGEST: u64 = 64 << 10;
 /// Where to take the passphrase from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
+    /// Which secret it is.
+    pub secret: Secret,
+    /// It was read already.
+    pub known: Option<SecretString>,
     /// `--passphrase-file`
     pub file: Option<String>,
     /// `--passphrase-command`
@@ -28,38 +82,51 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Reads the passphrase: flags first, then the environment, then a prompt.
+    /// Reads the secret: flags first, then the environment, then a prompt.
     ///
     /// # Errors
     /// It is empty, cannot be read, or there is no terminal to ask at.
     pub fn read(&self) -> Result<SecretString> {
+        match self.given()? {
+            Some(secret) => Ok(secret),
+            None => self.prompt(),
+        }
+    }
+
+    /// [`Sources::read`] without a prompt: none where nothing was said.
+    pub fn given(&self) -> Result<Option<SecretString>> {
+        if self.known.is_some() {
+            return Ok(self.known.clone());
+        }
+        let &[own, in_file, by_command] = self.secret.variables() else { return Ok(None) };
         let variable = |name: &str| std::env::var(name).ok();
-        if let Some(file) = &self.file {
-            return self.read_file(file);
-        }
-        if let Some(command) = &self.command {
-            return run_command(command);
-        }
-        if let Some(passphrase) = variable(VARIABLES[0]) {
-            return checked(passphrase, "SEALIFT_PASSPHRASE");
-        }
-        if let Some(file) = variable(VARIABLES[1]) {
-            return self.read_file(&file);
-        }
-        if let Some(command) = variable(VARIABLES[2]) {
-            return run_command(&command);
-        }
-        self.prompt()
+        let secret = if let Some(file) = &self.file {
+            self.read_file(file)?
+        } else if let Some(command) = &self.command {
+            run_command(command)?
+        } else if let Some(secret) = variable(own) {
+            checked(secret, own)?
+        } else if let Some(file) = variable(in_file) {
+            self.read_file(&file)?
+        } else if let Some(command) = variable(by_command) {
+            run_command(&command)?
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(secret))
     }
 
     fn read_file(&self, file: &str) -> Result<SecretString> {
         let is_stdin = matches!(file, "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0");
+        let (name, option) = (self.secret.name(), self.secret.option());
         if is_stdin && self.stdin_is_data {
-            return Err(Error::usage("standard input is the data: the passphrase cannot come from it too")
-                .hint("put it into a file of its own, or use --passphrase-command"));
+            return Err(Error::usage(format!(
+                "standard input is the data: the {name} cannot come from it too"
+            ))
+            .hint(format!("put it into a file of its own, or use {option}-command")));
         }
         let cannot = |e: std::io::Error| {
-            Error::usage(format!("cannot read the passphrase file {file}"))
+            Error::usage(format!("cannot read the {name} file {file}"))
                 .because(e)
                 .hint("does it exist, and may this user read it?")
         };
@@ -73,21 +140,24 @@ impl Sources {
     }
 
     fn prompt(&self) -> Result<SecretString> {
+        let (name, option, variable) = (self.secret.name(), self.secret.option(), self.secret.variables()[0]);
         let ask = |prompt: &str| {
             rpassword::prompt_password(prompt).map_err(|e| {
                 if e.kind() == std::io::ErrorKind::Interrupted {
                     return Error::interrupted();
                 }
-                Error::usage("no passphrase was given, and there is no terminal to ask at")
+                Error::usage(format!("no {name} was given, and there is no terminal to ask at"))
                     .because(e)
-                    .hint("give --passphrase-file FILE, --passphrase-command CMD or SEALIFT_PASSPHRASE")
+                    .hint(format!("give {option}-file FILE, {option}-command CMD or {variable}"))
             })
         };
-        let passphrase = ask("Passphrase: ")?;
-        if self.twice && ask("Again: ")? != passphrase {
-            return Err(Error::usage("the two passphrases differ").hint("run it again"));
+        let mut first = name.to_string();
+        first[..1].make_ascii_uppercase();
+        let secret = ask(&format!("{first}: "))?;
+        if self.twice && ask("Again: ")? != secret {
+            return Err(Error::usage(format!("the two {name}s differ")).hint("run it again"));
         }
-        checked(passphrase, "what was typed")
+        checked(secret, "what was typed")
     }
 }
 

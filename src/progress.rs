@@ -161,6 +161,8 @@ impl Ui {
     /// Shows progress until the returned guard is dropped.
     pub fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking {
         let ui = self.clone();
+        // An earlier guard has finished it.
+        ui.bar.iter().for_each(ProgressBar::reset);
         let task = tokio::spawn(async move {
             let began = Instant::now();
             let every = match (&ui.bar, ui.mode) {

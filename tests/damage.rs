@@ -1,78 +1,80 @@
 //! Whatever is done to what is stored: never a wrong byte, exit 13, and verify finds it.
 
-use std::path::PathBuf;
+use crate::support::{AnyStore, JOB, Lab, a_second_later, bare_member, feed, noise, sh, text};
 
-use crate::support::{JOB, Lab, feed, noise, sh, text};
-
-/// A stored archive of some frames, and its three objects.
-struct Stored {
-    lab: Lab,
+/// A stored archive of two frames, and the names of its three objects.
+struct Stored<'a> {
+    lab: &'a Lab,
+    store: &'a AnyStore,
     input: Vec<u8>,
-    archive: PathBuf,
-    catalog: PathBuf,
-    manifest: PathBuf,
+    archive: String,
+    catalog: String,
+    manifest: String,
 }
 
-fn store(lab: Lab, seed: u64) -> Stored {
-    let input = [noise(seed, 5_000_000), text(6_000_000)].concat();
-    lab.backup_stdin(&lab.file_store(), &input, &["--format", "raw"]).expect(0);
-    let find = |suffix: &str| {
-        let names = sh(&format!(
-            "ls -t {}/store/{JOB}/*{suffix} | grep -v {}",
-            lab.dir.display(),
-            if suffix == ".zst.gpg" { "catalog" } else { "nothing" }
-        ));
-        PathBuf::from(names.lines().next().expect("an object"))
-    };
-    let (archive, catalog, manifest) = (find(".zst.gpg"), find(".catalog.zst.gpg"), find(".manifest.json"));
-    Stored { lab, input, archive, catalog, manifest }
-}
+impl<'a> Stored<'a> {
+    fn new(lab: &'a Lab, store: &'a AnyStore, seed: u64) -> Self {
+        let before = store.names();
+        let input = [noise(seed, 4_000_000), text(600_000)].concat();
+        lab.backup_stdin(&store.url(), &input, &["--format", "raw"]).expect(0);
+        let new: Vec<_> = store.names().into_iter().filter(|name| !before.contains(name)).collect();
+        let find = |suffix: &str| new.iter().find(|name| name.ends_with(suffix)).expect("an object").clone();
+        let (catalog, manifest) = (find(".catalog.zst.gpg"), find(".manifest.json"));
+        let archive = catalog.replace(".catalog", "");
+        Stored { lab, store, input, archive, catalog, manifest }
+    }
 
-impl Stored {
+    /// `JOB@ID`
+    fn name(&self) -> String {
+        let id = self.manifest.trim_start_matches(&format!("{JOB}/")).trim_end_matches(".manifest.json");
+        format!("{JOB}@{id}")
+    }
+
     fn verify(&self) -> i32 {
-        self.lab.run(&["verify", JOB, "--from", &self.lab.file_store()]).code
+        self.lab.run(&["verify", &self.name(), "--from", &self.store.url()]).code
     }
 
     /// Restores; whatever comes out must be right as far as it goes.
     #[track_caller]
     fn restore(&self, what: &str) -> i32 {
-        let ended = self.lab.run(&["restore", JOB, "--to-stdout", "--from", &self.lab.file_store()]);
+        let ended = self.lab.run(&["restore", &self.name(), "--to-stdout", "--from", &self.store.url()]);
         assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
         assert!(self.input.starts_with(&ended.stdout), "{what}: a wrong byte");
         assert!(ended.code != 0 || ended.stdout == self.input, "{what}: success without all bytes");
         ended.code
     }
 
-    /// Restores and verifies with `path` changed by `change`, then puts it back.
+    /// Restores and verifies with an object changed by `change`, then puts it back.
     #[track_caller]
-    fn with(&self, path: &PathBuf, what: &str, change: impl FnOnce(&mut Vec<u8>)) -> (i32, i32) {
-        let good = std::fs::read(path).expect("the object");
+    fn with(&self, name: &str, what: &str, change: impl FnOnce(&mut Vec<u8>)) -> (i32, i32) {
+        let good = self.store.read(name);
         let mut bad = good.clone();
         change(&mut bad);
-        std::fs::write(path, &bad).expect("the object");
+        self.store.write(name, &bad);
         let codes = (self.restore(what), self.verify());
-        std::fs::write(path, &good).expect("the object");
+        self.store.write(name, &good);
         codes
+    }
+
+    fn len(&self, name: &str) -> usize {
+        self.store.read(name).len()
     }
 }
 
+/// `count` places in `len` octets, spread over all of them.
+fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |i| (len / count * i + i) % len)
+}
+
 #[test]
-fn a_flipped_byte_anywhere_is_found() {
-    let stored = store(Lab::new(), 11);
-    let len = |path: &PathBuf| std::fs::metadata(path).expect("the object").len() as usize;
-    // The key packet, the prefix and the first frames' beginning; the seams of chunks; the MDC; and some anywhere.
-    let archive = len(&stored.archive);
-    let mut places: Vec<usize> = vec![0, 1, 2, 5, 14, 20, 47, 48, 49, 50, 53, 54, 60, 70, 71, 77, 78, 80];
-    places.extend([
-        (1 << 20) + 49,
-        (1 << 20) + 50,
-        (1 << 20) + 80,
-        archive - 1,
-        archive - 20,
-        archive - 22,
-        archive - 23,
-    ]);
-    places.extend((1..12).map(|i| archive / 12 * i + i));
+fn a_flipped_byte_anywhere_in_the_archive_is_found() {
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    let stored = Stored::new(&lab, &store, 11);
+    let len = stored.len(&stored.archive);
+    // The key packet, the prefix and the first frame's beginning; the seams of chunks; the MDC; and some anywhere.
+    let seams = (1..4).flat_map(|mib| [(mib << 20) + 49, (mib << 20) + 50, (mib << 20) + 80]);
+    let places: Vec<_> = (0..84).chain(seams).chain(len - 26..len).chain(spread(len, 40)).collect();
     let mut noticed = 0;
     for &place in &places {
         let what = format!("byte {place} of the archive");
@@ -85,15 +87,21 @@ fn a_flipped_byte_anywhere_is_found() {
         noticed += usize::from(restored != 0);
     }
     assert!(noticed > places.len() / 2, "only {noticed} of {} flips were noticed by a restore", places.len());
-    let catalog = len(&stored.catalog);
-    for place in
-        [0, 1, 2, 20, 47, 48, 49, 55, 60, 71, 75, 100, catalog / 2, catalog - 30, catalog - 20, catalog - 1]
-    {
+    assert_eq!((stored.restore("put back"), stored.verify()), (0, 0));
+}
+
+#[test]
+fn a_flipped_byte_anywhere_in_catalog_or_manifest_is_found() {
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    let stored = Stored::new(&lab, &store, 15);
+    let len = stored.len(&stored.catalog);
+    for place in (0..84).chain(spread(len, 30)).chain(len - 26..len) {
         let what = format!("byte {place} of the catalog");
         assert_eq!(stored.with(&stored.catalog, &what, |bytes| bytes[place] ^= 0x10), (13, 13), "{what}");
     }
-    let manifest = len(&stored.manifest);
-    for place in (0..manifest).step_by(61).chain([manifest - 2]) {
+    let len = stored.len(&stored.manifest);
+    for place in spread(len, 40).chain([len - 2]) {
         let what = format!("byte {place} of the manifest");
         assert_eq!(stored.with(&stored.manifest, &what, |bytes| bytes[place] ^= 0x01), (13, 13), "{what}");
     }
@@ -101,32 +109,39 @@ fn a_flipped_byte_anywhere_is_found() {
 }
 
 #[test]
-fn objects_that_are_cut_lost_or_exchanged_are_found() {
+fn objects_that_are_cut_lost_or_exchanged_are_found_at_every_store() {
     let lab = Lab::new();
-    let first = store(lab, 12);
-    let second = store(Lab { dir: first.lab.dir.clone() }, 13);
-    // The second is the newest, which a restore without an id takes.
-    for keep in [0, 10, 100, 1 << 20, 4_000_000] {
-        let what = format!("the archive cut to {keep}");
-        assert_eq!(second.with(&second.archive, &what, |bytes| bytes.truncate(keep)), (13, 13), "{what}");
-        let what = format!("the catalog cut to {keep}");
-        if keep < 1000 {
+    for store in &AnyStore::all(&lab) {
+        let (first, second) = (Stored::new(&lab, store, 12), Stored::new(&lab, store, 13));
+        for keep in [1, 100, 1 << 20, 4_000_000] {
+            let what = format!("{}: the archive cut to {keep}", store.url());
+            assert_eq!(second.with(&second.archive, &what, |bytes| bytes.truncate(keep)), (13, 13), "{what}");
+        }
+        for keep in [1, 100, 400] {
+            let what = format!("{}: the catalog cut to {keep}", store.url());
             assert_eq!(second.with(&second.catalog, &what, |bytes| bytes.truncate(keep)), (13, 13), "{what}");
         }
+        for (name, place) in [(&second.archive, 2_000_000), (&second.catalog, 300), (&second.manifest, 30)] {
+            let what = format!("{}: byte {place} of {name}", store.url());
+            assert_eq!(second.with(name, &what, |bytes| bytes[place] ^= 4), (13, 13), "{what}");
+        }
+        let [archive, catalog, manifest] =
+            [&first.archive, &first.catalog, &first.manifest].map(|name| store.read(name));
+        let what = |what: &str| format!("{}: {what}", store.url());
+        let with =
+            |name: &str, octets: &Vec<u8>| second.with(name, &what(name), |bytes| octets.clone_into(bytes));
+        assert_eq!(with(&second.archive, &archive), (13, 13), "{}", what("another archive"));
+        assert_eq!(with(&second.catalog, &catalog), (13, 13), "{}", what("another catalog"));
+        assert_eq!(with(&second.manifest, &manifest), (13, 13), "{}", what("another manifest"));
+        // Both of another archive: they fit each other, but they are not the ones asked for.
+        store.write(&second.archive, &archive);
+        assert_eq!(with(&second.catalog, &catalog), (13, 13), "{}", what("another backup"));
+        store.delete(&second.catalog);
+        assert_eq!((second.restore("no catalog"), second.verify()), (13, 13), "{}", what("no catalog"));
+        store.delete(&second.archive);
+        assert_eq!((second.restore("no archive"), second.verify()), (13, 13), "{}", what("no archive"));
+        assert_eq!((first.restore("the other"), first.verify()), (0, 0), "{}", what("the other"));
     }
-    let read = |path: &PathBuf| std::fs::read(path).expect("the object");
-    let (archive, catalog, manifest) = (read(&first.archive), read(&first.catalog), read(&first.manifest));
-    assert_eq!(second.with(&second.archive, "another archive", |bytes| *bytes = archive.clone()), (13, 13));
-    assert_eq!(second.with(&second.catalog, "another catalog", |bytes| *bytes = catalog.clone()), (13, 13));
-    assert_eq!(second.with(&second.manifest, "another manifest", |bytes| *bytes = manifest), (13, 13));
-    // Both of another archive: they fit each other, but they are not the ones asked for.
-    std::fs::write(&second.archive, &archive).expect("the object");
-    assert_eq!(second.with(&second.catalog, "another backup", |bytes| *bytes = catalog), (13, 13));
-    std::fs::remove_file(&second.catalog).expect("the catalog");
-    assert_eq!((second.restore("no catalog"), second.verify()), (13, 13));
-    std::fs::remove_file(&second.archive).expect("the archive");
-    assert_eq!((second.restore("no archive"), second.verify()), (13, 13));
-    std::mem::forget(second.lab);
 }
 
 #[test]
@@ -153,19 +168,7 @@ fn frames_that_change_places_are_found() {
 fn a_hostile_tar_is_refused_before_anything_is_unpacked() {
     let lab = Lab::new();
     let store = lab.file_store();
-    let member = |name: &str, flag: u8, link: &str| {
-        let mut block = vec![0u8; 512];
-        block[..name.len()].copy_from_slice(name.as_bytes());
-        block[100..107].copy_from_slice(b"0000644");
-        block[124..135].copy_from_slice(b"00000000000");
-        block[156] = flag;
-        block[157..157 + link.len()].copy_from_slice(link.as_bytes());
-        block[257..265].copy_from_slice(b"ustar\x0000");
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
-        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-        block
-    };
+    let member = |name: &str, flag, link: &str| bare_member(name.as_bytes(), flag, link);
     for (name, flag, link) in [
         ("/abs", b'0', ""),
         ("../up", b'0', ""),
@@ -181,6 +184,7 @@ fn a_hostile_tar_is_refused_before_anything_is_unpacked() {
         lab.run(&["restore", JOB, "--to-path", "target", "--exclude", name, "--from", &store]).expect(0);
         assert_eq!(sh(&format!("cd {}; find target -type f", lab.dir.display())), "target/good\n", "{name}");
         std::fs::remove_dir_all(lab.path("target")).expect("the target");
+        a_second_later();
     }
     // A symlink is made, and never followed.
     std::fs::create_dir(lab.path("outside")).expect("a folder");
@@ -201,6 +205,7 @@ fn what_nobody_sealed_is_not_restored() {
     let keep = lab.path("keep");
     sh(&format!("cp -r {} {}", folder.display(), keep.display()));
     // Somebody who can only write: a newer archive in the clear.
+    a_second_later();
     lab.backup_stdin(&store, b"EVIL", &["--no-encrypt"]).expect(0);
     let ended =
         lab.run(&["restore", JOB, "--to-stdout", "--from", &store]).expect_error(13, "is not encrypted");

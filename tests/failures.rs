@@ -152,12 +152,12 @@ fn a_file_that_shrinks_while_the_engine_reads_it() {
         "-c",
         script,
     ]);
-    let bridge = Bridge::start();
+    let bridge = Bridge::to_engine();
     let mut broken = 0;
     for _ in 0..20 {
         let store = AnyStore::File(lab.path(&unique("store")));
         let mut command = lab.sealift();
-        command.env("DOCKER_HOST", &bridge.host).args([
+        command.env("DOCKER_HOST", bridge.engine()).args([
             "backup",
             "volume",
             &volume,
@@ -295,10 +295,10 @@ fn a_stream_that_is_cut_while_the_container_goes_on() {
     let lab = Lab::new();
     let store = AnyStore::File(lab.path("store"));
     // Whatever is between us and the engine ends the stream cleanly, as a proxy may.
-    let bridge = Bridge::cutting_after(3_000_000);
+    let bridge = Bridge::to_engine_cut_after(3_000_000);
     let name = unique("cut");
     let mut command = lab.sealift();
-    command.env("DOCKER_HOST", &bridge.host).args([
+    command.env("DOCKER_HOST", bridge.engine()).args([
         "backup",
         "run",
         "--to",

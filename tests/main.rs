@@ -10,11 +10,17 @@
 mod support;
 
 mod bad_input;
+mod config;
 mod damage;
+mod diff;
+mod ee;
 mod failures;
 mod off_disk;
 mod readme;
 mod registry;
 mod restore;
+mod sequential;
 mod sources;
+mod standins;
 mod stores;
+mod verify;

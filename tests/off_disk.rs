@@ -1,11 +1,11 @@
 //! Seen from outside: nothing of the stream touches the local disk, and memory stays inside the bound.
 
 use std::io::Write;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use crate::needs;
 use crate::support::sink::{Fault, Sink};
-use crate::support::{AnyStore, JOB, Lab, docker, noise, unique};
+use crate::support::{AnyStore, JOB, Lab, docker, high_water, noise, unique, watch};
 
 #[test]
 fn a_backup_from_a_container_to_s3_opens_no_file_for_writing() {
@@ -70,15 +70,6 @@ fn the_container_writes_no_log() {
     assert_eq!(docker(&["ps", "-aq", "--filter", &format!("name={name}")]), "");
 }
 
-/// The most memory that a process has had, in MiB.
-fn high_water(child: &Child) -> u64 {
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the process's status");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
-    let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
-    kib / 1024
-}
-
 /// Streams `gib` GiB that do not compress; returns the memory's high-water mark in MiB.
 fn stream(lab: &Lab, store: &str, endpoint: Option<&str>, gib: u64) -> u64 {
     let mut command = lab.sealift();
@@ -90,19 +81,10 @@ fn stream(lab: &Lab, store: &str, endpoint: Option<&str>, gib: u64) -> u64 {
     for _ in 0..gib * 16 {
         stdin.write_all(&block).expect("sealift reads");
     }
-    let before_end = high_water(&child);
+    let before_end = high_water(&child).expect("the process runs");
     // The end is small work: what the process ever needs it has had by now, but for what a last look shows.
     drop(stdin);
-    let mut most = before_end;
-    while child.try_wait().expect("the process").is_none() {
-        if let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", child.id()))
-            && let Some(line) = status.lines().find(|line| line.starts_with("VmHWM:"))
-        {
-            most = most
-                .max(line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let most = watch(&mut child).max(before_end);
     assert!(child.wait().expect("the process").success());
     most
 }

@@ -31,11 +31,11 @@ fn serve(name: &str, volume: &str) -> String {
 }
 
 #[test]
-fn a_registry_restored_by_gpg_zstd_and_tar_serves_the_same_digest() {
+fn a_registry_restored_by_us_or_by_gpg_zstd_and_tar_serves_the_same_digest() {
     needs!("docker", "registry", "s3", "gpg");
     let lab = Lab::new();
     let replica = unique("0123").replace('-', "");
-    let (volume, restored) = (format!("dtr-registry-{replica}"), format!("dtr-restored-{replica}"));
+    let volume = format!("dtr-registry-{replica}");
     let first = serve(&volume, &volume);
     let pushed = format!("{first}/team/bb:1");
     // Of its own, so that the engine has none of its layers when it pulls.
@@ -47,29 +47,37 @@ fn a_registry_restored_by_gpg_zstd_and_tar_serves_the_same_digest() {
     docker(&["push", "-q", &pushed]);
     let digest = docker(&["inspect", "-f", "{{index .RepoDigests 0}}", &pushed]);
     let digest = digest.split('@').nth(1).expect("a digest").to_string();
+    docker(&["rmi", &pushed]);
 
     let store = AnyStore::S3(unique("registry"));
     lab.run(&["backup", "volume", &volume, "--to", &store.url()]).expect(0);
     docker(&["rm", "-f", &volume]);
+    docker(&["volume", "rm", &volume]);
 
+    let by_hand = format!("dtr-by-hand-{replica}");
     let tar = lab.by_gpg(&store.archive().1, &["zstd", "-d"]);
     lab.write("volume.tar", &tar);
-    docker(&["volume", "create", &restored]);
-    let mountpoint = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &restored]);
+    docker(&["volume", "create", &by_hand]);
+    let mountpoint = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &by_hand]);
     sh(&format!("tar -x -p -C {mountpoint} --strip-components=2 -f {}/volume.tar", lab.dir.display()));
 
-    let second = serve(&restored, &restored);
-    let pulled = format!("{second}/team/bb@{digest}");
-    docker(&["rmi", &pushed]);
-    let left = docker(&["images", "-q", "--filter", &format!("reference={first}/*/*")]);
-    assert_eq!(left, "", "the engine still has the image");
-    docker(&["pull", "-q", &pulled]);
-    assert!(docker(&["inspect", "-f", "{{.RepoDigests}}", &pulled]).contains(&digest));
-    let export = format!(
-        "id=$(/usr/bin/docker create {pulled} x); /usr/bin/docker cp $id:/file - | tar -xO; /usr/bin/docker rm $id >/dev/null"
-    );
-    assert_eq!(sh(&export).trim(), content, "the layers came back too");
-    docker(&["rmi", &pulled]);
-    docker(&["rm", "-f", &restored]);
-    docker(&["volume", "rm", &volume, &restored]);
+    // Under its own name again, and under another.
+    let restored = format!("dtr-restored-{replica}");
+    for to in [&volume, &restored] {
+        lab.run(&["restore", &volume, "--to-volume", to, "--from", &store.url()]).expect(0);
+    }
+
+    for restored in [&by_hand, &volume, &restored] {
+        let address = serve(restored, restored);
+        let pulled = format!("{address}/team/bb@{digest}");
+        docker(&["pull", "-q", &pulled]);
+        assert!(docker(&["inspect", "-f", "{{.RepoDigests}}", &pulled]).contains(&digest));
+        let export = format!(
+            "id=$(/usr/bin/docker create {pulled} x); /usr/bin/docker cp $id:/file - | tar -xO; /usr/bin/docker rm $id >/dev/null"
+        );
+        assert_eq!(sh(&export).trim(), content, "the layers came back too");
+        docker(&["rmi", &pulled]);
+        docker(&["rm", "-f", restored]);
+        docker(&["volume", "rm", restored]);
+    }
 }

@@ -1,10 +1,11 @@
 //! The way back: into folders, volumes, containers and the image store; and what a look inside shows.
 
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use crate::needs;
 use crate::support::bridge::Bridge;
-use crate::support::{AnyStore, Ended, JOB, Lab, docker, feed, noise, sh, text, unique};
+use crate::support::{AnyStore, Ended, JOB, Lab, docker, feed, noise, sh, text, unique, watch};
 
 /// A listing that shows owners, modes, links, sizes, times and what is stored of them.
 fn listing(dir: &str) -> String {
@@ -15,13 +16,13 @@ fn listing(dir: &str) -> String {
     ))
 }
 
-/// A volume with everything that a file system knows.
-fn full_volume(volume: &str) -> String {
+/// A volume with everything that a file system knows: so many small files, and a large one.
+fn full_volume(volume: &str, files: u32, noise: u64) -> String {
     docker(&["volume", "create", volume]);
     let dir = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", volume]);
     sh(&format!(
-        "cd {dir}; mkdir -p small/a deep/{long}/{long}; for i in $(seq 1 2000); do echo $i > small/a/$i; done; \
-         head -c 20000000 /dev/urandom > large; ln large hard; ln -s ../nowhere soft; mkfifo fifo; \
+        "cd {dir}; mkdir -p small/a deep/{long}/{long}; for i in $(seq 1 {files}); do echo $i > small/a/$i; done; \
+         head -c {noise} /dev/urandom > large; ln large hard; ln -s ../nowhere soft; mkfifo fifo; \
          truncate -s 50M sparse; printf end | dd of=sparse bs=1 seek=30000000 conv=notrunc status=none; \
          chown 1234:5678 large; chmod 2750 small; setfattr -n user.k -v value large; setfacl -m u:99:r large; \
          touch -d '2001-02-03 04:05:06.123456789' small/a/7",
@@ -31,39 +32,117 @@ fn full_volume(volume: &str) -> String {
 }
 
 #[test]
-fn a_volume_through_s3_into_a_new_volume_is_the_same() {
+fn a_large_volume_through_s3_into_a_new_volume_is_the_same() {
     needs!("docker", "s3");
     let (lab, from, to) = (Lab::new(), unique("full"), unique("back"));
-    let dir = full_volume(&from);
+    // 20,000 small files, and one of 2 GiB of which a quarter does not compress.
+    let dir = full_volume(&from, 20_000, 512 << 20);
+    sh(&format!(
+        "cd {dir}; seq 1 400000000 2>/dev/null | head -c {} >> large || true; stat -c %s large",
+        3u64 << 29
+    ));
+    lab.write("one", &noise(31, 1 << 20));
+    sh(&format!("mv {}/one {dir}/one; chown 1234:5678 {dir}/large", lab.dir.display()));
     let store = AnyStore::S3(unique("p"));
     lab.run(&["backup", "volume", &from, "--job", JOB, "--to", &store.url()]).expect(0);
-    lab.run(&["restore", JOB, "--to-volume", &to, "--from", &store.url()]).expect(0);
+    let restore = |more: &[&str]| {
+        let mut command = lab.sealift();
+        command.args(["restore", JOB, "--to-volume", &to, "--from", &store.url(), "--verbose"]).args(more);
+        command.stderr(Stdio::piped()).spawn().expect("sealift runs")
+    };
+    let mut child = restore(&[]);
+    let most = watch(&mut child);
+    let ended = Ended::from(child.wait_with_output().expect("sealift ends")).expect(0);
+    assert!(ended.stderr.contains("up to 256.00 MiB of memory"), "{}", ended.stderr);
+    assert!(most <= 256, "{most} MiB");
+    eprintln!("VmHWM of a restore of 2 GiB: {most} MiB");
     let back = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &to]);
-    assert_eq!(listing(&back), listing(&dir));
+    assert!(listing(&back) == listing(&dir), "the listings differ");
     sh(&format!("tar -c --sparse -C {dir} . | tar --compare -C {back}"));
     let blocks = |dir: &str| sh(&format!("stat -c %b {dir}/sparse")).trim().parse::<u64>().expect("a number");
     assert!(blocks(&back) < 1000, "holes are filled: {} blocks", blocks(&back));
 
-    // Not into what is not empty, unless asked for.
-    let again = lab.run(&["restore", JOB, "--to-volume", &to, "--from", &store.url()]);
-    again.expect_error(1, "is not empty").hint("--overwrite");
-    lab.run(&["restore", JOB, "--to-volume", &to, "--overwrite", "--from", &store.url()]).expect(0);
+    // One file of it: what the server sends is the catalog, the frames that hold the file, and some answers.
+    let bridge = Bridge::to_s3_cut_after(u64::MAX, 0);
+    let mut cat = lab.sealift();
+    cat.env("AWS_ENDPOINT_URL", bridge.s3());
+    cat.args(["cat", JOB, &format!("{from}/_data/one"), "--from", &store.url()]);
+    let one = Ended::from(cat.output().expect("sealift runs")).expect(0).stdout;
+    assert!(one == noise(31, 1 << 20));
+    let names = store.names();
+    let catalog =
+        store.read(names.iter().find(|name| name.contains(".catalog")).expect("a catalog")).len() as u64;
+    let sent = bridge.take_back();
+    // 1 MiB lies in two frames of 4 MiB at most.
+    let most = catalog + 2 * (4 << 20) + (64 << 10);
+    eprintln!("one file of 1 MiB out of 2 GiB: the server sent {sent} bytes, {catalog} of them the catalog");
+    assert!(sent > 1 << 20 && sent <= most, "{sent} of at most {most}");
+    docker(&["volume", "rm", &from, &to]);
+}
+
+#[test]
+fn a_volume_into_one_that_is_not_empty() {
+    needs!("docker");
+    let (lab, from, to) = (Lab::new(), unique("full"), unique("back"));
+    let dir = full_volume(&from, 100, 1 << 20);
+    let store = lab.file_store();
+    lab.run(&["backup", "volume", &from, "--job", JOB, "--to", &store]).expect(0);
+    let restore =
+        |more: &[&str]| lab.run(&[&["restore", JOB, "--to-volume", &to, "--from", &store], more].concat());
+    restore(&[]).expect(0);
+    let back = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &to]);
+    restore(&[]).expect_error(1, "is not empty").hint("--overwrite");
+    restore(&["--overwrite"]).expect(0);
     assert_eq!(listing(&back), listing(&dir));
     docker(&["volume", "rm", &from, &to]);
+}
+
+#[test]
+fn a_connection_that_breaks_is_taken_up_again_and_an_object_that_changes_is_refused() {
+    needs!("s3");
+    let lab = Lab::new();
+    let store = AnyStore::S3(unique("p"));
+    let input = noise(32, 60_000_000);
+    lab.backup_stdin(&store.url(), &input, &["--format", "raw"]).expect(0);
+    let bridge = Bridge::to_s3_cut_after(3_000_000, 6);
+    let restore = || {
+        let mut command = lab.sealift();
+        command.env("AWS_ENDPOINT_URL", bridge.s3());
+        command.args(["restore", JOB, "--to-stdout", "--from", &store.url()]).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).spawn().expect("sealift runs")
+    };
+    let ended = Ended::from(restore().wait_with_output().expect("sealift ends")).expect(0);
+    assert!(ended.stdout == input);
+    assert_eq!(bridge.cuts.load(std::sync::atomic::Ordering::SeqCst), 6, "the connections were not cut");
+
+    // Put again while it is read: the reader has come to a stop, because nobody takes what it writes.
+    let (name, good) = store.archive();
+    let mut child = restore();
+    let mut stdout = child.stdout.take().expect("a stdout");
+    let mut first = vec![0; 1 << 20];
+    stdout.read_exact(&mut first).expect("bytes");
+    let mut other = good.clone();
+    other[50_000_000] ^= 1;
+    store.write(&name, &other);
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).expect("bytes");
+    let ended = Ended::from(child.wait_with_output().expect("sealift ends"));
+    ended.expect_error(13, "changed while it was read").hint("incomplete");
+    assert!(input.starts_with(&[first, rest].concat()));
 }
 
 #[test]
 fn a_volume_into_an_engine_that_is_somewhere_else() {
     needs!("docker");
     let (lab, from, to) = (Lab::new(), unique("full"), unique("back"));
-    let dir = full_volume(&from);
+    let dir = full_volume(&from, 2_000, 20_000_000);
     let store = lab.file_store();
     lab.run(&["backup", "volume", &from, "--job", JOB, "--to", &store]).expect(0);
-    let bridge = Bridge::start();
+    let bridge = Bridge::to_engine();
     let restore = |more: &[&str]| {
         let mut command = lab.sealift();
         command
-            .env("DOCKER_HOST", &bridge.host)
+            .env("DOCKER_HOST", bridge.engine())
             .args(["restore", JOB, "--to-volume", &to, "--from", &store])
             .args(more);
         Ended::from(command.output().expect("sealift runs"))

@@ -105,10 +105,10 @@ fn a_volume_by_its_folder_and_by_the_engine() {
         same_files(&format!("{restored}/{volume}/_data"), &mountpoint);
     }
     // An engine that is not on this host: the same members, through the archive API.
-    let bridge = Bridge::start();
+    let bridge = Bridge::to_engine();
     let store = AnyStore::File(lab.path("remote"));
     let mut command = lab.sealift();
-    command.env("DOCKER_HOST", &bridge.host).args(["backup", "volume", &volume, "--to", &store.url()]);
+    command.env("DOCKER_HOST", bridge.engine()).args(["backup", "volume", &volume, "--to", &store.url()]);
     crate::support::Ended::from(command.output().expect("sealift runs")).expect(0);
     let by_engine = lab.by_gpg(&store.archive().1, &["zstd", "-d"]);
     let mut names = tar_names(&by_engine);
@@ -148,8 +148,8 @@ fn several_volumes_in_one_archive_both_ways() {
             "seq 1 9 > /v/n",
         ]);
     }
-    let bridge = Bridge::start();
-    for host in [std::env::var("DOCKER_HOST").expect("an engine"), bridge.host.clone()] {
+    let bridge = Bridge::to_engine();
+    for host in [std::env::var("DOCKER_HOST").expect("an engine"), bridge.engine()] {
         let store = AnyStore::File(lab.path(&unique("store")));
         let mut command = lab.sealift();
         command.env("DOCKER_HOST", host).args([

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub mod catalog;
+pub mod check;
 pub mod frame;
 pub mod layout;
 pub mod open;
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod pool;
 pub mod seal;
 pub mod select;
+pub mod sequential;
 pub mod tap;
 pub mod tar;
 pub mod wrap;
@@ -27,12 +29,13 @@ pub fn hex(octets: &[u8]) -> String {
 }
 
 /// Whether an archive's source is a tar, whose end can be proved, or anything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A tar: followed to its end marker.
     Tar,
     /// Bytes.
+    #[default]
     Raw,
 }
 
@@ -60,6 +63,13 @@ impl Id {
             .map_err(|e| Error::failed("no random bytes").because(e))?;
         let time = time.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ");
         Ok(Id(format!("{time}-{}", hex(&random))))
+    }
+
+    /// When it was begun; none where its digits are no time.
+    pub fn time(&self) -> Option<jiff::Timestamp> {
+        let digits = self.0.split('-').next()?;
+        let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", digits).ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     }
 
     /// The id as text.
@@ -114,6 +124,9 @@ mod tests {
     fn an_id_reads_back_and_nothing_else_does() {
         let id = Id::new(jiff::Timestamp::now()).unwrap();
         assert_eq!(id.as_str().parse::<Id>().unwrap(), id);
+        let dated: Id = "20261122T020304Z-1f2e3d4c".parse().unwrap();
+        assert_eq!(dated.time(), Some("2026-11-22T02:03:04Z".parse().unwrap()));
+        assert_eq!("20269922T020304Z-1f2e3d4c".parse::<Id>().unwrap().time(), None);
         for bad in
             ["", "x", "../20261122T020000Z-1f2e3d4", "20261122T020000Z-1F2E3D4C", "20261122_020000Z-1f2e3d4c"]
         {

@@ -308,6 +308,11 @@ impl DecryptionHelper for Helper {
         _: Option<SymmetricAlgorithm>,
         decrypt: &mut dyn FnMut(Option<SymmetricAlgorithm>, &SessionKey) -> bool,
     ) -> sequoia_openpgp::Result<Option<sequoia_openpgp::Cert>> {
+        if skesks.is_empty() {
+            return Err(Error::damaged("the message is encrypted to a key, not with a passphrase")
+                .hint("decrypt it where that key is: gpg -d")
+                .into());
+        }
         let opened = skesks.iter().filter_map(|s| s.decrypt(&self.0).ok());
         match opened.into_iter().any(|(algorithm, key)| decrypt(algorithm, &key)) {
             true => Ok(None),

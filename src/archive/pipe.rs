@@ -47,6 +47,11 @@ impl<T> Sender<T> {
         let _ = self.0.send(Item::End).await;
     }
 
+    /// [`Sender::finish_blocking`] from an async task.
+    pub async fn finish(self, outcome: Result<()>) {
+        let _ = self.0.send(outcome.map_or_else(Item::Fail, |()| Item::End)).await;
+    }
+
     /// Ends the pipe from a thread: with End, or with the failure that stopped the work.
     pub fn finish_blocking(self, outcome: Result<()>) {
         let _ = self.0.blocking_send(match outcome {

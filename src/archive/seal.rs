@@ -30,8 +30,8 @@ pub struct SealOptions {
     pub key: Option<MessageKey>,
     /// The passphrase, for the catalog's own session key.
     pub passphrase: Option<SecretString>,
-    /// Whether an empty source is success.
-    pub allow_empty: bool,
+    /// What the source must be.
+    pub expected: Expectation,
     /// How much of everything may be in memory.
     pub plan: Plan,
     /// The buffers of stored octets; the memory bound.
@@ -78,7 +78,7 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
     let (digested, archive_stored) = oneshot::channel();
     let (sealed_out, sealed) = oneshot::channel();
 
-    let expected = Expectation { format: options.archive.kind, allow_empty: options.allow_empty };
+    let expected = std::mem::take(&mut options.expected);
     let buffers = frame_pool(plan.frames, options.archive.frame_len as usize);
     let tapped = Arc::clone(&counters);
     thread("tap", move || {

@@ -1,6 +1,7 @@
 //! The tap: cuts the source into frames, follows the tar as it passes by, and demands the proof of its end.
 
 use super::Format;
+use super::check::Check;
 use super::pipe::Sender;
 use super::pool::{Lent, Pool};
 use super::tar::{Entry, Walker};
@@ -31,12 +32,18 @@ pub struct Frame {
 }
 
 /// What the tap expects of the source.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Expectation {
     /// Whether it must be a whole tar.
     pub format: Format,
     /// Whether no byte at all is success.
     pub allow_empty: bool,
+    /// What a tar's members must be.
+    pub check: Check,
+    /// Whether members that are not what they must be are a failure, not a warning.
+    pub strict: bool,
+    /// What is known about it beside what it says itself.
+    pub notes: Vec<String>,
 }
 
 /// Reads `source` to its proved end and hands out its frames in order.
@@ -45,7 +52,7 @@ pub struct Expectation {
 /// Whatever kept the source from proving its end: EOF alone is not success.
 pub fn tap(
     mut source: ByteStream,
-    expected: Expectation,
+    mut expected: Expectation,
     pool: &Pool<FrameBuffers>,
     counters: &Counters,
     mut send: impl FnMut(Frame) -> Result<()>,
@@ -59,6 +66,7 @@ pub fn tap(
         let mut entries = Vec::new();
         if let Some(walker) = &mut walker {
             walker.feed(&buffers.plain[..len], &mut entries)?;
+            entries.iter().for_each(|entry| expected.check.look(entry));
         }
         let ended = len < buffers.plain.len();
         // An empty source still becomes one frame: `zstd -d` and its kin do not read nothing.
@@ -83,7 +91,15 @@ pub fn tap(
         }
         // Whatever the source could not prove, the end marker did.
         proof.notes.clear();
+        let unmet = expected.check.finish();
+        if expected.strict && !unmet.is_empty() {
+            return Err(Error::failed("the source does not hold what is expected")
+                .because(unmet.join("; "))
+                .hint("look at the source; without --strict such a backup is made, with a warning"));
+        }
+        proof.warnings.extend(unmet);
     }
+    proof.notes.extend(expected.notes);
     Ok(proof)
 }
 

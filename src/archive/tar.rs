@@ -73,6 +73,28 @@ pub struct Entry {
     pub len: u64,
 }
 
+impl Entry {
+    /// The member's name as its octets.
+    pub fn name(&self) -> Vec<u8> {
+        let hex = self.path_hex.as_deref().filter(|hex| hex.is_ascii() && hex.len() % 2 == 0);
+        let octets = hex.and_then(|hex| {
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).ok()).collect()
+        });
+        octets.unwrap_or_else(|| self.path.clone().into_bytes())
+    }
+
+    /// Where a file's bytes lie in the source; none where they do not lie there in a row.
+    pub fn data(&self) -> Option<std::ops::Range<u64>> {
+        if self.kind != EntryType::File || self.sparse {
+            return None;
+        }
+        // Headers, data, padding: the data is what is not header and not padding.
+        let padded = self.size.checked_next_multiple_of(BLOCK as u64)?;
+        let start = self.at.checked_add(self.len)?.checked_sub(padded)?;
+        Some(start..start + self.size)
+    }
+}
+
 enum State {
     /// Gathering a header block.
     Header,
@@ -385,6 +407,8 @@ mod tests {
                 found.iter().map(|e| (e.at, e.len)).collect::<Vec<_>>(),
                 [(0, 1536), (1536, 1536), (3072, 2048)]
             );
+            let data: Vec<_> = found.iter().filter_map(Entry::data).collect();
+            assert_eq!(data, [512..1212, 3072..3072, 4608..5120]);
         }
     }
 
@@ -435,6 +459,7 @@ mod tests {
         let (found, end) = walk(&tar, 512);
         end.unwrap();
         assert_eq!(found[0].path_hex.as_deref(), Some("ff"));
+        assert_eq!(found[0].name(), [0xff]);
     }
 
     #[test]

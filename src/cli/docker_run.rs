@@ -122,6 +122,7 @@ impl TryFrom<RunOptions> for RunSpec {
             security_opt: options.security_opt,
             privileged: options.privileged,
             add_host: options.add_host,
+            secrets: Vec::new(),
         })
     }
 }

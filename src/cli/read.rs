@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{PassphraseOptions, docker_run, job_name};
+use super::{PassphraseOptions, StoreAt, docker_run, job_name};
 use crate::archive::Id;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
@@ -13,6 +13,13 @@ pub struct ArchiveOptions {
     /// JOB (its newest archive) or JOB@ID
     #[arg(value_name = "ARCHIVE")]
     pub archive: ArchiveRef,
+    #[command(flatten)]
+    pub open: OpenOptions,
+}
+
+/// Where archives are, and what opens them.
+#[derive(Debug, Args)]
+pub struct OpenOptions {
     #[command(flatten)]
     pub from: FromStore,
     #[command(flatten)]
@@ -25,9 +32,9 @@ pub struct ArchiveOptions {
 /// Where to read.
 #[derive(Debug, Args)]
 pub struct FromStore {
-    /// Store to read from
+    /// Store to read from: its URL, or its name in the settings file
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE")]
-    pub from: String,
+    pub from: StoreAt,
 }
 
 /// `restore`
@@ -35,8 +42,11 @@ pub struct FromStore {
 #[command(after_help = RESTORE_EXAMPLES)]
 #[command(group = clap::ArgGroup::new("sink").required(true))]
 pub struct Restore {
+    /// JOB (its newest archive) or JOB@ID; with --object the key of an object in the store
+    #[arg(value_name = "ARCHIVE")]
+    archive: String,
     #[command(flatten)]
-    pub archive: ArchiveOptions,
+    pub open: OpenOptions,
     /// Write the source's bytes to stdout
     #[arg(long, group = "sink")]
     pub to_stdout: bool,
@@ -67,6 +77,14 @@ pub struct Restore {
     /// Unpack device nodes too
     #[arg(long)]
     pub allow_devices: bool,
+    /// Read from the front, without the catalog: for an archive whose catalog is lost. Bytes are handed on before the
+    /// final check: when that fails, the target is incomplete
+    #[arg(long, conflicts_with_all = ["include", "exclude"])]
+    sequential: bool,
+    /// ARCHIVE is the key of any object, as `tar | zstd | gpg` made it: OpenPGP, zstd, gzip, xz, bzip2 and LZ4 are found
+    /// by their magic numbers. Read from the front, as with --sequential
+    #[arg(long, conflicts_with_all = ["include", "exclude"])]
+    object: bool,
     /// What --to-run and --to-exec take
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
     words: Vec<String>,
@@ -81,9 +99,21 @@ Examples:
   sealift restore registry --to-volume dtr-registry-0123456789ab --from s3://backups/prod
   sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
+  sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
 
 Check the exit code: where bytes were written before a failure, they are right but not all. With --to-run and --to-exec
 it is the process's own, when the process had all bytes.";
+
+/// What `restore` reads.
+#[derive(Debug)]
+pub enum What {
+    /// An archive, by its catalog.
+    Archive(ArchiveRef),
+    /// An archive from its front, its catalog being lost.
+    Front(ArchiveRef),
+    /// An object by its key, whoever made it.
+    Object(String),
+}
 
 /// Where `restore` puts the bytes.
 #[derive(Debug)]
@@ -97,6 +127,18 @@ pub enum To {
 }
 
 impl Restore {
+    /// What to read.
+    ///
+    /// # Errors
+    /// ARCHIVE is none.
+    pub fn what(&self) -> Result<What> {
+        Ok(match (self.object, self.sequential) {
+            (true, _) => What::Object(self.archive.clone()),
+            (false, true) => What::Front(self.archive.parse()?),
+            (false, false) => What::Archive(self.archive.parse()?),
+        })
+    }
+
     /// Where the bytes go.
     ///
     /// # Errors
@@ -125,6 +167,23 @@ impl Restore {
             _ => To::Stdout,
         })
     }
+}
+
+/// `restore set`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "sealift restore set [OPTIONS] <SET> --from <STORE> --plan",
+    after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
+)]
+pub struct RestoreSet {
+    /// NAME (its newest run) or NAME@ID
+    #[arg(value_name = "SET")]
+    pub set: String,
+    #[command(flatten)]
+    pub open: OpenOptions,
+    /// Print the steps
+    #[arg(long, required = true)]
+    plan: bool,
 }
 
 /// `ls`
@@ -175,22 +234,72 @@ pub struct Copy {
     pub archive: ArchiveRef,
     #[command(flatten)]
     pub from: FromStore,
-    /// Store to copy to
+    /// Store to copy to: its URL, or its name in the settings file (whose `to` is for backups alone)
     #[arg(long, value_name = "STORE")]
-    pub to: String,
+    pub to: StoreAt,
 }
 
-/// `verify`
+/// `diff`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without options the archive is read, decrypted, decompressed and, where it is a tar, walked and compared\nwith the catalog. With --stored no passphrase is needed.\n\nExamples:\n  sealift verify db --from s3://backups/prod --passphrase-file /etc/sealift.pass\n  sealift verify db@20261122T020000Z-1f2e3d4c --stored --from s3://backups/prod"
+    after_help = DIFF_EXAMPLES,
+    override_usage = "sealift diff [OPTIONS] --from <STORE> <ARCHIVE> <ARCHIVE> [GLOB]...\n       \
+                      sealift diff [OPTIONS] --from <STORE> --path <DIR> <ARCHIVE> [GLOB]..."
 )]
-pub struct Verify {
+pub struct Diff {
     #[command(flatten)]
     pub archive: ArchiveOptions,
-    /// Compare the stored bytes with the manifest's SHA-256 only; needs no passphrase
+    /// Compare with this folder, as `restore --to-path DIR` would leave it: metadata and contents
+    #[arg(long, value_name = "DIR", conflicts_with = "content")]
+    pub path: Option<std::path::PathBuf>,
+    /// Compare the contents of files of the same size too; reads the frames that hold them, of both archives
     #[arg(long)]
-    pub stored: bool,
+    pub content: bool,
+    /// The second archive, unless --path is given; then members to compare, and what is below them
+    #[arg(value_name = "ARCHIVE|GLOB")]
+    words: Vec<String>,
+}
+
+const DIFF_EXAMPLES: &str = "\
+Lines, sorted by name; each name and value with its control characters escaped:
+  + NAME                     only in the second archive, or in the folder
+  - NAME                     only in the first
+  ~ NAME (size 10 → 12)      in both: type, mode, uid, gid, size, link, mtime or content differ
+  ! NAME (reason)            not compared with the folder: the name leads outside of it
+Two archives are compared by their catalogs alone, unless --content is given. Extended attributes and ACLs are not
+compared. Which of a file's names is recorded as a hard link is up to tar; two archives are compared as recorded, in a
+folder both names must be one file. Of sparse files size and metadata are compared.
+
+A folder is never left: symlinks are read, not followed. What only the folder has is looked for in those folders that
+the archive has too; so an archive of etc can be compared with the live system by --path /.
+
+Exit code: 0 when they are the same, 1 when they differ. An `error:` says that they were not compared to the end.
+
+Examples:
+  sealift diff host@20261122T020000Z-1f2e3d4c host --from s3://backups/prod
+  sealift diff host@20261122T020000Z-1f2e3d4c host 'etc/*' --content --from s3://backups/prod
+  sealift diff registry --path /var/lib/docker/volumes --from s3://backups/prod";
+
+/// What `diff` holds an archive against.
+#[derive(Debug)]
+pub enum Against {
+    Archive(ArchiveRef),
+    Folder(std::path::PathBuf),
+}
+
+impl Diff {
+    /// What to compare with, and which members.
+    ///
+    /// # Errors
+    /// There is nothing to compare with.
+    pub fn against(&self) -> Result<(Against, &[String])> {
+        match (&self.path, self.words.split_first()) {
+            (Some(dir), _) => Ok((Against::Folder(dir.clone()), &self.words)),
+            (None, Some((second, globs))) => Ok((Against::Archive(second.parse()?), globs)),
+            (None, None) => Err(Error::usage("there is nothing to compare with")
+                .hint("name a second archive, JOB@ID, or a folder: --path DIR")),
+        }
+    }
 }
 
 /// `list`
@@ -202,6 +311,9 @@ pub struct List {
     /// Archives of this job only
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     pub job: Option<String>,
+    /// Sets, and whether each is complete
+    #[arg(long, conflicts_with = "job")]
+    pub sets: bool,
 }
 
 /// `JOB` or `JOB@ID`.

@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::bytes;
 use crate::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
+use crate::archive::check::{Check, is_dangling};
 use crate::archive::openpgp::{HEAD_LEN, MessageKey};
 use crate::archive::plan::{Plan, Wish};
 use crate::archive::seal::{SealOptions, Sealed, seal};
+use crate::archive::tap::Expectation;
 use crate::archive::wrap::chunk_pool;
 use crate::archive::{Format, Id, open};
 use crate::cli::{BackupOptions, WarnOk};
@@ -25,32 +27,64 @@ use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, Naming};
 use crate::store::manifest::{Manifest, archive_suffix};
+use crate::store::set::SetRef;
 
 /// How long a stopped source may take to clean up after itself.
 const CLEANUP: Duration = Duration::from_secs(60);
 
-/// How a committed backup ended.
+/// How a run that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// In every store, nothing to look at.
     Done,
-    /// Committed, but with warnings or not to every store: exit 3.
+    /// Committed, but with warnings or not to every store; not verified to the end: exit 3.
     Warned,
-    /// The process that was given the bytes ended with this code, and had them all.
+    /// The process that was given the bytes ended with this code, and had them all; 1 where `diff` found differences.
     Exited(i64),
+}
+
+/// One archive to be made.
+pub struct Task {
+    /// Where its bytes come from.
+    pub source: Source,
+    /// How it is made.
+    pub options: BackupOptions,
+    /// What its bytes must be; none: found out.
+    pub format: Option<Format>,
+    /// What a restore will need to know, beside the source.
+    pub facts: serde_json::Value,
+    /// What its members must be, beside what the options say.
+    pub check: Check,
+    /// What is so by nature.
+    pub notes: Vec<String>,
+    /// The set that it belongs to.
+    pub set: Option<SetRef>,
+}
+
+impl Task {
+    /// A source as it is.
+    pub fn new(source: Source, options: BackupOptions) -> Self {
+        let (facts, format) = (serde_json::Value::Null, options.format().or_else(|| source.format()));
+        Task { source, options, format, facts, check: Check::default(), notes: Vec::new(), set: None }
+    }
+}
+
+/// A committed archive.
+pub struct Made {
+    /// Whether there is something to look at.
+    pub outcome: Outcome,
+    /// Its job.
+    pub job: String,
+    /// Its id.
+    pub id: Id,
 }
 
 /// Backs a source up.
 ///
 /// # Errors
 /// Nothing was committed anywhere.
-pub async fn backup(
-    source: Source,
-    options: BackupOptions,
-    ui: &Ui,
-    cancel: &CancellationToken,
-) -> Result<Outcome> {
-    let mut run = Run::prepare(&source, options, ui)?;
+pub async fn backup(task: Task, ui: &Ui, cancel: &CancellationToken) -> Result<Made> {
+    let (mut run, source) = Run::prepare(task, ui)?;
     let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
     let engine = tokio::select! {
         biased;
@@ -75,7 +109,8 @@ pub async fn backup(
             stopped.await;
             let manifest = run.manifest(&sealed);
             let (committed, failed) = stores.commit(&manifest).await?;
-            Ok(run.report(&sealed, &committed, &failed, ui))
+            let outcome = run.report(&sealed, &committed, &failed, ui);
+            Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
     }
 }
@@ -121,6 +156,7 @@ struct Run {
     /// The catalog's first record; the format is settled when the first bytes are there.
     record: ArchiveRecord,
     format: Option<Format>,
+    expected: Expectation,
     clock: Instant,
     warnings: Vec<String>,
     counters: Arc<Counters>,
@@ -128,20 +164,29 @@ struct Run {
 
 impl Run {
     /// Settles all that can be settled before anything is asked of anyone.
-    fn prepare(source: &Source, options: BackupOptions, ui: &Ui) -> Result<Run> {
+    fn prepare(task: Task, ui: &Ui) -> Result<(Run, Source)> {
+        let Task { source, options, format, facts, check, notes, set } = task;
+        let expected = Expectation {
+            allow_empty: options.allow_empty,
+            check: check.and(options.check()?),
+            strict: options.strict,
+            notes,
+            ..Expectation::default()
+        };
         let job = options.job.clone().or_else(|| source.default_job()).ok_or_else(|| {
             Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
         })?;
         let wish = options.wish()?;
-        let stores = options.to.iter().map(|url| Store::create(url, &options.store_options()).map(Arc::new));
+        let used = options.to.iter().map(|to| options.store_options(to)).collect::<Result<Vec<_>>>()?;
+        let stores = options.to.iter().zip(&used).map(|(to, used)| Store::create(to, used).map(Arc::new));
         let stores = stores.collect::<Result<Vec<_>>>()?;
-        for (i, store) in stores.iter().enumerate() {
+        for (i, (store, used)) in stores.iter().zip(&used).enumerate() {
             if stores[..i].iter().any(|other| other.is_same(store)) {
                 return Err(
                     Error::usage(format!("{} is given twice", store.name)).hint("name each store once")
                 );
             }
-            store.ineffective(&options.store_options()).iter().for_each(|option| {
+            store.ineffective(used).iter().for_each(|option| {
                 ui.warn(&format!("{option} has no effect at {}", store.name));
             });
         }
@@ -167,8 +212,8 @@ impl Run {
             format: FORMAT,
             id: Id::new(started)?,
             job,
-            set: None,
-            source: source.describe(),
+            set: set.map(|set| set.to_string()),
+            source: with_facts(source.describe(), facts),
             kind: Format::Raw,
             codec: wish.codec,
             cipher: if passphrase.is_some() { Cipher::OpenPgp } else { Cipher::None },
@@ -176,12 +221,11 @@ impl Run {
             head_len: 0,
             started,
         };
-        let format = options.format().or_else(|| source.format());
         let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
         let counters = Arc::new(Counters { stores: counted.collect(), ..Counters::default() });
         let chunks = chunk_pool(plan.chunks);
         let (clock, warnings) = (Instant::now(), Vec::new());
-        Ok(Run {
+        let run = Run {
             options,
             wish,
             plan,
@@ -191,10 +235,12 @@ impl Run {
             key,
             record,
             format,
+            expected,
             clock,
             warnings,
             counters,
-        })
+        };
+        Ok((run, source))
     }
 
     /// Before anything is started: is the engine there, and are the stores?
@@ -258,7 +304,7 @@ impl Run {
             archive: self.record.clone(),
             level: self.wish.level,
             passphrase: self.passphrase.clone(),
-            allow_empty: self.options.allow_empty,
+            expected: Expectation { format: self.record.kind, ..std::mem::take(&mut self.expected) },
             plan: self.plan.clone(),
             chunks: self.chunks.clone(),
         };
@@ -277,7 +323,7 @@ impl Run {
             format: FORMAT,
             id: self.record.id.clone(),
             job: self.record.job.clone(),
-            set: None,
+            set: self.record.set.clone(),
             kind: self.record.kind,
             suffix: self.suffix(),
             started: self.record.started,
@@ -292,9 +338,10 @@ impl Run {
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Ui) -> Outcome {
         let end = &sealed.end;
-        let accept = self.options.warn_ok.contains(&WarnOk::Changed);
-        let (accepted, open): (Vec<_>, Vec<_>) =
-            end.warnings.iter().partition(|text| accept && is_change(text));
+        let accepts = |what| self.options.warn_ok.contains(&what);
+        let (accepted, open): (Vec<_>, Vec<_>) = end.warnings.iter().partition(|text| {
+            accepts(WarnOk::Changed) && is_change(text) || accepts(WarnOk::Links) && is_dangling(text)
+        });
         accepted.iter().for_each(|text| ui.note(text));
         open.iter().for_each(|text| ui.warn(text));
         end.notes.iter().for_each(|text| ui.note(text));
@@ -327,6 +374,14 @@ impl Run {
         }));
         outcome
     }
+}
+
+/// What the catalog says of a source, and what is known beside it.
+fn with_facts(mut described: serde_json::Value, facts: serde_json::Value) -> serde_json::Value {
+    if let (Some(described), serde_json::Value::Object(facts)) = (described.as_object_mut(), facts) {
+        described.extend(facts);
+    }
+    described
 }
 
 fn largest(plan: &Plan) -> String {

@@ -16,8 +16,8 @@ use crate::sink::{self, Sink};
 
 /// Prints one file.
 pub async fn cat(options: Cat, ui: &Ui) -> Result<()> {
-    let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
-    let passphrase = found.passphrase(&options.archive)?;
+    let found = Found::find(&options.archive.open.from.from, &options.archive.archive).await?;
+    let passphrase = found.passphrase(&options.archive.open)?;
     let mut wanted = options.path.trim_start_matches("./").to_string();
     let mut member = None;
     let mut archive = None;
@@ -58,10 +58,8 @@ async fn deliver(archive: &Arc<Archive>, member: &Entry, sink: &Sink) -> Result<
     let end = member.at + member.len;
     let range = match member.sparse {
         true => member.at..end,
-        // Headers, data, padding: the data is what is not header and not padding.
         false => {
-            let padded = member.size.next_multiple_of(crate::archive::tar::BLOCK as u64);
-            end - padded..end - padded + member.size
+            member.data().ok_or_else(|| Error::damaged("the catalog says what cannot be of this file"))?
         }
     };
     let ranges = [range];

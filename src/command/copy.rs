@@ -17,7 +17,7 @@ use crate::progress::{Counter, Counters, Ui};
 use crate::store::download::Object;
 use crate::store::fan::{FanOut, Naming};
 use crate::store::manifest::Manifest;
-use crate::store::{Store, StoreOptions, manifest};
+use crate::store::{Store, manifest};
 
 /// Octets of parts that may be in flight.
 const PARTS_IN_FLIGHT: u64 = 128 << 20;
@@ -27,7 +27,7 @@ const DEPTH: usize = 1;
 /// Copies an archive, its catalog and, last, its manifest.
 pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<()> {
     let found = Found::find(&options.from.from, &options.archive).await?;
-    let store = Arc::new(Store::create(&options.to, &StoreOptions::default())?);
+    let store = Arc::new(Store::create(&options.to, &options.to.options()?)?);
     match store.manifest(&found.job, &found.id).await {
         Ok(there) => return already(&found, &store, &there, ui).await,
         Err(error) if error.kind() != Kind::NotFound => return Err(error),

@@ -10,8 +10,8 @@ use crate::progress::{Mode, Ui, print, printable};
 /// Prints the members that match.
 pub async fn ls(options: Ls, mode: Mode, ui: &Ui) -> Result<()> {
     let patterns = Patterns::new(&options.patterns, &[])?;
-    let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
-    let passphrase = found.passphrase(&options.archive)?;
+    let found = Found::find(&options.archive.open.from.from, &options.archive.archive).await?;
+    let passphrase = found.passphrase(&options.archive.open)?;
     // Nothing is printed before the catalog's end has confirmed it.
     let mut lines = Vec::new();
     found

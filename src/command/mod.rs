@@ -9,24 +9,58 @@ use crate::archive::open::{self, Archive, Contents};
 use crate::archive::openpgp::HEAD_LEN;
 use crate::archive::pipe::{Reader, pipe_from};
 use crate::archive::tar::Entry;
-use crate::cli::{ArchiveOptions, ArchiveRef};
+use crate::cli::{ArchiveRef, OpenOptions, StoreAt};
 use crate::error::{Error, Kind, Result};
+use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::manifest::{Manifest, catalog_suffix};
-use crate::store::{Store, StoreOptions};
 
 pub mod backup;
 pub mod cat;
+pub mod config;
 pub mod copy;
+pub mod diff;
 pub mod list;
 pub mod ls;
 pub mod restore;
+pub mod restore_set;
+mod sequential;
+pub mod set;
 pub mod show;
+mod target;
 pub mod verify;
 
 /// Octets in gibi-, mebi- or kibibytes.
 fn bytes(octets: u64) -> String {
     indicatif::HumanBytes(octets).to_string()
+}
+
+/// The passphrase of several archives, asked for once.
+struct Secrets<'a> {
+    options: &'a OpenOptions,
+    known: Option<SecretString>,
+}
+
+impl<'a> Secrets<'a> {
+    fn new(options: &'a OpenOptions) -> Self {
+        Secrets { options, known: None }
+    }
+
+    /// As [`Found::passphrase`].
+    fn of(&mut self, found: &Found) -> Result<Option<SecretString>> {
+        if found.encrypted() && !self.options.no_encrypt && self.known.is_some() {
+            return Ok(self.known.clone());
+        }
+        let passphrase = found.passphrase(self.options)?;
+        self.known = passphrase.clone().or(self.known.take());
+        Ok(passphrase)
+    }
+}
+
+/// No archive of a job.
+fn no_archive(job: &str, store: &Store) -> Error {
+    Error::new(Kind::NotFound, format!("there is no archive of job {job} at {}", store.name))
+        .hint(format!("see `sealift list --from {}`", store.name))
 }
 
 /// Members that are handed over at once.
@@ -42,15 +76,12 @@ struct Found {
 
 impl Found {
     /// Finds an archive; the newest of its job where no id is given.
-    async fn find(from: &str, archive: &ArchiveRef) -> Result<Found> {
-        let store = Arc::new(Store::open(from, &StoreOptions::default())?);
+    async fn find(from: &StoreAt, archive: &ArchiveRef) -> Result<Found> {
+        let store = Arc::new(Store::open(from, &from.options()?)?);
         let job = archive.job.clone();
         let id = match &archive.id {
             Some(id) => id.clone(),
-            None => store.newest(&job).await?.ok_or_else(|| {
-                Error::new(Kind::NotFound, format!("there is no archive of job {job} at {}", store.name))
-                    .hint(format!("see `sealift list --from {}`", store.name))
-            })?,
+            None => store.newest(&job).await?.ok_or_else(|| no_archive(&job, &store))?,
         };
         let manifest = store.manifest(&job, &id).await?;
         Ok(Found { store, job, id, manifest })
@@ -65,17 +96,26 @@ impl Found {
         self.manifest.suffix.ends_with(".gpg")
     }
 
+    /// Whether it has lost its manifest since it was found: it is no archive any more.
+    async fn is_deleted(&self) -> bool {
+        let manifest = self.store.manifest(&self.job, &self.id).await;
+        manifest.is_err_and(|error| error.kind() == Kind::NotFound)
+    }
+
     async fn archive_object(&self) -> Result<Object> {
         Object::open(&self.store, self.store.key(&self.job, &self.id, &self.manifest.suffix)).await
     }
 
     async fn catalog_object(&self) -> Result<Object> {
         let suffix = catalog_suffix(&self.manifest.suffix);
-        Object::open(&self.store, self.store.key(&self.job, &self.id, suffix)).await
+        let catalog = Object::open(&self.store, self.store.key(&self.job, &self.id, suffix)).await;
+        catalog.map_err(|e| {
+            e.or_hint("`restore --sequential` reads an archive from its front, without the catalog")
+        })
     }
 
     /// The passphrase. Whether there must be one is for the operator to say: the manifest is anybody's.
-    fn passphrase(&self, options: &ArchiveOptions) -> Result<Option<SecretString>> {
+    fn passphrase(&self, options: &OpenOptions) -> Result<Option<SecretString>> {
         match (self.encrypted(), options.no_encrypt) {
             (true, false) => options.passphrase.sources().read().map(Some),
             (false, true) => Ok(None),

@@ -1,7 +1,6 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,51 +8,43 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
-use super::{Found, bytes};
+use super::{Found, bytes, sequential, target};
 use crate::archive::Format;
 use crate::archive::open::Archive;
 use crate::archive::select::{Patterns, Selection, refusal};
 use crate::archive::tar::{BLOCK, EntryType};
-use crate::cli::{Restore, To};
-use crate::docker::Engine;
+use crate::cli::{ArchiveRef, Restore, To, What};
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Counters, Ui};
-use crate::sink::{self, Sink};
+use crate::sink::Sink;
 
 /// Batches of frames under way at once: each takes up to 32 MiB.
 pub const PARALLEL: usize = 4;
+/// Octets of memory that a restore takes at most: batches, each fetched, decrypted and decompressed, and the pieces that
+/// wait for the sink. A catalog of a million frames adds some.
+const MEMORY: u64 = 256 << 20;
 /// Refused members that an error names.
 const NAMED: usize = 5;
 
 /// Restores an archive, or some of its members.
 pub async fn restore(options: Restore, ui: &Ui, cancel: &CancellationToken) -> Result<Outcome> {
-    let to = options.to()?;
+    let (what, to) = (options.what()?, options.to()?);
+    let What::Archive(archive) = what else {
+        return sequential::restore(what, to, &options, ui, cancel).await;
+    };
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
-        plan = Plan::make(&options, &to) => plan?,
+        plan = Plan::make(&archive, &options, &to) => plan?,
     };
-    let mut sink = open_sink(to, &plan, &options, ui).await?;
+    ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", bytes(MEMORY)));
+    let sink = target::open(to, |volume| plan.original_volume(volume), options.overwrite, ui).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let work = async {
-        match deliver(&plan.archive, &plan.ranges, &sink, &counters).await {
-            Ok(()) => sink.finish().await,
-            // The sink has ended before its time and knows why.
-            Err(echo) if echo.kind() == Kind::Gone => sink.finish().await.and_then(early),
-            Err(error) => Err(error),
-        }
-    };
-    let ended = tokio::select! {
-        ended = work => ended,
-        () = cancel.cancelled() => Err(Error::interrupted()),
-    };
-    let ended = match ended {
-        Ok(code) => Ok(code),
-        Err(error) => Err(incomplete(sink.fail(error).await, &counters)),
-    };
+    let write = async |sink: &Sink| deliver(&plan.archive, &plan.ranges, sink, &counters).await;
+    let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
-    let code = ended?;
+    let code = filled.map_err(|error| incomplete(error, &counters))?;
     let end = &plan.archive.contents().end;
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
     let amount = bytes(counters.source.get());
@@ -70,10 +61,10 @@ struct Plan {
 }
 
 impl Plan {
-    async fn make(options: &Restore, to: &To) -> Result<Plan> {
+    async fn make(archive: &ArchiveRef, options: &Restore, to: &To) -> Result<Plan> {
         let patterns = Patterns::new(&options.include, &options.exclude)?;
-        let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
-        let passphrase = found.passphrase(&options.archive)?;
+        let found = Found::find(&options.open.from.from, archive).await?;
+        let passphrase = found.passphrase(&options.open)?;
         let unpacks = matches!(to, To::Path(_) | To::Volume(_));
 
         let mut members = Members::new(patterns, unpacks, options.allow_devices);
@@ -88,14 +79,23 @@ impl Plan {
 
         Ok(Plan { roots, name: found.name(), archive, ranges })
     }
+    /// Under which name the volume lies in the archive, and alone: other volumes lie beside the one restored to, and no
+    /// member may reach them.
+    fn original_volume(&self, name: &str) -> Result<String> {
+        let original = original_volume(name, &self.archive)?;
+        let own = format!("{original}/_data");
+        match self.roots.iter().find(|root| **root != own && **root != original) {
+            Some(other) => Err(outside(&own, other)),
+            None => Ok(original),
+        }
+    }
 }
 
-/// A process that read no further, and says that all is well or not.
-fn early(code: i64) -> Result<i64> {
-    match code {
-        0 => Err(Error::failed("the process ended before it had read everything")),
-        code => Ok(code),
-    }
+/// Of a volume's archive, a member that belongs to something else.
+pub fn outside(own: &str, other: &str) -> Error {
+    let other = crate::progress::printable(other);
+    Error::damaged(format!("the archive has members outside of {own}: {other}"))
+        .hint("leave them out with --exclude, or restore --to-path and look")
 }
 
 /// Which members are wanted, and whether they may be unpacked.
@@ -206,75 +206,6 @@ fn incomplete(error: Error, counters: &Counters) -> Error {
     error.or_hint(format!(
         "the {written} bytes that were handed on are right, but not all: the target is incomplete"
     ))
-}
-
-async fn open_sink(to: To, plan: &Plan, options: &Restore, ui: &Ui) -> Result<Sink> {
-    match to {
-        To::Stdout => Ok(sink::stdout()),
-        To::Path(dir) => {
-            make_folder(&dir)?;
-            if !options.overwrite && !is_empty(&dir)? {
-                return Err(not_empty(&dir.display().to_string()));
-            }
-            sink::folder(&dir, None, ui)
-        }
-        To::Volume(volume) => open_volume(&volume, plan, options, ui).await,
-        To::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
-        To::Exec(container, command) => Engine::connect().await?.feed_exec(&container, command, ui).await,
-        To::Image => Ok(Engine::connect().await?.feed_image(ui)),
-    }
-}
-
-fn make_folder(dir: &Path) -> Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    std::fs::create_dir(dir).map_err(|e| {
-        Error::failed(format!("cannot make folder {}", dir.display()))
-            .because(e)
-            .hint("does its parent exist?")
-    })
-}
-
-fn is_empty(dir: &Path) -> Result<bool> {
-    let mut inside = std::fs::read_dir(dir).map_err(|e| {
-        Error::failed(format!("cannot read {}", dir.display())).because(e).hint("is it a folder?")
-    })?;
-    Ok(inside.next().is_none())
-}
-
-fn not_empty(target: &str) -> Error {
-    Error::failed(format!("{target} is not empty"))
-        .hint("choose another, or say --overwrite: files in the way are replaced")
-}
-
-/// A volume by its folder where that can be written here, else through the engine.
-async fn open_volume(name: &str, plan: &Plan, options: &Restore, ui: &Ui) -> Result<Sink> {
-    let original = original_volume(name, &plan.archive)?;
-    // Other volumes lie beside this one: no member may reach them.
-    let own = format!("{original}/_data");
-    if let Some(other) = plan.roots.iter().find(|root| **root != own && **root != original) {
-        let other = crate::progress::printable(other);
-        return Err(Error::damaged(format!("the archive has members outside of {own}: {other}"))
-            .hint("leave them out with --exclude, or restore --to-path and look"));
-    }
-    let engine = Engine::connect().await?;
-    let volume = engine.make_volume(name).await?;
-    // The folder that holds `NAME/_data`: the volume's own folder has an owner and a time, too.
-    let folder = volume.folder().filter(|_| engine.is_local());
-    if !options.overwrite {
-        let empty = match folder {
-            Some(_) => is_empty(&volume.mountpoint)?,
-            None => engine.volume_is_empty(name, ui).await?,
-        };
-        if !empty {
-            return Err(not_empty(&format!("volume {name}")));
-        }
-    }
-    match folder {
-        Some(folder) => sink::folder(&folder, Some((&original, name)), ui),
-        None => engine.feed_volume(name, &original, ui).await,
-    }
 }
 
 /// Under which name the volume lies in the archive.

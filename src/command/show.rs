@@ -11,8 +11,8 @@ use crate::progress::{Mode, print};
 
 /// Prints what the sealed catalog says of an archive.
 pub async fn show(options: Show, mode: Mode) -> Result<()> {
-    let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
-    let archive = found.open(found.passphrase(&options.archive)?).await?;
+    let found = Found::find(&options.archive.open.from.from, &options.archive.archive).await?;
+    let archive = found.open(found.passphrase(&options.archive.open)?).await?;
     let contents = archive.contents();
     let (record, end) = (&contents.archive, &contents.end);
     let by_hand = by_hand(&found, record.codec, record.kind);

@@ -1,154 +1,278 @@
 //! `verify`: whether an archive can be restored, found out without restoring it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use serde_json::json;
 
-use super::{Found, bytes};
-use crate::archive::Format;
-use crate::archive::open::{Archive, EntryDigest, Opened};
-use crate::archive::tar::Walker;
-use crate::archive::wrap::{Digest, Stored};
+use super::backup::Outcome;
+use super::{Found, Secrets, bytes, no_archive};
 use crate::cli::Verify;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::progress::{Counters, Ui};
-use crate::store::download::Object;
-use crate::store::manifest;
+use crate::store::Store;
+use crate::store::list::Listed;
+use crate::store::record::{self, Level, Mark, WHOLE};
+
+mod sample;
+mod stored;
+mod whole;
 
 /// Batches of frames under way at once: each takes up to 32 MiB.
 const PARALLEL: usize = 4;
 
-/// Verifies one archive.
-pub async fn verify(options: Verify, ui: &Ui) -> Result<()> {
-    let found = Found::find(&options.archive.from.from, &options.archive.archive).await?;
-    let counters = Arc::new(Counters::default());
-    let tracking = ui.track("verified", Arc::clone(&counters));
-    let text = match options.stored {
-        true => stored(&found, &counters).await?,
-        false => whole(&found, &options, &counters).await?,
+/// Verifies one archive, or those of a job that were not verified yet.
+pub async fn verify(options: Verify, ui: &Ui) -> Result<Outcome> {
+    let run = Run {
+        level: options.level()?,
+        secrets: Secrets::new(&options.archive.open),
+        options: &options,
+        deadline: Deadline::after(options.max_duration),
+        ui,
     };
-    drop(tracking);
-    let event = json!({
-        "event": "verified", "job": found.job, "id": found.id, "stored": options.stored,
-        "bytes": found.manifest.bytes, "stored_bytes": found.manifest.archive.size,
-    });
-    ui.summary(&format!("verified {}: {text}", found.name()), event);
-    Ok(())
-}
-
-/// The stored bytes against the manifest's digests.
-async fn stored(found: &Found, counters: &Counters) -> Result<String> {
-    let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
-    check_stored(&catalog, &found.manifest.catalog, counters).await?;
-    check_stored(&archive, &found.manifest.archive, counters).await?;
-    Ok(format!("{} stored are what the manifest says", bytes(archive.size + catalog.size)))
-}
-
-async fn check_stored(object: &Object, expected: &manifest::Object, counters: &Counters) -> Result<()> {
-    let mut digest = Digest::new();
-    let mut octets = object.stream();
-    while let Some(piece) = octets.next().await {
-        let piece = piece?;
-        counters.stored.add(piece.len() as u64);
-        let hash = tokio::task::spawn_blocking(move || {
-            digest.update(&piece);
-            digest
-        });
-        digest = hash.await.map_err(|e| Error::failed("a worker died").because(e))?;
-    }
-    same(object, &digest.finish(), &expected.sha256, expected.size)
-}
-
-fn same(object: &Object, stored: &Stored, sha256: &str, size: u64) -> Result<()> {
-    match stored.sha256 == sha256 && stored.size == size {
-        true => Ok(()),
-        false => Err(Error::damaged(format!("{} is not what was stored: its SHA-256 differs", object.key()))),
+    // A pattern that is none is no matter of an archive.
+    options.check.check()?;
+    match options.since_last {
+        true => run.since_last().await,
+        false => run.one().await,
     }
 }
 
-/// Everything: stored bytes, every frame, every tar member.
-async fn whole(found: &Found, options: &Verify, counters: &Counters) -> Result<String> {
-    let passphrase = found.passphrase(&options.archive)?;
-    check_stored(&found.catalog_object().await?, &found.manifest.catalog, counters).await?;
-    let archive = found.open(passphrase).await?;
-    let mut checks = Checks::new(&archive);
-    let mut batches = std::pin::pin!(archive.frames(&archive.whole(), PARALLEL));
-    while let Some(batch) = batches.next().await {
-        let batch = batch?;
-        checks.gap(&archive, batch.object.start).await?;
-        counters.stored.add(batch.fetched.len() as u64);
-        counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
-        let check = tokio::task::spawn_blocking(move || checks.take(&batch).map(|()| checks));
-        checks = check.await.map_err(|e| Error::failed("a worker died").because(e))??;
+/// When to begin nothing more.
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(time: Option<Duration>) -> Self {
+        // A time beyond what the clock can count never comes.
+        Deadline(time.and_then(|time| Instant::now().checked_add(time)))
     }
-    checks.gap(&archive, archive.object().size).await?;
-    let end = &archive.contents().end;
-    let frames = end.frames;
-    checks.finish(&archive)?;
-    // What the manifest says is not authenticated; it must not disagree with what is.
-    if found.manifest.archive.sha256 != end.sha256 || found.manifest.bytes != end.bytes {
-        return Err(Error::damaged(format!(
-            "the manifest of {} does not agree with the sealed catalog",
-            found.name()
-        )));
+
+    fn is_over(&self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
     }
-    let members = if end.entries > 0 { format!(", {} tar members", end.entries) } else { String::new() };
-    Ok(format!("{} in {frames} frames{members}, {} stored", bytes(end.bytes), bytes(end.stored_bytes)))
 }
 
-/// What runs along while the archive is read in order.
-struct Checks {
-    digest: Digest,
-    /// Octets of the object that were hashed.
-    hashed: u64,
-    walker: Option<Walker>,
-    entries: EntryDigest,
+/// What a look at an archive has confirmed.
+struct Confirmed {
+    /// Octets: of the source; of the objects with `--stored`.
+    octets: u64,
+    /// Of how many.
+    of: u64,
+    /// In words.
+    text: String,
+    /// Whether time was over before its end.
+    cut: bool,
+    /// Expectations that were not met.
+    unmet: Vec<String>,
 }
 
-impl Checks {
-    fn new(archive: &Archive) -> Self {
-        let tar = archive.contents().archive.kind == Format::Tar && archive.contents().end.bytes > 0;
-        Checks {
-            digest: Digest::new(),
-            hashed: 0,
-            walker: tar.then(Walker::new),
-            entries: EntryDigest::default(),
+/// One run over one archive or several.
+struct Run<'a> {
+    options: &'a Verify,
+    level: Level,
+    secrets: Secrets<'a>,
+    deadline: Deadline,
+    ui: &'a Ui,
+}
+
+impl Run<'_> {
+    async fn one(mut self) -> Result<Outcome> {
+        let from = &self.options.archive;
+        let found = Found::find(&from.open.from.from, &from.archive).await?;
+        let confirmed = self.archive(&found).await?;
+        if !confirmed.cut {
+            return Ok(Outcome::Done);
         }
-    }
-
-    /// Hashes what lies between two batches: the head, and at last the end with the MDC.
-    async fn gap(&mut self, archive: &Archive, until: u64) -> Result<()> {
-        if self.hashed < until {
-            let octets = archive.object().range(self.hashed..until).await?;
-            self.digest.update(&octets);
-            self.hashed = until;
+        let rest = self.unfinished(&found, &confirmed);
+        if self.level == Level::Sample {
+            self.ui.note(&rest);
+            return Ok(Outcome::Done);
         }
-        Ok(())
+        self.ui.warn(&rest);
+        Ok(Outcome::Warned)
     }
 
-    fn take(&mut self, batch: &Opened) -> Result<()> {
-        // Ranges overlap by the block that CFB needs.
-        let fresh = self.hashed.saturating_sub(batch.object.start) as usize;
-        self.digest.update(batch.fetched.get(fresh..).unwrap_or_default());
-        self.hashed = self.hashed.max(batch.object.end);
-        let Some(walker) = &mut self.walker else { return Ok(()) };
-        let mut found = Vec::new();
-        for (_, plain) in &batch.frames {
-            walker.feed(plain, &mut found).map_err(|e| Error::damaged("the tar is broken").because(e))?;
+    /// Every archive of the job that has no record yet, oldest first.
+    async fn since_last(mut self) -> Result<Outcome> {
+        let (url, job) = (&self.options.archive.open.from.from, &self.options.archive.archive.job);
+        let store = Arc::new(Store::open(url, &url.options()?)?);
+        let archives = store.archives(Some(job)).await?;
+        if archives.is_empty() {
+            return Err(no_archive(job, &store));
         }
-        found.iter().for_each(|entry| self.entries.add(entry));
-        Ok(())
-    }
-
-    fn finish(self, archive: &Archive) -> Result<()> {
-        let contents = archive.contents();
-        if let Some(walker) = &self.walker {
-            walker.finish().map_err(|e| Error::damaged("the tar is broken").because(e))?;
-            if self.entries != contents.entries {
-                return Err(Error::damaged("the tar's members are not those that the catalog lists"));
+        let mut tally = Tally::default();
+        for listed in archives {
+            let name = format!("{}@{}", listed.job, listed.id);
+            if self.is_covered(&store, &listed).await {
+                tally.before += 1;
+            } else if self.deadline.is_over() {
+                tally.left.push(name);
+            } else {
+                let verified = self.listed(&store, listed).await;
+                tally.take(name, verified, self.ui)?;
             }
         }
-        same(archive.object(), &self.digest.finish(), &contents.end.sha256, contents.end.stored_bytes)
+        tally.finish(job, self.ui)
+    }
+
+    /// Whether a record says that this look, or a better one, was had.
+    async fn is_covered(&self, store: &Store, listed: &Listed) -> bool {
+        let share = match (&self.options.sample, &listed.manifest) {
+            (Some(amount), Ok(manifest)) => record::share(amount.of(manifest.bytes), manifest.bytes),
+            _ => WHOLE,
+        };
+        let covers = |mark: &&Mark| listed.manifest.is_ok() && mark.covers(self.level, share);
+        for mark in listed.marks.iter().rev().filter(covers) {
+            if store.confirms(&listed.job, &listed.id, mark).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// One of several; whether it was verified to its end. None: it was deleted meanwhile.
+    async fn listed(&mut self, store: &Arc<Store>, listed: Listed) -> Result<Option<bool>> {
+        let Listed { job, id, manifest, .. } = listed;
+        let found = Found { store: Arc::clone(store), job, id, manifest: manifest? };
+        let confirmed = match self.archive(&found).await {
+            Err(error) if error.kind() == Kind::Damaged && found.is_deleted().await => {
+                self.ui.note(&format!("{} was deleted meanwhile", found.name()));
+                return Ok(None);
+            }
+            confirmed => confirmed?,
+        };
+        if confirmed.cut {
+            self.ui.note(&self.unfinished(&found, &confirmed));
+        }
+        Ok(Some(!confirmed.cut))
+    }
+
+    /// Looks at one archive, and records and says what was found in order.
+    async fn archive(&mut self, found: &Found) -> Result<Confirmed> {
+        let counters = Arc::new(Counters::default());
+        let tracking = self.ui.track("verified", Arc::clone(&counters));
+        let confirmed = self.look(found, &counters).await?;
+        drop(tracking);
+        if !confirmed.unmet.is_empty() {
+            return Err(unexpected(found, &confirmed));
+        }
+        // A part from the beginning is no verification; of a sample every part is one.
+        if !confirmed.cut || self.level == Level::Sample {
+            let recorded = self.record(found, &confirmed).await;
+            self.report(found, &confirmed, recorded);
+        }
+        Ok(confirmed)
+    }
+
+    async fn look(&mut self, found: &Found, counters: &Counters) -> Result<Confirmed> {
+        match (self.level, self.options.sample) {
+            (Level::Manifest, _) => stored::sizes(found).await,
+            (Level::Stored, _) => stored::bytes_of(found, &self.deadline, counters).await,
+            (_, amount) => {
+                let (passphrase, check) = (self.secrets.of(found)?, self.options.check.check()?);
+                match amount {
+                    Some(amount) => {
+                        sample::sample(found, passphrase, amount, check, &self.deadline, counters).await
+                    }
+                    None => whole::whole(found, passphrase, check, &self.deadline, counters).await,
+                }
+            }
+        }
+    }
+
+    /// Writes the record; a store that takes none is no reason to fail.
+    async fn record(&self, found: &Found, confirmed: &Confirmed) -> Option<Mark> {
+        if self.options.no_record {
+            return None;
+        }
+        let (archive, octets) = ((found.job.as_str(), &found.id), (confirmed.octets, confirmed.of));
+        match found.store.put_record(archive, self.level, octets).await {
+            Ok(mark) => Some(mark),
+            Err(error) => {
+                self.ui.note(&format!("the verification of {} is not recorded: {error}", found.name()));
+                None
+            }
+        }
+    }
+
+    fn report(&self, found: &Found, confirmed: &Confirmed, recorded: Option<Mark>) {
+        let mut event = json!({
+            "event": "verified", "job": found.job, "id": found.id, "level": self.level,
+            "stored": self.level == Level::Stored, "bytes": found.manifest.bytes,
+            "stored_bytes": found.manifest.archive.size, "confirmed": confirmed.octets,
+            "record": recorded.map(|mark| format!("{}{}", found.id, mark.suffix())),
+        });
+        if self.level == Level::Sample {
+            event["share"] = json!(fraction(confirmed));
+        }
+        self.ui.summary(&format!("verified {}: {}", found.name(), confirmed.text), event);
+    }
+
+    fn unfinished(&self, found: &Found, confirmed: &Confirmed) -> String {
+        let reached = format!("{} of {}", bytes(confirmed.octets), bytes(confirmed.of));
+        let name = found.name();
+        match self.level {
+            Level::Sample => format!("the time is over: the sample of {name} has reached {reached}"),
+            _ => format!("the time is over: {name} is not verified, {reached} were in order"),
+        }
+    }
+}
+
+fn fraction(confirmed: &Confirmed) -> f64 {
+    if confirmed.of == 0 { 1.0 } else { confirmed.octets as f64 / confirmed.of as f64 }
+}
+
+fn unexpected(found: &Found, confirmed: &Confirmed) -> Error {
+    Error::failed(format!("{} is not what was expected", found.name()))
+        .because(confirmed.unmet.join("; "))
+        .hint("what was read of it is sound: was the right thing backed up? `sealift ls` shows its members")
+}
+
+/// What became of several archives.
+#[derive(Default)]
+struct Tally {
+    verified: u64,
+    /// Verified by an earlier run.
+    before: u64,
+    /// Names of those that time did not suffice for.
+    left: Vec<String>,
+    /// Names of those that are not in order, and the first reason.
+    failed: Vec<String>,
+    cause: Option<Error>,
+}
+
+impl Tally {
+    /// # Errors
+    /// What would keep the next archive from being verified, too.
+    fn take(&mut self, name: String, verified: Result<Option<bool>>, ui: &Ui) -> Result<()> {
+        match verified {
+            Ok(Some(true)) => self.verified += 1,
+            Ok(Some(false)) => self.left.push(name),
+            Ok(None) => {}
+            Err(error) if matches!(error.kind(), Kind::Usage | Kind::Interrupted) => return Err(error),
+            Err(error) => {
+                ui.warn(&format!("{name}: {error}"));
+                self.failed.push(name);
+                self.cause.get_or_insert(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, job: &str, ui: &Ui) -> Result<Outcome> {
+        let Tally { verified, before, left, failed, cause } = self;
+        let event = json!({
+            "event": "verification", "job": job, "verified": verified, "before": before, "left": left,
+            "failed": failed,
+        });
+        if !left.is_empty() {
+            ui.note(&format!("the time is over: not verified yet: {}", left.join(", ")));
+        }
+        let counts = format!("{verified} verified now, {before} before, {} left", left.len());
+        ui.summary(&format!("archives of {job}: {counts}"), event);
+        match cause {
+            None => Ok(Outcome::Done),
+            Some(cause) => Err(cause.context(format!("not verified: {}", failed.join(", ")))),
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::source::{ByteStream, Proof, Running};
 mod context;
 mod feed;
 mod image;
+pub mod node;
 pub mod run;
 mod volume;
 

@@ -50,14 +50,19 @@ pub struct RunSpec {
     pub privileged: bool,
     /// `--add-host`
     pub add_host: Vec<String>,
+    /// Words of the command that nothing may show.
+    pub secrets: Vec<String>,
 }
 
 impl RunSpec {
     /// What the catalog says of it: names of variables, never their values.
     pub fn describe(&self) -> serde_json::Value {
         let env: Vec<_> = self.env.iter().filter_map(|e| e.split('=').next()).collect();
+        let shown =
+            |word: &String| if self.secrets.contains(word) { "<redacted>".into() } else { word.clone() };
+        let command: Vec<_> = self.command.iter().map(shown).collect();
         serde_json::json!({"run": {
-            "image": self.image, "command": self.command, "name": self.name, "env": env, "volumes": self.volumes,
+            "image": self.image, "command": command, "name": self.name, "env": env, "volumes": self.volumes,
             "mounts": self.mounts, "network": self.network, "entrypoint": self.entrypoint, "user": self.user,
             "workdir": self.workdir, "security_opt": self.security_opt, "privileged": self.privileged,
             "add_host": self.add_host,

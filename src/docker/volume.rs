@@ -54,6 +54,15 @@ impl Engine {
         Ok(Volume { name: volume.name, mountpoint: volume.mountpoint.into(), is_folder })
     }
 
+    /// Whether there is a volume of that name.
+    pub async fn has_volume(&self, name: &str) -> Result<bool> {
+        match self.docker.inspect_volume(name).await {
+            Ok(_) => Ok(true),
+            Err(e) if status(&e) == Some(404) => Ok(false),
+            Err(e) => Err(e).context(|| format!("cannot look at volume {name}")),
+        }
+    }
+
     /// Streams volumes as one tar with members `VOLUME/_data/…`, from a container that is never started.
     pub async fn archive_volumes(
         &self,

@@ -14,8 +14,11 @@ use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Ui;
 
+mod engine;
 mod gnutar;
 mod volume;
+
+pub use engine::StopEngine;
 
 /// What kept a source from being a failure, and what to know about it.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +49,17 @@ pub enum Source {
     Image(Vec<String>),
     /// Folders of this host.
     Path(Vec<String>),
+    /// A folder of the engine's own, its members beginning with the folder's name.
+    Folder {
+        /// Where the folder lies.
+        below: std::path::PathBuf,
+        /// Its name.
+        name: String,
+        /// Read it while the engine is stopped.
+        stop: Option<StopEngine>,
+    },
+    /// The key that unlocks the swarm.
+    UnlockKey,
     /// Our own standard input.
     Stdin,
 }
@@ -54,14 +68,17 @@ impl Source {
     /// Its format, where that is known before the first byte.
     pub fn format(&self) -> Option<Format> {
         match self {
-            Source::Volume(_) | Source::Image(_) | Source::Path(_) => Some(Format::Tar),
+            Source::Volume(_) | Source::Image(_) | Source::Path(_) | Source::Folder { .. } => {
+                Some(Format::Tar)
+            }
+            Source::UnlockKey => Some(Format::Raw),
             Source::Run(_) | Source::Exec { .. } | Source::Stdin => None,
         }
     }
 
     /// Whether it needs the Docker Engine.
     pub fn needs_engine(&self) -> bool {
-        !matches!(self, Source::Path(_) | Source::Stdin)
+        !matches!(self, Source::Path(_) | Source::Folder { .. } | Source::Stdin)
     }
 
     /// The job name used when none is given.
@@ -79,6 +96,8 @@ impl Source {
                 let dir = std::path::absolute(dir).ok()?;
                 Some(dir.file_name()?.to_string_lossy().into_owned())
             }),
+            Source::Folder { name, .. } => Some(name.clone()),
+            Source::UnlockKey => Some("unlock-key".into()),
             Source::Stdin => None,
         };
         let name: String = name?.to_lowercase().chars().map(|c| if job_char(c) { c } else { '-' }).collect();
@@ -96,6 +115,8 @@ impl Source {
             Source::Volume(names) => json!({"volume": names}),
             Source::Image(names) => json!({"image": names}),
             Source::Path(dirs) => json!({"path": dirs}),
+            Source::Folder { below, name, .. } => json!({"folder": {"below": below, "name": name}}),
+            Source::UnlockKey => json!({"unlock_key": {}}),
             Source::Stdin => json!({"stdin": {}}),
         }
     }
@@ -112,6 +133,10 @@ impl Source {
             Source::Volume(names) => volume::open(engine()?, &names, ui, stop).await,
             Source::Image(names) => engine()?.export(&names, stop).await,
             Source::Path(dirs) => gnutar::folders(&dirs, ui, stop),
+            Source::Folder { below, name, stop: engine } => {
+                engine::folder(&below, &name, engine, ui, stop).await
+            }
+            Source::UnlockKey => Ok(engine()?.send_unlock_key()),
             Source::Stdin => Ok(stdin()),
         }
     }

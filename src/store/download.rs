@@ -42,6 +42,25 @@ impl Object {
         Ok(Object { store: Arc::clone(store), key, e_tag: meta.e_tag, size: meta.size })
     }
 
+    /// Looks at an object that somebody else may have put there, by its key below the store's prefix.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; a key that is none.
+    pub async fn open_foreign(store: &Arc<Store>, key: &str) -> Result<Self> {
+        let path = Path::parse(key).map_err(|e| {
+            Error::usage(format!("{key:?} is no key")).because(e).hint("name an object below the store's URL")
+        })?;
+        let path = store.below(path.as_ref());
+        let meta = store.down.head(&path).await.map_err(|e| match e {
+            object_store::Error::NotFound { .. } => {
+                Error::new(Kind::NotFound, format!("there is no object {key} at {}", store.name))
+                    .hint("keys are counted from the store's URL, as in team/dump.tar.gz")
+            }
+            e => store.explain(&format!("looking at {key}"), e),
+        })?;
+        Ok(Object { store: Arc::clone(store), key: path, e_tag: meta.e_tag, size: meta.size })
+    }
+
     /// Its key, for messages.
     pub fn key(&self) -> &Path {
         &self.key

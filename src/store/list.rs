@@ -1,17 +1,20 @@
 //! What a store holds: only what has a manifest.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::Store;
 use super::manifest::{Manifest, SUFFIX};
+use super::record::Mark;
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 
 /// Manifests read at once.
 const PARALLEL: usize = 16;
-/// A manifest is some hundred octets; what is larger is none.
+/// Manifests and records are some hundred octets; what is larger is none.
 const LARGEST: u64 = 64 << 10;
 
 /// One archive in a store, as its key names it.
@@ -23,19 +26,35 @@ pub struct Listed {
     pub id: Id,
     /// What the manifest says; an error where it is damaged.
     pub manifest: Result<Manifest>,
+    /// What its verification records' keys say, the least thorough first.
+    pub marks: Vec<Mark>,
+}
+
+impl Listed {
+    /// The latest of the most thorough verifications.
+    pub fn verified(&self) -> Option<&Mark> {
+        let level = self.marks.iter().map(|mark| mark.level).max();
+        self.marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
+    }
+}
+
+/// An object of an archive that a list cares about.
+enum Beside {
+    Manifest,
+    Record(Mark),
 }
 
 impl Store {
     /// Every archive, or those of one job, oldest first within a job.
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
-        let keys = self.manifest_keys(job).await?;
-        let read = futures_util::stream::iter(keys).map(|(job, id)| async move {
+        let keys = self.keys(job).await?;
+        let read = futures_util::stream::iter(keys).map(|((job, id), marks)| async move {
             let manifest = self.manifest(&job, &id).await;
             match manifest {
                 // Deleted since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => Ok(None),
                 Err(error) if error.kind() != Kind::Damaged => Err(error),
-                manifest => Ok(Some(Listed { job, id, manifest })),
+                manifest => Ok(Some(Listed { job, id, manifest, marks })),
             }
         });
         read.buffered(PARALLEL).try_filter_map(|listed| async { Ok(listed) }).try_collect().await
@@ -43,11 +62,11 @@ impl Store {
 
     /// The newest archive of a job.
     pub async fn newest(&self, job: &str) -> Result<Option<Id>> {
-        Ok(self.manifest_keys(Some(job)).await?.pop().map(|(_, id)| id))
+        Ok(self.keys(Some(job)).await?.pop_last().map(|((_, id), _)| id))
     }
 
-    /// Jobs and ids that have a manifest, in order.
-    async fn manifest_keys(&self, job: Option<&str>) -> Result<Vec<(String, Id)>> {
+    /// Jobs and ids that have a manifest, in order, each with its verification records.
+    async fn keys(&self, job: Option<&str>) -> Result<BTreeMap<(String, Id), Vec<Mark>>> {
         let explain = |e| self.explain("listing", e);
         let metas: Vec<_> = match job {
             // A job's archives lie directly in its folder; what lies deeper belongs to other jobs.
@@ -56,17 +75,45 @@ impl Store {
             }
             None => self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?,
         };
-        let mut keys: Vec<_> = metas.iter().filter_map(|meta| self.parse(&meta.location)).collect();
-        keys.sort();
+        let (mut keys, mut records) = (BTreeMap::new(), Vec::new());
+        for (archive, object) in metas.iter().filter_map(|meta| self.parse(&meta.location)) {
+            match object {
+                Beside::Manifest => drop(keys.insert(archive, Vec::new())),
+                Beside::Record(mark) => records.push((archive, mark)),
+            }
+        }
+        records.sort();
+        for (archive, mark) in records {
+            // Without its manifest there is no archive, whatever else is there.
+            keys.entry(archive).and_modify(|marks| marks.push(mark));
+        }
         Ok(keys)
     }
 
-    /// `PREFIX/JOB/ID.manifest.json` → job and id.
-    fn parse(&self, key: &Path) -> Option<(String, Id)> {
+    /// `PREFIX/JOB/ID.manifest.json` → job, id and what it is.
+    fn parse(&self, key: &Path) -> Option<((String, Id), Beside)> {
         let parts: Vec<_> = key.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_string()).collect();
         let (name, job) = parts.split_last()?;
-        let id = name.strip_suffix(SUFFIX)?.parse().ok()?;
-        (!job.is_empty()).then(|| (job.join("/"), id))
+        let (id, object) = match name.strip_suffix(SUFFIX) {
+            Some(id) => (id.parse().ok()?, Beside::Manifest),
+            None => Mark::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
+        };
+        (!job.is_empty()).then(|| ((job.join("/"), id), object))
+    }
+
+    /// The text of a small object; none where there is no such object.
+    pub(super) async fn small(&self, key: &Path, what: &str) -> Result<Option<String>> {
+        let explain = |e| self.explain(&format!("reading {what}"), e);
+        let got = match self.down.get(key).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            got => got.map_err(explain)?,
+        };
+        if got.meta.size > LARGEST {
+            return Err(Error::damaged(format!("{key} is damaged: it is too large")));
+        }
+        let text = got.bytes().await.map_err(explain)?;
+        let text = String::from_utf8(text.into());
+        text.map(Some).map_err(|e| Error::damaged(format!("{key} is damaged")).because(e))
     }
 
     /// Reads one manifest and holds it against the key it lies under.
@@ -75,24 +122,12 @@ impl Store {
     /// [`Kind::NotFound`]; [`Kind::Damaged`] when it is not what was written there.
     pub async fn manifest(&self, job: &str, id: &Id) -> Result<Manifest> {
         let key = self.key(job, id, SUFFIX);
-        let got = match self.down.get(&key).await {
-            Err(object_store::Error::NotFound { .. }) => {
-                return Err(Error::new(
-                    Kind::NotFound,
-                    format!("there is no archive {job}@{id} at {}", self.name),
-                )
-                .hint("`sealift list` shows the ones there are"));
-            }
-            got => got.map_err(|e| self.explain("reading a manifest", e))?,
-        };
-        if got.meta.size > LARGEST {
-            return Err(Error::damaged(format!("the manifest of {job}@{id} is damaged: it is too large")));
-        }
-        let text = got.bytes().await.map_err(|e| self.explain("reading a manifest", e))?;
-        let text =
-            std::str::from_utf8(&text).map_err(|e| Error::damaged("the manifest is damaged").because(e))?;
+        let text = self.small(&key, "a manifest").await?.ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("there is no archive {job}@{id} at {}", self.name))
+                .hint("`sealift list` shows the ones there are")
+        })?;
         let manifest =
-            Manifest::from_text(text).map_err(|e| e.context(format!("the manifest of {job}@{id}")))?;
+            Manifest::from_text(&text).map_err(|e| e.context(format!("the manifest of {job}@{id}")))?;
         match manifest.job == job && manifest.id == *id {
             true => Ok(manifest),
             false => {

@@ -2,12 +2,12 @@
 //!
 //! It is not authenticated, so it steers nothing but lists and checks without the passphrase.
 
-use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
+use super::json;
 use crate::archive::frame::Codec;
 use crate::archive::wrap::Stored;
-use crate::archive::{Format, Id, hex};
+use crate::archive::{Format, Id};
 use crate::error::{Error, Result};
 
 /// What the manifest's name ends with.
@@ -66,21 +66,28 @@ pub fn archive_suffix(format: Format, codec: Codec, encrypted: bool) -> String {
     if suffix.is_empty() { ".raw".into() } else { suffix }
 }
 
-fn is_archive_suffix(suffix: &str) -> bool {
+/// Every codec, with and without encryption.
+fn all_parts() -> impl Iterator<Item = (Codec, bool)> {
     let codecs = [Codec::Zstd, Codec::Gzip, Codec::Xz, Codec::None];
-    let all = codecs.iter().flat_map(|&c| {
-        [(Format::Tar, c, true), (Format::Tar, c, false), (Format::Raw, c, true), (Format::Raw, c, false)]
-    });
-    all.into_iter().any(|(format, codec, encrypted)| archive_suffix(format, codec, encrypted) == suffix)
+    codecs.into_iter().flat_map(|codec| [(codec, true), (codec, false)])
+}
+
+/// Codec and encryption that a suffix stands for; a suffix that is none stands for neither.
+pub fn parts_of_suffix(suffix: &str) -> (Codec, bool) {
+    let is = |&(codec, encrypted): &(Codec, bool)| {
+        [Format::Tar, Format::Raw].iter().any(|&format| archive_suffix(format, codec, encrypted) == suffix)
+    };
+    all_parts().find(is).unwrap_or((Codec::None, false))
+}
+
+fn is_archive_suffix(suffix: &str) -> bool {
+    parts_of_suffix(suffix) != (Codec::None, false) || matches!(suffix, ".tar" | ".raw")
 }
 
 impl Manifest {
     /// The text that is stored.
     pub fn to_text(&self) -> Result<String> {
-        let json =
-            serde_json::to_string(self).map_err(|e| Error::failed("cannot write a manifest").because(e))?;
-        let open = json.strip_suffix('}').unwrap_or(&json);
-        Ok(format!("{open},\"self\":\"{}\"}}\n", sha256(open)))
+        json::to_text(self, "manifest")
     }
 
     /// Reads a stored text back.
@@ -88,15 +95,9 @@ impl Manifest {
     /// # Errors
     /// The text is damaged, or of a newer format.
     pub fn from_text(text: &str) -> Result<Self> {
-        let damaged = || Error::damaged("the manifest is damaged");
-        let (open, close) = text.rsplit_once(",\"self\":\"").ok_or_else(damaged)?;
-        if close != format!("{}\"}}\n", sha256(open)) {
-            return Err(damaged());
-        }
-        let manifest: Manifest =
-            serde_json::from_str(&format!("{open}}}")).map_err(|e| damaged().because(e))?;
+        let manifest: Manifest = json::from_text(text, "manifest")?;
         if !is_archive_suffix(&manifest.suffix) {
-            return Err(damaged());
+            return Err(Error::damaged("the manifest is damaged"));
         }
         Ok(manifest)
     }
@@ -105,10 +106,6 @@ impl Manifest {
 /// What the catalog's name ends with.
 pub fn catalog_suffix(archive_suffix: &str) -> &'static str {
     if archive_suffix.ends_with(".gpg") { ".catalog.zst.gpg" } else { ".catalog.zst" }
-}
-
-fn sha256(text: &str) -> String {
-    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -19,8 +19,11 @@ use crate::error::{Context, Error, Result};
 pub mod commit;
 pub mod download;
 pub mod fan;
+mod json;
 pub mod list;
 pub mod manifest;
+pub mod record;
+pub mod set;
 pub mod upload;
 
 const MIB: u64 = 1 << 20;
@@ -128,26 +131,7 @@ impl Store {
     /// # Errors
     /// The URL is none that is known, or the environment lacks what the store needs.
     pub fn open(url: &str, options: &StoreOptions) -> Result<Store> {
-        let known = "file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix";
-        let parsed = Url::parse(url).map_err(|e| {
-            Error::usage(format!("{url:?} is no store")).because(e).hint(format!("give {known}"))
-        })?;
-        if parsed.password().is_some() || !parsed.username().is_empty() || parsed.query().is_some() {
-            return Err(Error::usage("a store's URL carries no credentials and no options")
-                .hint("give keys in the environment (AWS_ACCESS_KEY_ID, AZURE_STORAGE_ACCOUNT_KEY, …)"));
-        }
-        let kind = match parsed.scheme() {
-            "file" => Kind::File,
-            "s3" => Kind::S3,
-            "az" | "azure" => Kind::Azure,
-            "gs" => Kind::Gcs,
-            "memory" => Kind::Memory,
-            other => {
-                return Err(
-                    Error::usage(format!("unknown kind of store {other:?}")).hint(format!("give {known}"))
-                );
-            }
-        };
+        let (kind, parsed) = locate(url)?;
         let mut attributes = Attributes::new();
         if let Some(class) =
             options.storage_class.clone().filter(|_| !matches!(kind, Kind::File | Kind::Memory))
@@ -262,6 +246,52 @@ impl Store {
     }
 }
 
+/// What a store's URL says, without opening it.
+///
+/// # Errors
+/// It is none that is known, names no place, or carries credentials.
+pub fn locate(url: &str) -> Result<(Kind, Url)> {
+    let known = "file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix";
+    let parsed = Url::parse(url)
+        .map_err(|e| Error::usage(format!("{url:?} is no store")).because(e).hint(format!("give {known}")))?;
+    if parsed.password().is_some() || !parsed.username().is_empty() || parsed.query().is_some() {
+        return Err(Error::usage("a store's URL carries no credentials and no options")
+            .hint("give keys in the environment (AWS_ACCESS_KEY_ID, AZURE_STORAGE_ACCOUNT_KEY, …)"));
+    }
+    let kind = match parsed.scheme() {
+        "file" => Kind::File,
+        "s3" => Kind::S3,
+        "az" | "azure" => Kind::Azure,
+        "gs" => Kind::Gcs,
+        "memory" => Kind::Memory,
+        other => {
+            return Err(
+                Error::usage(format!("unknown kind of store {other:?}")).hint(format!("give {known}"))
+            );
+        }
+    };
+    match kind {
+        Kind::File => drop(folder_of(&parsed)?),
+        Kind::Memory => {}
+        Kind::S3 | Kind::Azure | Kind::Gcs => drop(bucket_of(&parsed)?),
+    }
+    Ok((kind, parsed))
+}
+
+fn bucket_of(url: &Url) -> Result<String> {
+    url.host_str().map(String::from).ok_or_else(|| {
+        Error::usage(format!("{url} names no bucket"))
+            .hint("write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
+    })
+}
+
+fn folder_of(url: &Url) -> Result<std::path::PathBuf> {
+    url.to_file_path().map_err(|()| {
+        Error::usage(format!("{url} names no folder of this host"))
+            .hint("write file:///folder with three slashes")
+    })
+}
+
 /// An error's innermost text, and of an XML answer its code and message.
 fn in_short(error: &object_store::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
@@ -292,12 +322,6 @@ fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients
     let upload = Duration::from_secs((options.largest_part / SLOWEST).max(60));
     let download = Duration::from_secs(120);
     let cannot = || "the store's settings are not enough".to_string();
-    let bucket = || {
-        url.host_str().map(String::from).ok_or_else(|| {
-            Error::usage(format!("{url} names no bucket"))
-                .hint("write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
-        })
-    };
     let both = |open: &dyn Fn(Duration) -> Result<Arc<dyn ObjectStore>>| Ok((open(upload)?, open(download)?));
     match kind {
         Kind::File => {
@@ -309,15 +333,15 @@ fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients
             Ok((Arc::clone(&memory), memory))
         }
         Kind::S3 => {
-            let bucket = bucket()?;
+            let bucket = bucket_of(url)?;
             both(&|timeout| Ok(Arc::new(s3(&bucket, options, timeout)?.build().context(cannot)?)))
         }
         Kind::Azure => {
-            let container = bucket()?;
+            let container = bucket_of(url)?;
             both(&|timeout| Ok(Arc::new(azure(&container, options, timeout).build().context(cannot)?)))
         }
         Kind::Gcs => {
-            let bucket = bucket()?;
+            let bucket = bucket_of(url)?;
             both(&|timeout| {
                 let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket);
@@ -388,10 +412,7 @@ fn no_folder(folder: &std::path::Path) -> Error {
 
 /// A folder as a store.
 fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
-    let folder = url.to_file_path().map_err(|()| {
-        Error::usage(format!("{url} names no folder of this host"))
-            .hint("write file:///folder with three slashes")
-    })?;
+    let folder = folder_of(url)?;
     if !folder.exists() {
         return Err(no_folder(&folder));
     }

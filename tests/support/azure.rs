@@ -30,29 +30,47 @@ pub fn environment(command: &mut Command) {
 /// GETs a path of the container.
 #[track_caller]
 fn request(path: &str, query: &[(&str, &str)]) -> Vec<u8> {
+    Ended::from(curl("GET", path, query, &[], 0).output().expect("curl runs")).expect(0).stdout
+}
+
+/// A signed request; `more` are headers whose names sort before `x-ms-date`.
+fn curl(method: &str, path: &str, query: &[(&str, &str)], more: &[(&str, &str)], len: usize) -> Command {
     let (account, version) = (variable("_ACCOUNT"), "2021-08-06");
     let date = super::sh("TZ=GMT LC_ALL=C date '+%a, %d %b %Y %H:%M:%S GMT'").trim().to_string();
     // The emulator's paths begin with the account, so that it stands there twice.
     let mut resource = format!("/{account}/{account}/{}{path}", container());
     query.iter().for_each(|(name, value)| resource += &format!("\n{name}:{value}"));
-    let headers = format!("x-ms-date:{date}\nx-ms-version:{version}\n");
-    let to_sign = format!("GET\n\n\n\n\n\n\n\n\n\n\n\n{headers}{resource}");
+    let always = [("x-ms-date", date.as_str()), ("x-ms-version", version)];
+    let headers = [more, &always].concat();
+    let signed: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let len = if len == 0 { String::new() } else { len.to_string() };
+    let to_sign = format!("{method}\n\n\n{len}\n\n\n\n\n\n\n\n\n{signed}{resource}");
     let key = hmac::Key::new(hmac::HMAC_SHA256, &unbase64(&variable("_KEY")));
     let signature = base64(hmac::sign(&key, to_sign.as_bytes()).as_ref());
     let query: Vec<_> =
         query.iter().map(|(name, value)| format!("{name}={}", value.replace('/', "%2F"))).collect();
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*"]);
-    for header in [
-        format!("x-ms-date: {date}"),
-        format!("x-ms-version: {version}"),
-        format!("Authorization: SharedKey {account}:{signature}"),
-    ] {
-        curl.args(["--header", &header]);
+    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--request", method]);
+    for (name, value) in headers {
+        curl.args(["--header", &format!("{name}: {value}")]);
     }
+    curl.args(["--header", &format!("Authorization: SharedKey {account}:{signature}")]);
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     curl.arg(format!("{}/{}{path}{query}", endpoint(), container()));
-    Ended::from(curl.output().expect("curl runs")).expect(0).stdout
+    curl
+}
+
+#[track_caller]
+pub fn put(name: &str, octets: &[u8]) {
+    let mut curl = curl("PUT", &format!("/{name}"), &[], &[("x-ms-blob-type", "BlockBlob")], octets.len());
+    curl.args(["--header", "Content-Type:", "--header", "Expect:", "--data-binary", "@-"]);
+    super::feed(&mut curl, octets).expect(0);
+}
+
+#[track_caller]
+pub fn delete(name: &str) {
+    let mut curl = curl("DELETE", &format!("/{name}"), &[], &[], 0);
+    Ended::from(curl.output().expect("curl runs")).expect(0);
 }
 
 /// Blobs below a prefix, without it; on request those of which only blocks are there.

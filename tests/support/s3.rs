@@ -4,6 +4,9 @@ use std::process::Command;
 
 use super::Ended;
 
+/// The SHA-256 of nothing.
+const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 fn variable(name: &str) -> String {
     std::env::var(format!("SEALIFT_TEST_S3{name}")).unwrap_or_default()
 }
@@ -28,16 +31,35 @@ pub fn environment(command: &mut Command) {
 /// GETs `path?query` of the bucket.
 #[track_caller]
 fn request(path: &str, query: &str) -> Vec<u8> {
-    let (key, secret) = (variable("_KEY"), variable("_SECRET"));
-    let region = variable("_REGION");
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--user", &format!("{key}:{secret}")]);
-    curl.args(["--aws-sigv4", &format!("aws:amz:{region}:s3")]);
-    // curl 7.88 does not send it by itself, and the server demands it: the SHA-256 of nothing.
-    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    curl.args(["--header", &format!("x-amz-content-sha256: {nothing}")]);
+    let mut curl = curl(NOTHING);
     curl.arg(format!("{}/{}/{path}?{query}", endpoint(), bucket()));
     Ended::from(curl.output().expect("curl runs")).expect(0).stdout
+}
+
+/// curl, signing; version 7.88 does not send the payload's hash by itself, and the server demands it.
+fn curl(payload: &str) -> Command {
+    let mut curl = Command::new("curl");
+    let user = format!("{}:{}", variable("_KEY"), variable("_SECRET"));
+    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--user", &user]);
+    curl.args(["--aws-sigv4", &format!("aws:amz:{}:s3", variable("_REGION"))]);
+    curl.args(["--header", &format!("x-amz-content-sha256: {payload}")]);
+    curl
+}
+
+#[track_caller]
+pub fn put(key: &str, octets: &[u8]) {
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
+    let mut curl = curl(&sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>());
+    curl.args(["--request", "PUT", "--data-binary", "@-"]);
+    curl.arg(format!("{}/{}/{key}", endpoint(), bucket()));
+    super::feed(&mut curl, octets).expect(0);
+}
+
+#[track_caller]
+pub fn delete(key: &str) {
+    let mut curl = curl(NOTHING);
+    curl.args(["--request", "DELETE"]).arg(format!("{}/{}/{key}", endpoint(), bucket()));
+    Ended::from(curl.output().expect("curl runs")).expect(0);
 }
 
 /// The text of every `<tag>` in an answer.

@@ -1,0 +1,50 @@
+//! The words of `config`.
+
+use clap::Subcommand;
+
+/// What to do with the settings file.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum Settings {
+    /// Check every store, job and set of the settings file; nothing is contacted
+    #[command(
+        after_help = "Prints a line for each problem and ends with 2, or says that the file is fine.\n\nExample:\n  sealift config check --config /etc/sealift/sealift.toml"
+    )]
+    Check,
+    /// Print the settings in force, and where each stands; secrets are left out
+    #[command(after_help = "Example:\n  sealift config show --json")]
+    Show,
+}
+
+const EXAMPLES: &str = "\
+A key is an option without its dashes, `-` as `_`; its values are what the option takes. At the top it is a default of
+every verb that has the option, in a job of that job. Options win over the environment, that wins over the file, a job
+wins over the top of the file. The file holds no secrets: passphrase_file and passphrase_command say where one is.
+Folders and files are named as on the command line, from where sealift runs.
+
+Example of a sealift.toml:
+  passphrase_file = \"/etc/sealift.pass\"
+  to = [\"offsite\"]
+  from = \"offsite\"
+
+  [stores.offsite]                 # --to offsite, --from offsite
+  url = \"s3://backups/prod\"
+  storage_class = \"STANDARD_IA\"    # also sse, sse_kms_key_id, checksum, retry_for
+
+  [jobs.images]                    # sealift backup job images
+  source = \"volume\"              # a command of `sealift backup`, and its words by their names
+  volumes = [\"dtr-registry-0123456789ab\"]
+  level = 9
+
+  [jobs.db]
+  source = \"exec\"
+  container = \"db\"
+  command = [\"pg_dumpall\", \"-U\", \"postgres\"]
+  schedule = \"0 2 * * *\"          # schedule and keep are noted, nothing acts on them yet
+
+  [sets.nightly]
+  jobs = [\"images\", \"db\"]
+
+Examples:
+  sealift config check
+  sealift config show";

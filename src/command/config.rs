@@ -1,0 +1,186 @@
+//! `config`: whether the settings file is right, and what it says.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
+use crate::error::{Error, Result};
+use crate::passphrase;
+use crate::progress::{Mode, Ui, print};
+use crate::store::locate;
+
+/// What stands in place of a secret.
+const REDACTED: &str = "<redacted>";
+
+/// Checks the whole file: prints every problem. Nothing is contacted.
+///
+/// # Errors
+/// There is a problem, or no file.
+pub fn check(named: Option<&Path>, mode: Mode, ui: &Ui) -> Result<()> {
+    let (config, mut problems) = Config::load(file(named)?)?;
+    let fine = |table: &Table| problems.iter().all(|problem| problem.table != table.title);
+    let jobs = config.jobs().iter().filter(|job| fine(&job.table));
+    // As `backup job` would read them, up to the point where the engine or a store would be asked.
+    let wrong = jobs.filter_map(|job| {
+        let error = config.job(&job.name, &[]).err()?;
+        let hint = error.hint_text().map(String::from);
+        Some(job.table.problem(job.table.line, error.to_string(), hint))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    problems.extend(wrong);
+    problems.sort_by_key(|problem| problem.line);
+    let path = config.path().display();
+    if !problems.is_empty() {
+        problems.iter().try_for_each(|problem| print(&line(problem, config.path(), mode)))?;
+        let count = counted(problems.len(), "problem");
+        return Err(Error::usage(format!("{path}: {count}")).hint("see `sealift config --help`"));
+    }
+    let (stores, jobs, sets) = (config.stores().len(), config.jobs().len(), config.sets().len());
+    let text = [counted(stores, "store"), counted(jobs, "job"), counted(sets, "set")].join(", ");
+    match mode {
+        Mode::Json => ui.summary(
+            "",
+            json!({
+                "event": "checked", "file": config.path(), "stores": stores, "jobs": jobs, "sets": sets,
+            }),
+        ),
+        Mode::Human => print(&format!("{path}: {text}: fine"))?,
+        Mode::Quiet => {}
+    }
+    Ok(())
+}
+
+fn line(problem: &Problem, path: &Path, mode: Mode) -> String {
+    if mode == Mode::Json {
+        return json!({
+            "event": "problem", "file": path, "line": problem.line, "table": problem.table,
+            "message": problem.text, "hint": problem.hint,
+        })
+        .to_string();
+    }
+    let hint = problem.hint.iter().map(|hint| format!("; {hint}")).collect::<String>();
+    format!("{}:{}: {problem}{hint}", path.display(), problem.line)
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn file(named: Option<&Path>) -> Result<PathBuf> {
+    config::find(named)?.ok_or_else(|| config::no_file("there is nothing to look at"))
+}
+
+/// Prints what the file says, what jobs have from its top included, without secrets.
+///
+/// # Errors
+/// There is no file, or it is wrong.
+pub fn show(named: Option<&Path>, mode: Mode) -> Result<()> {
+    let config = Config::open(file(named)?)?;
+    let parts = parts(&config);
+    if mode == Mode::Json {
+        return print(&as_json(&config, &parts).to_string());
+    }
+    print(&format!("# {}", config.path().display()))?;
+    for Part { kind, name, settings } in &parts {
+        if !kind.is_empty() {
+            print(&format!("\n[{kind}.{}]", toml_key(name)))?;
+        }
+        for Shown { key, value, line, note } in settings {
+            print(&format!("{} = {}  # line {line}{note}", toml_key(key), toml_value(value)))?;
+        }
+    }
+    Ok(())
+}
+
+/// A table to be shown.
+struct Part {
+    kind: &'static str,
+    name: String,
+    settings: Vec<Shown>,
+}
+
+/// A setting to be shown.
+struct Shown {
+    key: String,
+    value: Value,
+    line: usize,
+    note: &'static str,
+}
+
+impl Shown {
+    fn new(setting: &Setting, note: &'static str) -> Self {
+        Shown { key: setting.key.clone(), value: without_secrets(setting), line: setting.line, note }
+    }
+}
+
+fn parts(config: &Config) -> Vec<Part> {
+    let all = |table: &Table| table.settings.iter().map(|setting| Shown::new(setting, "")).collect();
+    let top = config.top().settings.iter().map(|setting| Shown::new(setting, overruled(&setting.key)));
+    let mut parts = vec![Part { kind: "", name: String::new(), settings: top.collect() }];
+    for (name, table) in config.stores() {
+        parts.push(Part { kind: "stores", name: name.clone(), settings: all(table) });
+    }
+    for job in config.jobs() {
+        let source =
+            Shown { key: "source".into(), value: job.source.clone().into(), line: job.table.line, note: "" };
+        let settings = config.in_force(job).into_iter().map(|setting| {
+            let is_own = job.table.get(&setting.key).is_some();
+            Shown::new(setting, if is_own { "" } else { ", from the top" })
+        });
+        let settings = std::iter::once(source).chain(settings).collect();
+        parts.push(Part { kind: "jobs", name: job.name.clone(), settings });
+    }
+    for (name, set) in config.sets() {
+        parts.push(Part { kind: "sets", name: name.clone(), settings: all(&set.table) });
+    }
+    parts
+}
+
+/// The environment wins over the file.
+fn overruled(key: &str) -> &'static str {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    match key {
+        "to" | "from" if is_set("SEALIFT_STORE") => ", but SEALIFT_STORE is set and wins",
+        "passphrase_file" | "passphrase_command" if passphrase::VARIABLES.iter().any(|name| is_set(name)) => {
+            ", but a SEALIFT_PASSPHRASE… variable is set and wins"
+        }
+        _ => "",
+    }
+}
+
+/// The value, without what could be a secret: a command that prints one, what a container's environment holds.
+fn without_secrets(setting: &Setting) -> Value {
+    let each = |value: &Value, hide: &dyn Fn(&str) -> String| match value {
+        Value::Array(values) => values.iter().map(|v| hide(v.as_str().unwrap_or_default())).collect(),
+        value => Value::from(hide(value.as_str().unwrap_or_default())),
+    };
+    match setting.key.as_str() {
+        key if key.ends_with("_command") => REDACTED.into(),
+        "env" => each(&setting.value, &|entry| match entry.split_once('=') {
+            Some((name, _)) => format!("{name}={REDACTED}"),
+            None => entry.into(),
+        }),
+        "to" | "from" => each(&setting.value, &|store| match store.contains(':') && locate(store).is_err() {
+            true => REDACTED.into(),
+            false => store.into(),
+        }),
+        _ => setting.value.clone(),
+    }
+}
+
+fn as_json(config: &Config, parts: &[Part]) -> Value {
+    let fields = |settings: &[Shown]| {
+        settings.iter().map(|shown| (shown.key.clone(), shown.value.clone())).collect::<Map<_, _>>()
+    };
+    let mut whole = Map::new();
+    whole.insert("file".into(), json!(config.path()));
+    for kind in ["stores", "jobs", "sets"] {
+        let named = parts.iter().filter(|part| part.kind == kind);
+        let named = named.map(|part| (part.name.clone(), Value::Object(fields(&part.settings))));
+        whole.insert(kind.into(), Value::Object(named.collect()));
+    }
+    let top = parts.iter().filter(|part| part.kind.is_empty()).flat_map(|part| fields(&part.settings));
+    whole.insert("top".into(), Value::Object(top.collect()));
+    Value::Object(whole)
+}

@@ -1,0 +1,245 @@
+//! `restore --sequential` and `restore --object`: from the front, without a catalog. Bytes are handed on before the
+//! final check, so this happens only when it was asked for, and a failure says that the target is incomplete.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::backup::Outcome;
+use super::restore::outside;
+use super::{Found, bytes, target};
+use crate::archive::select::refusal;
+use crate::archive::sequential::{Layer, Octets, peek, unwrap};
+use crate::archive::tar::{self, Entry, Walker};
+use crate::archive::wrap::Digest;
+use crate::cli::{Restore, To, What};
+use crate::error::{Error, Result};
+use crate::progress::{Counters, Ui, printable};
+use crate::sink::Sink;
+use crate::store::Store;
+use crate::store::download::Object;
+use crate::store::manifest::{self, Manifest};
+
+/// Octets of a tar's front in which its first member is looked for.
+const FRONT_LEN: usize = 64 << 10;
+
+/// Restores an object from its front.
+pub async fn restore(
+    what: What,
+    to: To,
+    options: &Restore,
+    ui: &Ui,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    let counters = Arc::new(Counters::default());
+    let opened = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::interrupted()),
+        opened = Front::open(what, options, &counters) => opened?,
+    };
+    let layers: Vec<_> = opened.layers.iter().map(|layer| layer.name()).collect();
+    ui.detail(&format!(
+        "{}: {}",
+        opened.name,
+        if layers.is_empty() { "plain".into() } else { layers.join(", ") }
+    ));
+    let guard = Guard::new(&opened.front, &to, options.allow_devices)?;
+    let sink = target::open(to, |_| guard.original_volume(), options.overwrite, ui).await?;
+    ui.note(
+        "the bytes are handed on as they come: only the exit code says whether they were what was stored",
+    );
+    let tracking = ui.track("restored", Arc::clone(&counters));
+    let filled =
+        target::fill(sink, cancel, async |sink: &Sink| deliver(opened.stream, guard, sink, &counters).await);
+    let filled = filled.await;
+    drop(tracking);
+    let amount = bytes(counters.source.get());
+    let code = filled.map_err(|error| {
+        error.or_hint(format!(
+            "{amount} were handed on without a final check: the target is incomplete, do not use it"
+        ))
+    })?;
+    ui.detail(&format!("restored {amount} of {}", opened.name));
+    Ok(if code == 0 { Outcome::Done } else { Outcome::Exited(code) })
+}
+
+/// A stream whose layers have been taken off.
+struct Front {
+    name: String,
+    layers: Vec<Layer>,
+    /// Its first octets, which the stream has too.
+    front: Bytes,
+    stream: Octets,
+}
+
+impl Front {
+    async fn open(what: What, options: &Restore, counters: &Arc<Counters>) -> Result<Front> {
+        let open = &options.open;
+        let (name, object, expected, stored) = match what {
+            What::Archive(archive) | What::Front(archive) => {
+                let found = Found::find(&open.from.from, &archive).await?;
+                let object = found.archive_object().await?;
+                let expected = layers_of(&found.manifest);
+                (found.name(), object, Some(expected), Some(found.manifest.archive))
+            }
+            What::Object(key) => {
+                let store = Arc::new(Store::open(&open.from.from, &open.from.from.options()?)?);
+                let object = Object::open_foreign(&store, &key).await?;
+                (key, object, None, None)
+            }
+        };
+        if let Some(stored) = stored.as_ref().filter(|stored| stored.size != object.size) {
+            let (has, had) = (object.size, stored.size);
+            return Err(Error::damaged(format!("{} has {has} bytes where {had} were stored", object.key()))
+                .hint("restore what is left of it by its key, with --object"));
+        }
+        let raw = checked(&object, stored, Arc::clone(counters));
+        let passphrase = || open.passphrase.sources().read();
+        let (layers, stream) = unwrap(raw, expected.as_deref(), &passphrase).await?;
+        match (layers.contains(&Layer::OpenPgp), open.no_encrypt) {
+            (true, true) => {
+                return Err(Error::usage(format!("{name} is encrypted")).hint("leave --no-encrypt out"));
+            }
+            (false, false) => {
+                return Err(Error::damaged(format!("{name} is not encrypted")).hint(
+                    "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
+                ));
+            }
+            _ => {}
+        }
+        let (front, stream) = peek(stream, FRONT_LEN).await?;
+        Ok(Front { name, layers, front, stream })
+    }
+}
+
+/// The layers that an archive of ours was given, from the outside in.
+fn layers_of(manifest: &Manifest) -> Vec<Layer> {
+    let (codec, encrypted) = manifest::parts_of_suffix(&manifest.suffix);
+    encrypted.then_some(Layer::OpenPgp).into_iter().chain(Layer::of_codec(codec)).collect()
+}
+
+/// An object's octets, at whose end they are held against what was stored.
+fn checked(object: &Object, stored: Option<manifest::Object>, counters: Arc<Counters>) -> Octets {
+    let (digest, key) = (Arc::new(Mutex::new(Some(Digest::new()))), object.key().clone());
+    let of_pieces = Arc::clone(&digest);
+    let pieces = object.stream().map(move |piece| {
+        let piece = piece?;
+        counters.stored.add(piece.len() as u64);
+        if let Some(digest) = of_pieces.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            digest.update(&piece);
+        }
+        Ok(piece)
+    });
+    let end = futures_util::stream::once(async move {
+        let digest = digest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (digest.map(Digest::finish), stored) {
+            (Some(found), Some(stored)) if found.sha256 != stored.sha256 => {
+                Err(Error::damaged(format!("{key} is not what was stored: its SHA-256 differs")))
+            }
+            _ => Ok(Bytes::new()),
+        }
+    });
+    Box::pin(pieces.chain(end))
+}
+
+/// Follows a tar as it passes by, and lets no member through that may not be unpacked.
+struct Guard {
+    /// None: no tar.
+    walker: Option<Walker>,
+    /// The first member.
+    first: Option<Entry>,
+    unpacks: bool,
+    allow_devices: bool,
+    /// Below which name alone members may be.
+    root: RefCell<Option<String>>,
+}
+
+impl Guard {
+    fn new(front: &[u8], to: &To, allow_devices: bool) -> Result<Self> {
+        let is_tar = tar::is_header(front);
+        let unpacks = matches!(to, To::Path(_) | To::Volume(_));
+        if !is_tar && (unpacks || matches!(to, To::Image)) {
+            return Err(Error::usage("this is no tar: it has no members").hint("restore it --to-stdout"));
+        }
+        let mut found = Vec::new();
+        if is_tar {
+            Walker::new().feed(front, &mut found).map_err(broken_tar)?;
+        }
+        Ok(Guard {
+            walker: is_tar.then(Walker::new),
+            first: found.into_iter().next(),
+            unpacks,
+            allow_devices,
+            root: RefCell::new(None),
+        })
+    }
+
+    /// Where the volume's files lie: `NAME/_data`, or what stands before it where a tar was made of whole paths.
+    fn original_volume(&self) -> Result<String> {
+        let path = self.first.as_ref().map(|entry| entry.path.trim_start_matches("./").trim_end_matches('/'));
+        let root = path.and_then(|path| {
+            let folder = path.split_once("/_data").map(|(root, _)| root);
+            folder.or_else(|| {
+                path.rsplit_once('/').is_none_or(|(before, _)| before.ends_with("volumes")).then_some(path)
+            })
+        });
+        let root = root.filter(|root| !root.is_empty()).ok_or_else(|| {
+            Error::usage("this is no archive of a volume: its members do not lie in VOLUME/_data")
+                .hint("unpack it --to-path, into the folder that `docker volume inspect` names")
+        })?;
+        *self.root.borrow_mut() = Some(root.into());
+        Ok(root.into())
+    }
+
+    /// Looks at what is about to be handed on.
+    fn look(&mut self, piece: &[u8]) -> Result<()> {
+        let Some(walker) = &mut self.walker else { return Ok(()) };
+        let mut found = Vec::new();
+        walker.feed(piece, &mut found).map_err(broken_tar)?;
+        if self.unpacks {
+            found.iter().try_for_each(|entry| self.allow(entry))?;
+        }
+        Ok(())
+    }
+
+    fn allow(&self, entry: &Entry) -> Result<()> {
+        if let Some(why) = refusal(entry, self.allow_devices) {
+            return Err(Error::damaged(format!("{} may not be unpacked: {why}", printable(&entry.path)))
+                .hint("accept devices with --allow-devices, or restore --to-stdout and look"));
+        }
+        let root = self.root.borrow();
+        let Some(root) = root.as_deref() else { return Ok(()) };
+        let own = format!("{root}/_data");
+        let within = |name: &str| {
+            let name = name.trim_start_matches("./").trim_end_matches('/');
+            name == root || name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);
+        match [Some(entry.path.as_str()), target].into_iter().flatten().find(|name| !within(name)) {
+            Some(other) => Err(outside(&own, other)),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.walker.as_ref().map_or(Ok(()), |walker| walker.finish().map_err(broken_tar))
+    }
+}
+
+fn broken_tar(error: Error) -> Error {
+    Error::damaged("the tar is broken").because(error)
+}
+
+async fn deliver(mut stream: Octets, mut guard: Guard, sink: &Sink, counters: &Counters) -> Result<()> {
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        guard.look(&piece)?;
+        let len = piece.len() as u64;
+        sink.write(piece).await?;
+        counters.source.add(len);
+    }
+    guard.finish()
+}

@@ -1,0 +1,113 @@
+//! Where `restore` puts the bytes, and what it does not put them into.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::To;
+use crate::docker::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::progress::Ui;
+use crate::sink::{self, Sink};
+
+/// Has `write` fill the sink, and waits for its own end: an exit code.
+///
+/// # Errors
+/// The sink was broken off, and has cleaned up. Of all failures the cause is returned.
+pub async fn fill(
+    mut sink: Sink,
+    cancel: &CancellationToken,
+    write: impl AsyncFnOnce(&Sink) -> Result<()>,
+) -> Result<i64> {
+    let work = async {
+        match write(&sink).await {
+            Ok(()) => sink.finish().await,
+            // The sink has ended before its time and knows why.
+            Err(echo) if echo.kind() == Kind::Gone => sink.finish().await.and_then(early),
+            Err(error) => Err(error),
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = cancel.cancelled() => Err(Error::interrupted()),
+    };
+    match ended {
+        Ok(code) => Ok(code),
+        Err(error) => Err(sink.fail(error).await),
+    }
+}
+
+/// A process that read no further, and says that all is well or not.
+fn early(code: i64) -> Result<i64> {
+    match code {
+        0 => Err(Error::failed("the process ended before it had read everything")),
+        code => Ok(code),
+    }
+}
+
+/// Opens a sink. `original` says, of the volume to restore to, below which name its files lie in the archive.
+pub async fn open(
+    to: To,
+    original: impl Fn(&str) -> Result<String>,
+    overwrite: bool,
+    ui: &Ui,
+) -> Result<Sink> {
+    match to {
+        To::Stdout => Ok(sink::stdout()),
+        To::Path(dir) => {
+            make_folder(&dir)?;
+            if !overwrite && !is_empty(&dir)? {
+                return Err(not_empty(&dir.display().to_string()));
+            }
+            sink::folder(&dir, None, ui)
+        }
+        To::Volume(volume) => open_volume(&volume, &original(&volume)?, overwrite, ui).await,
+        To::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
+        To::Exec(container, command) => Engine::connect().await?.feed_exec(&container, command, ui).await,
+        To::Image => Ok(Engine::connect().await?.feed_image(ui)),
+    }
+}
+
+fn make_folder(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir(dir).map_err(|e| {
+        Error::failed(format!("cannot make folder {}", dir.display()))
+            .because(e)
+            .hint("does its parent exist?")
+    })
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    let mut inside = std::fs::read_dir(dir).map_err(|e| {
+        Error::failed(format!("cannot read {}", dir.display())).because(e).hint("is it a folder?")
+    })?;
+    Ok(inside.next().is_none())
+}
+
+fn not_empty(target: &str) -> Error {
+    Error::failed(format!("{target} is not empty"))
+        .hint("choose another, or say --overwrite: files in the way are replaced")
+}
+
+/// A volume by its folder where that can be written here, else through the engine.
+async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Ui) -> Result<Sink> {
+    let engine = Engine::connect().await?;
+    let volume = engine.make_volume(name).await?;
+    // The folder that holds `NAME/_data`: the volume's own folder has an owner and a time, too.
+    let folder = volume.folder().filter(|_| engine.is_local());
+    if !overwrite {
+        let empty = match folder {
+            Some(_) => is_empty(&volume.mountpoint)?,
+            None => engine.volume_is_empty(name, ui).await?,
+        };
+        if !empty {
+            return Err(not_empty(&format!("volume {name}")));
+        }
+    }
+    match folder {
+        Some(folder) => sink::folder(&folder, Some((original, name)), ui),
+        None => engine.feed_volume(name, original, ui).await,
+    }
+}

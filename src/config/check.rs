@@ -1,0 +1,186 @@
+//! What can be wrong in a settings file: everything is looked at, and every problem is told.
+
+use clap::Command;
+
+use super::file::{Problem, Table, toml_value};
+use super::words::{self, Wrong, nearest};
+use super::{Job, Set};
+use crate::source::job_char;
+use crate::store::locate;
+
+/// Keys that are noted for what will act on them one day.
+const RESERVED: [&str; 2] = ["schedule", "keep"];
+
+/// A `[stores.NAME]`.
+pub fn store(name: &str, table: &Table, problems: &mut Vec<Problem>) {
+    let command = words::store_command();
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || !name.chars().all(good) {
+        let hint = "a-z A-Z 0-9 . _ and -".to_string();
+        problems.push(table.problem(table.line, format!("{name:?} is no name of a store"), Some(hint)));
+    }
+    match table.get("url").map(|url| (url, url.value.as_str())) {
+        None => problems.push(table.problem(
+            table.line,
+            "has no url",
+            Some("url = \"s3://bucket/prefix\"".into()),
+        )),
+        Some((setting, None)) => problems.push(table.problem(setting.line, "url is a text", None)),
+        Some((setting, Some(url))) => {
+            let wrong = locate(url).err();
+            problems.extend(wrong.map(|error| {
+                table.problem(setting.line, format!("url: {error}"), error.hint_text().map(String::from))
+            }));
+        }
+    }
+    keys(&command, table, &["url"], problems);
+    if table.get("sse_kms_key_id").is_some() && table.get("sse").is_none() {
+        let text = "sse_kms_key_id means nothing without sse";
+        problems.push(table.problem(table.line, text, Some("sse = \"aws:kms\"".into())));
+    }
+}
+
+/// What stands above all tables.
+pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
+    let verbs = words::verbs(root);
+    let known: Vec<_> =
+        verbs.iter().flat_map(|verb| verb.get_arguments().map(move |arg| (verb, arg))).collect();
+    for setting in &table.settings {
+        let key = setting.key.as_str();
+        let takers: Vec<_> = verbs.iter().filter(|verb| words::top_takes(verb, key).is_some()).collect();
+        let tried = || takers.iter().map(|verb| words::fits(verb, setting));
+        if takers.is_empty() {
+            let wrong = match known.iter().any(|(_, arg)| arg.get_id() == key) {
+                true => (
+                    format!("{key} cannot stand here"),
+                    Some("it belongs to one job, below [jobs.NAME], or on the command line".into()),
+                ),
+                false => {
+                    let options = known
+                        .iter()
+                        .filter(|(verb, arg)| words::top_takes(verb, arg.get_id().as_str()).is_some());
+                    let keys = options.map(|(_, arg)| arg.get_id().as_str());
+                    unknown(key, &keys.chain(["stores", "jobs", "sets"]).collect::<Vec<_>>())
+                }
+            };
+            problems.push(table.problem(setting.line, wrong.0, wrong.1));
+        } else if let (Some(wrong), true) =
+            (tried().find_map(|tried| tried.err()), tried().all(|t| t.is_err()))
+        {
+            problems.push(table.problem(setting.line, wrong.0, wrong.1));
+        }
+    }
+    problems.extend(verbs.iter().find_map(|verb| quarrel(verb, table)));
+}
+
+fn quarrel(command: &Command, table: &Table) -> Option<Problem> {
+    let (one, other) = words::quarrel(command, &table.settings)?;
+    let text = format!("{} and {} exclude each other", other.key, one.key);
+    Some(table.problem(one.line, text, Some("take one of them out".into())))
+}
+
+/// Every key is known, or one of `more`, and has a value that can be had.
+fn keys(command: &Command, table: &Table, more: &[&str], problems: &mut Vec<Problem>) {
+    let known: Vec<_> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+    for setting in &table.settings {
+        let key = setting.key.as_str();
+        let wrong = match (more.contains(&key), known.contains(&key)) {
+            (true, _) => None,
+            (_, true) => words::fits(command, setting).err(),
+            _ => Some(unknown(key, &[&known[..], more].concat())),
+        };
+        problems.extend(wrong.map(|(text, hint)| table.problem(setting.line, text, hint)));
+    }
+    if let Some(schedule) = table.get("schedule").filter(|setting| !setting.value.is_string()) {
+        let hint = Some("schedule = \"0 2 * * *\"".into());
+        problems.push(table.problem(schedule.line, "schedule is a text", hint));
+    }
+}
+
+/// A `[jobs.NAME]`; nothing where it has no source that is known.
+pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Problem>) -> Option<Job> {
+    let good = name.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']));
+    if !good || !name.chars().all(job_char) {
+        let hint = "a-z 0-9 . _ - and / between".to_string();
+        problems.push(table.problem(table.line, format!("{name:?} is no job name"), Some(hint)));
+    }
+    let names: Vec<_> = words::sources(root).map(Command::get_name).collect();
+    let Some(source) = table.get("source").cloned() else {
+        let hint = format!("source is one of {}", names.join(", "));
+        problems.push(table.problem(table.line, "has no source", Some(hint)));
+        return None;
+    };
+    let word = source.value.as_str().unwrap_or_default();
+    let Some(command) = words::sources(root).find(|command| command.get_name() == word) else {
+        let text = format!("{} is no source", toml_value(&source.value));
+        problems.push(table.problem(source.line, text, Some(suggestion(word, &names))));
+        return None;
+    };
+    table.settings.retain(|setting| setting.key != "source");
+    keys(command, &table, &RESERVED, problems);
+    problems.extend(quarrel(command, &table));
+    let required = command.get_positionals().filter(|arg| arg.is_required_set());
+    let missing = required
+        .map(|arg| arg.get_id().as_str())
+        .filter(|id| table.get(id).is_none_or(|setting| !setting.gives()));
+    problems.extend(missing.map(|id| {
+        let hint = format!("it is what `sealift backup {word}` takes: see its --help");
+        table.problem(table.line, format!("has no {id}"), Some(hint))
+    }));
+    Some(Job { name, source: word.into(), table })
+}
+
+/// A `[sets.NAME]`, of these jobs.
+pub fn set(jobs: &[String], table: Table, problems: &mut Vec<Problem>) -> Set {
+    keys(&Command::new("set"), &table, &[&["jobs"][..], &RESERVED].concat(), problems);
+    let mut found: Vec<String> = Vec::new();
+    let wrong = |line, text: String, hint: String| table.problem(line, text, Some(hint));
+    match table.get("jobs").map(|jobs| (jobs, jobs.value.as_array(), jobs.words())) {
+        Some((_, Some(list), Some(words))) if !list.is_empty() => found = words,
+        Some((setting, ..)) => {
+            problems.push(wrong(
+                setting.line,
+                "jobs is a list of jobs".into(),
+                "jobs = [\"a\", \"b\"]".into(),
+            ));
+        }
+        None => problems.push(wrong(table.line, "has no jobs".into(), "jobs = [\"a\", \"b\"]".into())),
+    }
+    let line = table.get("jobs").map_or(table.line, |setting| setting.line);
+    let known: Vec<_> = jobs.iter().map(String::as_str).collect();
+    for (i, job) in found.iter().enumerate() {
+        if !jobs.contains(job) {
+            problems.push(wrong(line, format!("there is no job {job:?}"), suggestion(job, &known)));
+        } else if found[..i].contains(job) {
+            problems.push(wrong(line, format!("job {job:?} is named twice"), "name each once".into()));
+        }
+    }
+    Set { jobs: found, table }
+}
+
+/// What may have been meant.
+pub fn suggestion(word: &str, known: &[&str]) -> String {
+    match (nearest(word, known), known) {
+        (Some(name), _) => format!("did you mean {name:?}?"),
+        (None, []) => "there is none at all".into(),
+        (None, known) => format!("one of {}", known.join(", ")),
+    }
+}
+
+/// A key that nothing is known of; least of all one that would hold a secret.
+fn unknown(key: &str, known: &[&str]) -> Wrong {
+    let no_secrets = format!("a settings file holds no secrets: {key:?} cannot stand here");
+    let ends = ["key", "token", "secret"].iter().any(|word| key.rsplit(['_', '-']).next() == Some(word));
+    let signs = ["password", "passwd", "secret"].iter().any(|word| key.contains(word));
+    if matches!(key, "passphrase" | "pass") {
+        let hint = "passphrase_file or passphrase_command says where it is";
+        return (no_secrets, Some(hint.into()));
+    }
+    if ends || signs || key.starts_with("key") {
+        let hint = "keys of a store stand in the environment (AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT_KEY, …); \
+                    a passphrase in passphrase_file or passphrase_command";
+        return (no_secrets, Some(hint.into()));
+    }
+    let hint = nearest(key, known).map(|name| format!("did you mean {name:?}?"));
+    (format!("there is no setting {key:?}"), hint)
+}

@@ -1,0 +1,161 @@
+//! Docker Trusted Registry: its metadata by `docker/dtr backup`, its images from their volume, both of one replica.
+
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::{Part, sibling};
+use crate::archive::Format;
+use crate::archive::check::Check;
+use crate::cli::{DtrOptions, DtrPart};
+use crate::docker::Engine;
+use crate::docker::node::Seen;
+use crate::docker::run::RunSpec;
+use crate::error::{Context, Error, Result};
+use crate::progress::Ui;
+use crate::source::Source;
+
+/// What the names of a replica's registry container and of its volumes begin with.
+const REGISTRY: &str = "dtr-registry-";
+
+/// A replica that runs on this node.
+struct Replica {
+    id: String,
+    version: String,
+    image: String,
+}
+
+pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
+    let replica = Replica::find(options, engine).await?;
+    ui.note(&format!("DTR {}, replica {}", replica.version, replica.id));
+    let mut parts = Vec::new();
+    if options.only != Some(DtrPart::Images) {
+        if options.offline_backup {
+            ui.warn("--offline-backup: this replica's database stops during the backup; take it out of the load balancer");
+        }
+        parts.push(replica.metadata(options)?);
+    }
+    if options.only != Some(DtrPart::Metadata) {
+        match replica.images(engine).await? {
+            Some(part) => parts.push(part),
+            None if options.only.is_some() => {
+                return Err(Error::failed(format!("replica {} keeps its images in no volume", replica.id))
+                    .hint("images in an object store are backed up there: copy the bucket"));
+            }
+            None => ui.warn("the images lie in no volume of this node but in an object store: they are not in this backup"),
+        }
+    }
+    Ok(parts)
+}
+
+/// Asks for the password, and looks whether the rest was said.
+pub(super) fn settle(options: &mut DtrOptions) -> Result<()> {
+    if options.only == Some(DtrPart::Images) {
+        return Ok(());
+    }
+    ucp(options)?;
+    options.ucp_ca.as_deref().map(certificate).transpose()?;
+    options.known_password = Some(options.password().read()?);
+    Ok(())
+}
+
+/// UCP's address, and who asks.
+fn ucp(options: &DtrOptions) -> Result<(&str, &str)> {
+    let missing = |what: &str, option: &str| {
+        Error::usage(format!("DTR's backup needs {what}"))
+            .hint(format!("give {option}; or put it into sealift.toml, [jobs.dtr]"))
+    };
+    if options.ucp_ca.is_none() && !options.ucp_insecure_tls {
+        return Err(missing(
+            "UCP's certificate",
+            "--ucp-ca FILE (from https://UCP/ca) or --ucp-insecure-tls",
+        ));
+    }
+    let url = options.ucp_url.as_deref().ok_or_else(|| missing("UCP's address", "--ucp-url"))?;
+    let user = options.ucp_username.as_deref();
+    Ok((url, user.ok_or_else(|| missing("a UCP administrator", "--ucp-username"))?))
+}
+
+fn certificate(file: &std::path::Path) -> Result<String> {
+    std::fs::read_to_string(file).context(|| format!("cannot read UCP's certificate {}", file.display()))
+}
+
+impl Replica {
+    async fn find(options: &DtrOptions, engine: &Engine) -> Result<Replica> {
+        let running = engine.containers(REGISTRY).await?;
+        let id_of = |seen: &Seen| seen.name.trim_start_matches(REGISTRY).to_string();
+        let ids: Vec<_> = running.iter().map(id_of).collect();
+        let found = match (&options.replica, &running[..]) {
+            (Some(id), _) => running.iter().find(|seen| id_of(seen) == *id),
+            (None, [only]) => Some(only),
+            (None, []) => None,
+            (None, _) => {
+                return Err(Error::usage(format!("more than one replica runs here: {}", ids.join(", ")))
+                    .hint("name one, always the same: --replica ID"));
+            }
+        };
+        let Some(seen) = found else {
+            let which = options.replica.as_ref().map_or("replica".into(), |id| format!("replica {id}"));
+            let running =
+                if ids.is_empty() { "none runs".into() } else { format!("{} runs", ids.join(", ")) };
+            return Err(Error::failed(format!("no DTR {which} on this node: {running}"))
+                .hint("run this on the node that holds the replica: `docker ps -f name=dtr-registry`"));
+        };
+        let version = seen.env.get("DTR_VERSION").map(String::as_str).or(seen.tag()).ok_or_else(|| {
+            Error::failed(format!("{} does not say its version", seen.name))
+                .hint("name it: --dtr-image docker/dtr:VERSION")
+        })?;
+        Ok(Replica {
+            id: id_of(seen),
+            image: options.dtr_image.clone().unwrap_or_else(|| sibling(&seen.image, "-registry", version)),
+            version: version.into(),
+        })
+    }
+
+    fn facts(&self, part: &str) -> serde_json::Value {
+        json!({"dtr": {"part": part, "version": self.version, "replica": self.id, "image": self.image}})
+    }
+
+    /// The documented command line, with the password in the environment.
+    fn metadata(&self, options: &DtrOptions) -> Result<Part> {
+        let (url, user) = ucp(options)?;
+        let words = ["backup", "--existing-replica-id", &self.id, "--ucp-url", url, "--ucp-username", user];
+        let mut command: Vec<_> = words.map(String::from).into();
+        let mut env = vec![format!("UCP_PASSWORD={}", options.password().read()?.expose_secret())];
+        match &options.ucp_ca {
+            Some(file) => env.push(format!("UCP_CA={}", certificate(file)?)),
+            None => command.push("--ucp-insecure-tls".into()),
+        }
+        if options.offline_backup {
+            command.push("--offline-backup".into());
+        }
+        let mut facts = self.facts("metadata");
+        facts["dtr"]["ucp_url"] = url.into();
+        facts["dtr"]["ucp_username"] = user.into();
+        let spec = RunSpec { image: self.image.clone(), command, env, ..RunSpec::default() };
+        Ok(Part {
+            name: Some("metadata"),
+            source: Source::Run(Box::new(spec)),
+            format: Some(Format::Tar),
+            facts,
+            check: Check::new(&[format!("dtr-backup-v{}/rethink/*", self.version)], 0)?,
+            notes: Vec::new(),
+        })
+    }
+
+    /// The volume with the images, where they are in one.
+    async fn images(&self, engine: &Engine) -> Result<Option<Part>> {
+        for volume in [format!("{REGISTRY}{}", self.id), format!("{REGISTRY}nfs-{}", self.id)] {
+            if engine.has_volume(&volume).await? {
+                return Ok(Some(Part {
+                    name: Some("images"),
+                    source: Source::Volume(vec![volume]),
+                    format: Some(Format::Tar),
+                    facts: self.facts("images"),
+                    check: Check::registry(),
+                    notes: Vec::new(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+}

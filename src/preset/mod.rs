@@ -1,0 +1,97 @@
+//! Docker EE: what `backup dtr`, `backup ucp` and `backup swarm` consist of, found on the node they run on.
+
+use serde_json::Value;
+
+use crate::archive::Format;
+use crate::archive::check::Check;
+use crate::cli::{DtrOptions, SwarmOptions, UcpOptions};
+use crate::docker::Engine;
+use crate::error::Result;
+use crate::progress::Ui;
+use crate::source::Source;
+
+mod dtr;
+mod swarm;
+mod ucp;
+
+/// A component of Docker EE.
+#[derive(Debug, Clone)]
+pub enum Preset {
+    /// The swarm's state.
+    Swarm(SwarmOptions),
+    /// Universal Control Plane.
+    Ucp(UcpOptions),
+    /// Docker Trusted Registry: metadata and images.
+    Dtr(DtrOptions),
+}
+
+/// One archive of a preset.
+pub struct Part {
+    /// What is added to the preset's job; nothing where it has one archive only.
+    pub name: Option<&'static str>,
+    /// Where its bytes come from.
+    pub source: Source,
+    /// What they must be; none: found out.
+    pub format: Option<Format>,
+    /// What a restore will need to know. Sealed in the catalog, and never a secret.
+    pub facts: Value,
+    /// What its members must be.
+    pub check: Check,
+    /// What the operator should know about it by nature.
+    pub notes: Vec<String>,
+}
+
+impl Preset {
+    /// The job under which its archives lie, unless another is asked for.
+    pub fn job(&self) -> &'static str {
+        match self {
+            Preset::Swarm(_) => "swarm",
+            Preset::Ucp(_) => "ucp",
+            Preset::Dtr(_) => "dtr",
+        }
+    }
+
+    /// Settles what can be settled before anything is asked of anyone: what is missing shows before the first backup.
+    ///
+    /// # Errors
+    /// An option is missing; a secret cannot be read.
+    pub fn settle(&mut self) -> Result<()> {
+        match self {
+            Preset::Dtr(options) => dtr::settle(options),
+            Preset::Swarm(_) | Preset::Ucp(_) => Ok(()),
+        }
+    }
+
+    /// Looks at this node and says what is to be backed up, in order.
+    ///
+    /// # Errors
+    /// The component does not run here; what it needs was not given.
+    pub async fn parts(&self, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
+        match self {
+            Preset::Swarm(options) => swarm::parts(options, engine, ui).await,
+            Preset::Ucp(options) => ucp::parts(options, engine, ui).await,
+            Preset::Dtr(options) => dtr::parts(options, engine, ui).await,
+        }
+    }
+}
+
+/// `docker/dtr-registry:2.7.5`, `-registry`, `2.7.5` → `docker/dtr:2.7.5`
+fn sibling(image: &str, suffix: &str, version: &str) -> String {
+    let name = match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    };
+    format!("{}:{version}", name.strip_suffix(suffix).unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tools_image_is_its_servers_sibling() {
+        assert_eq!(sibling("docker/dtr-registry:2.7.5", "-registry", "2.7.5"), "docker/dtr:2.7.5");
+        assert_eq!(sibling("mirantis/ucp-controller", "-controller", "3.4.0"), "mirantis/ucp:3.4.0");
+        assert_eq!(sibling("r:5000/msr/dtr-registry:2.9", "-registry", "2.9.1"), "r:5000/msr/dtr:2.9.1");
+    }
+}

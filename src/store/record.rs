@@ -1,0 +1,272 @@
+//! The verification record: small plain JSON beside an archive that says when it was found in order, and how thoroughly
+//! it was looked at. Its key says the same, so that a list needs to read none.
+//!
+//! `ID.verified-LEVEL-TIME-RANDOM.json`; a sample's is `ID.verified-sample-N-…`, of N hundredths of a percent. Each is
+//! written once and nothing is overwritten. A record is not authenticated: whoever can write to the store can write
+//! one. It steers nothing but lists and what `verify --since-last` leaves out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use object_store::{PutMode, PutOptions, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, json};
+use crate::archive::Id;
+use crate::archive::catalog::FORMAT;
+use crate::error::{Error, Result};
+
+/// A whole archive in hundredths of a percent.
+pub const WHOLE: u16 = 10_000;
+
+const INFIX: &str = ".verified-";
+const SUFFIX: &str = ".json";
+
+/// How thoroughly an archive was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Its objects are there and have their sizes.
+    Manifest,
+    /// Its stored bytes are those that the manifest names.
+    Stored,
+    /// The catalog, and frames taken at random, are what was sealed.
+    Sample,
+    /// Everything is what was sealed.
+    Whole,
+}
+
+const LEVELS: [(Level, &str); 4] = [
+    (Level::Manifest, "manifest"),
+    (Level::Stored, "stored"),
+    (Level::Sample, "sample"),
+    (Level::Whole, "whole"),
+];
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = LEVELS.iter().find(|(level, _)| level == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let known = LEVELS.iter().find(|(_, name)| *name == text);
+        known.map(|(level, _)| *level).ok_or_else(|| Error::usage(format!("{text:?} is no level")))
+    }
+}
+
+/// What the key of a record says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// How thoroughly it was looked at.
+    pub level: Level,
+    /// How much of the source was confirmed, in hundredths of a percent, rounded down; [`WHOLE`] but for a sample.
+    pub share: u16,
+    /// When, and random digits that keep two records apart.
+    pub at: Id,
+}
+
+impl Mark {
+    /// What the record's name has behind the archive's id.
+    pub fn suffix(&self) -> String {
+        let share = if self.level == Level::Sample { format!("{}-", self.share) } else { String::new() };
+        format!("{INFIX}{}-{share}{}{SUFFIX}", self.level, self.at)
+    }
+
+    /// Reads an object's name; `None` where it is not exactly one that [`Mark::suffix`] makes.
+    pub fn parse(name: &str) -> Option<(Id, Mark)> {
+        let (id, rest) = name.strip_suffix(SUFFIX)?.split_once(INFIX)?;
+        let (level, rest) = rest.split_once('-')?;
+        let level = level.parse().ok()?;
+        let (share, at) = match level {
+            Level::Sample => rest.split_once('-').and_then(|(share, at)| Some((share.parse().ok()?, at)))?,
+            _ => (WHOLE, rest),
+        };
+        let (id, mark): (Id, _) = (id.parse().ok()?, Mark { level, share, at: at.parse().ok()? });
+        let sound = share <= WHOLE && mark.at.time().is_some() && name == format!("{id}{}", mark.suffix());
+        sound.then_some((id, mark))
+    }
+
+    /// Whether what was found then makes a look at `level`, for a sample of at least `share`, unnecessary.
+    pub fn covers(&self, level: Level, share: u16) -> bool {
+        match (self.level, level) {
+            (Level::Whole, _) | (_, Level::Manifest) => true,
+            (Level::Sample, Level::Sample) => self.share >= share,
+            (own, level) => own == level,
+        }
+    }
+}
+
+/// `whole`, or `sample 5.12%`
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.level {
+            Level::Sample => write!(f, "sample {}%", f64::from(self.share) / 100.0),
+            level => level.fmt(f),
+        }
+    }
+}
+
+/// The fields of a record; `self`, a SHA-256 of the text before it, is added when it is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the on-store format.
+    pub format: u32,
+    /// The archive's id.
+    pub id: Id,
+    /// Its job.
+    pub job: String,
+    /// How thoroughly it was looked at.
+    pub level: Level,
+    /// Of a sample: how much of the source was confirmed, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Octets that were read and confirmed: of the source; with `stored` of the objects; with `manifest` none.
+    pub bytes: u64,
+    /// RFC 3339.
+    pub at: jiff::Timestamp,
+    /// What wrote it.
+    pub tool: String,
+}
+
+impl Record {
+    /// The text that is stored.
+    pub fn to_text(&self) -> Result<String> {
+        json::to_text(self, "verification record")
+    }
+
+    /// Reads a stored text back.
+    ///
+    /// # Errors
+    /// The text is damaged.
+    pub fn from_text(text: &str) -> Result<Self> {
+        json::from_text(text, "verification record")
+    }
+}
+
+/// `part` of `whole` in hundredths of a percent, rounded down. All of nothing is the whole.
+pub fn share(part: u64, whole: u64) -> u16 {
+    let share = u128::from(part.min(whole)) * u128::from(WHOLE);
+    share.checked_div(u128::from(whole)).and_then(|share| u16::try_from(share).ok()).unwrap_or(WHOLE)
+}
+
+impl Store {
+    /// Writes a record that `bytes` of an archive were confirmed, of `total` where it is a sample.
+    ///
+    /// # Errors
+    /// It was not written: the store may be one that we may only read.
+    pub async fn put_record(
+        &self,
+        (job, id): (&str, &Id),
+        level: Level,
+        (bytes, total): (u64, u64),
+    ) -> Result<Mark> {
+        let now = jiff::Timestamp::now();
+        let sample = level == Level::Sample;
+        let mark = Mark { level, share: if sample { share(bytes, total) } else { WHOLE }, at: Id::new(now)? };
+        let record = Record {
+            format: FORMAT,
+            id: id.clone(),
+            job: job.into(),
+            level,
+            share: sample.then(|| if total == 0 { 1.0 } else { bytes as f64 / total as f64 }),
+            bytes,
+            at: now,
+            tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
+        };
+        let (key, text) = (self.key(job, id, &mark.suffix()), record.to_text()?);
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.up.put_opts(&key, PutPayload::from(text.clone()), create).await {
+            Ok(_) => Ok(mark),
+            Err(_) if self.put_where_links_are_missing(&key, &text).await => Ok(mark),
+            Err(error) => Err(self.explain("writing the verification record", error)),
+        }
+    }
+
+    /// Whether the record behind a mark is there, whole, and says what its key says.
+    pub async fn confirms(&self, job: &str, id: &Id, mark: &Mark) -> bool {
+        let key = self.key(job, id, &mark.suffix());
+        let Ok(Some(text)) = self.small(&key, "a verification record").await else { return false };
+        let same = |r: Record| r.format == FORMAT && r.job == job && r.id == *id && r.level == mark.level;
+        Record::from_text(&text).is_ok_and(same)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "20261122T020000Z-1f2e3d4c";
+
+    #[test]
+    fn a_name_reads_back_and_nothing_else_does() {
+        let at: Id = "20261123T040506Z-00112233".parse().unwrap();
+        for (level, share, suffix) in [
+            (Level::Whole, WHOLE, ".verified-whole-20261123T040506Z-00112233.json"),
+            (Level::Sample, 512, ".verified-sample-512-20261123T040506Z-00112233.json"),
+        ] {
+            let mark = Mark { level, share, at: at.clone() };
+            assert_eq!(mark.suffix(), suffix);
+            assert_eq!(Mark::parse(&format!("{ID}{suffix}")), Some((ID.parse().unwrap(), mark)));
+        }
+        for bad in [
+            ".manifest.json",
+            ".verified-whole-20261123T040506Z-00112233",
+            ".verified-best-20261123T040506Z-00112233.json",
+            ".verified-whole-20269999T040506Z-00112233.json",
+            ".verified-whole-512-20261123T040506Z-00112233.json",
+            ".verified-sample-20261123T040506Z-00112233.json",
+            ".verified-sample-0512-20261123T040506Z-00112233.json",
+            ".verified-sample-10001-20261123T040506Z-00112233.json",
+        ] {
+            assert_eq!(Mark::parse(&format!("{ID}{bad}")), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_and_any_flip_is_seen() {
+        let record = Record {
+            format: FORMAT,
+            id: ID.parse().unwrap(),
+            job: "db".into(),
+            level: Level::Sample,
+            share: Some(0.05),
+            bytes: 7,
+            at: jiff::Timestamp::now(),
+            tool: "sealift 0".into(),
+        };
+        let text = record.to_text().unwrap();
+        assert_eq!(Record::from_text(&text).unwrap(), record);
+        for i in 0..text.len() {
+            let mut flipped = text.clone().into_bytes();
+            flipped[i] ^= 1;
+            let read = String::from_utf8(flipped).ok().and_then(|text| Record::from_text(&text).ok());
+            assert_eq!(read, None, "octet {i}");
+        }
+    }
+
+    #[test]
+    fn what_covers_what() {
+        let mark = |level, share| Mark { level, share, at: ID.parse().unwrap() };
+        let whole = mark(Level::Whole, WHOLE);
+        assert!(LEVELS.iter().all(|(level, _)| whole.covers(*level, WHOLE)));
+        // Few frames are no proof of all stored bytes, and stored bytes none of what is sealed in them.
+        assert!(!mark(Level::Sample, 9999).covers(Level::Stored, WHOLE));
+        assert!(!mark(Level::Stored, WHOLE).covers(Level::Sample, 1));
+        assert!(mark(Level::Sample, 500).covers(Level::Sample, 500));
+        assert!(!mark(Level::Sample, 499).covers(Level::Sample, 500));
+        assert!(mark(Level::Stored, WHOLE).covers(Level::Manifest, WHOLE));
+        assert!(!mark(Level::Sample, WHOLE).covers(Level::Whole, WHOLE));
+    }
+
+    #[test]
+    fn shares_are_rounded_down() {
+        assert_eq!(
+            [share(1, 3), share(3, 3), share(0, 0), share(9, 3), share(0, 7)],
+            [3333, WHOLE, WHOLE, WHOLE, 0]
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! The way back without a catalog: archives of ours from their front, and objects that others made.
+
+use std::process::Command;
+
+use crate::needs;
+use crate::support::{AnyStore, Ended, JOB, Lab, docker, feed, noise, sh, text, unique};
+
+/// The archive object's file in a lab's folder store.
+fn archive_file(lab: &Lab) -> String {
+    sh(&format!("ls -t {}/store/{JOB}/*.gpg | grep -v catalog | head -n1", lab.dir.display())).trim().into()
+}
+
+fn lose_catalogs(lab: &Lab) {
+    sh(&format!("rm {}/store/{JOB}/*.catalog.*", lab.dir.display()));
+}
+
+#[test]
+fn an_archive_whose_catalog_is_lost_comes_back_when_that_is_asked_for() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    // A gzip stream as a source must stay one: the layers taken off are those that were put on.
+    let gzip = feed(Command::new("gzip").arg("-c"), &text(3_000_000)).expect(0).stdout;
+    for (codec, input) in [
+        ("zstd", [noise(21, 5_000_000), text(6_000_000)].concat()),
+        ("gzip", text(6_000_000)),
+        ("xz", text(3_000_000)),
+        ("none", gzip),
+        ("zstd", Vec::new()),
+    ] {
+        sh(&format!("rm -rf {}/store/{JOB}", lab.dir.display()));
+        lab.backup_stdin(&store, &input, &["--compress", codec, "--allow-empty"]).expect(0);
+        lose_catalogs(&lab);
+        let refused = lab.run(&["restore", JOB, "--to-stdout", "--from", &store]);
+        let refused = refused.expect_error(13, "has lost").hint("--sequential");
+        assert!(refused.stdout.is_empty());
+        let back = lab.run(&["restore", JOB, "--sequential", "--to-stdout", "--from", &store]).expect(0);
+        assert!(back.stdout == input, "{codec}: {} bytes of {}", back.stdout.len(), input.len());
+    }
+    let words = ["restore", JOB, "--sequential", "--to-stdout", "--include", "x", "--from", &store];
+    lab.run(&words).expect(2);
+}
+
+#[test]
+fn damage_shows_at_the_end_at_the_latest() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    let input = [noise(22, 3_000_000), text(3_000_000)].concat();
+    lab.backup_stdin(&store, &input, &["--format", "raw"]).expect(0);
+    lose_catalogs(&lab);
+    let (path, good) = (archive_file(&lab), std::fs::read(archive_file(&lab)).expect("the archive"));
+    let restore = || lab.run(&["restore", JOB, "--sequential", "--to-stdout", "--from", &store]);
+    let places = (0..60).map(|i| 49 + (good.len() - 50) / 60 * i).chain((1..24).map(|i| good.len() - i));
+    for place in places {
+        let mut bad = good.clone();
+        bad[place] ^= 0x20;
+        std::fs::write(&path, bad).expect("the archive");
+        let ended = restore();
+        // The prefix cannot be told from a wrong passphrase.
+        let prefix = place < 75 && ended.code == 12;
+        assert!(ended.code == 13 || prefix, "byte {place}: exit {}: {}", ended.code, ended.stderr);
+        assert!(
+            ended.stdout.is_empty() || ended.stderr.contains("the target is incomplete"),
+            "{}",
+            ended.stderr
+        );
+    }
+    std::fs::write(&path, &good[..good.len() / 2]).expect("the archive");
+    restore().expect_error(13, "bytes where").hint("--object");
+    std::fs::write(&path, &good).expect("the archive");
+    assert!(restore().expect(0).stdout == input);
+    lab.write("other", b"another passphrase");
+    let words =
+        ["restore", JOB, "--sequential", "--to-path", "new", "--passphrase-file", "other", "--from", &store];
+    lab.run(&words).expect_error(12, "the passphrase does not open");
+    assert!(!lab.path("new").exists());
+}
+
+/// Every way in which others pack a tar: a command, and whether it encrypts.
+const PACKED: [(&str, bool); 13] = [
+    ("cat", false),
+    ("gzip", false),
+    ("bzip2", false),
+    ("xz", false),
+    ("lz4 -c", false),
+    ("zstd", false),
+    ("split -b 1000003 --filter=gzip", false),
+    ("split -b 1000003 --filter=zstd", false),
+    ("$gpg", true),
+    ("$gpg --armor", true),
+    ("zstd | $gpg -z 0", true),
+    ("gzip | $gpg --compress-algo none", true),
+    ("$gpg | gzip", true),
+];
+
+#[test]
+fn what_others_packed_is_unpacked() {
+    let lab = Lab::new();
+    let dir = lab.dir.display().to_string();
+    lab.write("noise", &noise(23, 1_500_000));
+    lab.write("text", &text(1_500_000));
+    sh(&format!("cd {dir}; mkdir -m 700 gnupg store store/Old; tar -cf tar noise text"));
+    let store = lab.file_store();
+    let gpg = "gpg --homedir gnupg --batch --quiet --pinentry-mode loopback --passphrase-file passphrase --symmetric";
+    for (i, (packed, encrypted)) in PACKED.iter().enumerate() {
+        let key = format!("Old/dump {i}.tar");
+        sh(&format!("cd {dir}; gpg='{gpg}'; cat tar | {} > 'store/{key}'", packed.replace("$gpg", gpg)));
+        let restore =
+            |more: &[&str]| lab.run(&[&["restore", &key, "--object", "--from", &store], more].concat());
+        if !encrypted {
+            restore(&["--to-stdout"]).expect_error(13, "is not encrypted").hint("--no-encrypt");
+        }
+        let clear: &[&str] = if *encrypted { &[] } else { &["--no-encrypt"] };
+        let back = restore(&[&["--to-stdout"], clear].concat()).expect(0);
+        assert!(back.stdout == std::fs::read(lab.path("tar")).expect("the tar"), "{packed}");
+        let target = format!("target{i}");
+        restore(&[&["--to-path", &target], clear].concat()).expect(0);
+        sh(&format!("cd {dir}; cmp noise {target}/noise; cmp text {target}/text"));
+        // Cut off, it is never taken for whole.
+        sh(&format!("cd {dir}/store; truncate -s -40000 '{key}'"));
+        let cut = restore(&[&["--to-stdout"], clear].concat()).expect_error(13, "");
+        assert!(cut.stdout.is_empty() || cut.stderr.contains("the target is incomplete"), "{}", cut.stderr);
+    }
+    lab.run(&["restore", "Old/none", "--object", "--to-stdout", "--from", &store])
+        .expect_error(10, "there is no object Old/none");
+}
+
+#[test]
+fn a_key_at_every_store() {
+    let lab = Lab::new();
+    let input = text(3_000_000);
+    let packed = feed(Command::new("gzip").arg("-c"), &input).expect(0).stdout;
+    for store in AnyStore::all(&lab) {
+        // Stored as it is, under a key that is then named.
+        lab.backup_stdin(&store.url(), &packed, &["--compress", "none", "--no-encrypt"]).expect(0);
+        let names = store.names();
+        let key = names.iter().find(|name| name.ends_with(".raw")).expect("the object");
+        let words = ["restore", key, "--object", "--no-encrypt", "--to-stdout", "--from", &store.url()];
+        assert!(lab.run(&words).expect(0).stdout == input, "{}", store.url());
+    }
+}
+
+#[test]
+fn a_hostile_tar_without_a_catalog() {
+    let lab = Lab::new();
+    let dir = lab.dir.display().to_string();
+    sh(&format!("cd {dir}; mkdir store in; echo good > in/good; echo evil > evil"));
+    let store = lab.file_store();
+    for bad in ["-P --transform='s|evil|../../evil2|'", "-P --transform='s|evil|/tmp/sealift-evil|'"] {
+        sh(&format!("cd {dir}; tar -cf store/bad.tar in/good; tar -rf store/bad.tar {bad} evil"));
+        let words = ["restore", "bad.tar", "--object", "--no-encrypt", "--to-path", "out", "--from", &store];
+        let ended = lab.run(&words).expect_error(13, "may not be unpacked");
+        assert!(ended.stderr.contains("leads outside of the target"), "{}", ended.stderr);
+        sh(&format!("cd {dir}; test ! -e evil2; test ! -e ../evil2; test ! -e /tmp/sealift-evil; rm -r out"));
+    }
+    lab.write("store/raw", b"no tar");
+    let words = ["restore", "raw", "--object", "--no-encrypt", "--to-path", "out", "--from", &store];
+    lab.run(&words).expect_error(2, "this is no tar");
+    assert!(!lab.path("out").exists());
+}
+
+#[test]
+fn an_old_tar_of_a_volume_into_a_volume() {
+    needs!("docker");
+    let lab = Lab::new();
+    let (dir, from) = (lab.dir.display().to_string(), unique("old"));
+    docker(&["volume", "create", &from]);
+    let files = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &from]);
+    let parent = files.strip_suffix("/_data").expect("a local volume").to_string();
+    let volumes = parent.strip_suffix(&from).expect("its folder").to_string();
+    sh(&format!(
+        "cd {files}; mkdir -p docker/registry; seq 1 9 > docker/registry/link; ln docker/registry/link hard"
+    ));
+    // As the vendor's guides made them: by the whole path in the old days, from the volumes' folder today.
+    sh(&format!(
+        "cd {dir}; mkdir store; tar -czf store/old.tar.gz {parent} 2>/dev/null; tar -cf store/new.tar -C {volumes} {from}; \
+         tar -cf store/wrong.tar -C {files} ."
+    ));
+    let store = lab.file_store();
+    let restore = |key: &str, to: &str| {
+        let words = ["restore", key, "--object", "--no-encrypt", "--to-volume", to, "--from", &store]
+            .map(String::from);
+        Ended::from(lab.sealift().args(words).output().expect("sealift runs"))
+    };
+    for key in ["old.tar.gz", "new.tar"] {
+        let to = unique("back");
+        restore(key, &to).expect(0);
+        let back = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &to]);
+        sh(&format!("diff -r {files} {back}; test {back}/hard -ef {back}/docker/registry/link"));
+        docker(&["volume", "rm", &to]);
+    }
+    restore("wrong.tar", "none").expect_error(2, "this is no archive of a volume");
+    // Another volume's files among them go nowhere.
+    sh(&format!(
+        "cd {dir}; mkdir -p other/_data; echo x > other/_data/x; tar -rf store/new.tar other/_data/x"
+    ));
+    let to = unique("back");
+    restore("new.tar", &to).expect_error(13, "members outside of");
+    docker(&["volume", "rm", &to, &from]);
+}
