@@ -120,6 +120,15 @@ impl Error {
         self
     }
 
+    /// Says something that must be known whatever else is to be done.
+    pub fn and_hint(mut self, hint: impl std::fmt::Display) -> Self {
+        self.hint = Some(match self.hint {
+            Some(nearer) => format!("{hint}; {nearer}"),
+            None => hint.to_string(),
+        });
+        self
+    }
+
     /// What the error means to the caller.
     pub fn kind(&self) -> Kind {
         self.kind

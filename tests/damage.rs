@@ -165,6 +165,19 @@ fn frames_that_change_places_are_found() {
 }
 
 #[test]
+fn a_frame_of_another_archive_is_found() {
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    // The same bytes, sealed twice with one passphrase: what is put at the same place is the same frame, of another archive.
+    let (first, second) = (Stored::new(&lab, &store, 16), Stored::new(&lab, &store, 16));
+    let foreign = store.read(&first.archive);
+    let codes = second.with(&second.archive, "a frame of another archive", |bytes| {
+        bytes[2_000_000..3_000_000].copy_from_slice(&foreign[2_000_000..3_000_000]);
+    });
+    assert_eq!(codes, (13, 13));
+}
+
+#[test]
 fn a_hostile_tar_is_refused_before_anything_is_unpacked() {
     let lab = Lab::new();
     let store = lab.file_store();

@@ -197,6 +197,28 @@ fn a_folder_and_some_members_of_it() {
 }
 
 #[test]
+fn a_symlink_that_stands_in_the_way_is_not_followed() {
+    let lab = Lab::new();
+    let dir = lab.dir.display();
+    sh(&format!(
+        "cd {dir}; mkdir -p t/d target outside; echo new > t/d/passwd; ln -s {dir}/outside target/link"
+    ));
+    let store = lab.file_store();
+    lab.run(&["backup", "path", "t", "--to", &store]).expect(0);
+    // Whoever fills the target has put a symlink where a folder was.
+    sh(&format!("cd {dir}; mkdir target/t; ln -s {dir}/outside target/t/d; chmod 750 t/d"));
+    for more in [&["--include", "t/d/passwd"][..], &[]] {
+        let words = ["restore", "t", "--to-path", "target", "--overwrite", "--from", &store];
+        lab.run(&[&words[..], more].concat()).expect(0);
+        assert_eq!(
+            sh(&format!("cd {dir}; ls outside; cat target/t/d/passwd; readlink target/link")),
+            format!("new\n{dir}/outside\n")
+        );
+        sh(&format!("cd {dir}; rm -r target/t/d; ln -s {dir}/outside target/t/d"));
+    }
+}
+
+#[test]
 fn a_look_inside() {
     let lab = Lab::new();
     let dir = lab.dir.display();

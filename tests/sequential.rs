@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use crate::needs;
-use crate::support::{AnyStore, Ended, JOB, Lab, docker, feed, noise, sh, text, unique};
+use crate::support::{
+    AnyStore, Ended, JOB, Lab, bare_member, docker, extended, feed, noise, pax, sh, text, unique,
+};
 
 /// The archive object's file in a lab's folder store.
 fn archive_file(lab: &Lab) -> String {
@@ -140,6 +142,28 @@ fn a_key_at_every_store() {
 }
 
 #[test]
+fn raw_bytes_that_begin_like_a_tar_are_not_held_to_be_one() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    let input = [bare_member(b"no end", b'0', ""), noise(24, 3_000_000)].concat();
+    lab.backup_stdin(&store, &input, &["--format", "raw"]).expect(0);
+    let words = ["restore", JOB, "--sequential", "--to-stdout", "--from", &store];
+    assert!(lab.run(&words).expect(0).stdout == input);
+}
+
+#[test]
+fn a_stream_that_wants_too_much_memory_is_not_called_damaged() {
+    let lab = Lab::new();
+    sh(&format!("mkdir {}/store", lab.dir.display()));
+    lab.write("text", &text(1_000_000));
+    let window = "zstd --ultra -20 --long=30 -c";
+    sh(&format!("cd {}; cat text | {window} > store/w~1.zst", lab.dir.display()));
+    let words =
+        ["restore", "w~1.zst", "--object", "--no-encrypt", "--to-stdout", "--from", &lab.file_store()];
+    lab.run(&words).expect_error(1, "needs too much memory").hint("--long=31");
+}
+
+#[test]
 fn a_hostile_tar_without_a_catalog() {
     let lab = Lab::new();
     let dir = lab.dir.display().to_string();
@@ -189,6 +213,35 @@ fn an_old_tar_of_a_volume_into_a_volume() {
         docker(&["volume", "rm", &to]);
     }
     restore("wrong.tar", "none").expect_error(2, "this is no archive of a volume");
+    // A dot before the name, the engine's own folder, and what lies beside the volumes are left alone.
+    sh(&format!("cd {dir}; tar -cf store/dot.tar -C {volumes} ./{from}; chmod 751 {parent}"));
+    let (to, before) = (unique("back"), sh(&format!("ls {volumes}")));
+    restore("dot.tar", &to).expect(0);
+    let back = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &to]);
+    sh(&format!("diff -r {files} {back}; test ! -e {back}/{from}"));
+    docker(&["volume", "rm", &to]);
+    assert_eq!(sh(&format!("ls {volumes}")), before);
+    // A name that tar reads otherwise than it looks: pax wins over GNU's, whatever stands last.
+    for other in ["_data/../../evil", "_data2/evil"] {
+        let tar = [
+            bare_member(format!("{from}/_data/").as_bytes(), b'5', ""),
+            extended(b'x', &pax("path", &format!("{from}/{other}"))),
+            extended(b'L', format!("{from}/_data/good\0").as_bytes()),
+            bare_member(b"short", b'0', ""),
+            vec![0; 1024],
+        ];
+        lab.write("store/names.tar", &tar.concat());
+        let to = unique("back");
+        restore("names.tar", &to).expect_error(13, "").hint("incomplete");
+        docker(&["volume", "rm", &to]);
+    }
+    // A name that is a pattern to tar.
+    lab.write(
+        "store/pattern.tar",
+        &[bare_member(b"v[a-z]*|x|;s|/_data/f", b'0', ""), vec![0; 1024]].concat(),
+    );
+    restore("pattern.tar", "none").expect_error(2, "");
+    assert_eq!(sh(&format!("ls {volumes}")), before);
     // Another volume's files among them go nowhere.
     sh(&format!(
         "cd {dir}; mkdir -p other/_data; echo x > other/_data/x; tar -rf store/new.tar other/_data/x"

@@ -63,25 +63,48 @@ pub struct Selection {
     pub count: u64,
     /// Targets of wanted hard links that are not wanted by themselves.
     pub targets: HashSet<String>,
+    /// The folders that the member at hand lies in, from the outside in, and where each stands in the source.
+    around: Vec<(String, Range<u64>)>,
+    /// Whether a wanted member brings the folders around it.
+    brings_folders: bool,
 }
 
 impl Selection {
-    /// Looks at the next member.
-    pub fn look(&mut self, entry: &Entry, patterns: &Patterns) {
-        if patterns.take(&entry.path) {
-            self.add(entry);
-            let target = entry.link.as_ref().filter(|_| entry.kind == EntryType::Link);
-            self.targets.extend(target.filter(|target| !patterns.take(target)).cloned());
-        }
+    /// Nothing selected yet. To be unpacked, a member needs the folders around it: with their owners and modes, and so
+    /// that a symlink that stands where a folder was is replaced, not followed.
+    pub fn new(to_be_unpacked: bool) -> Self {
+        Selection { brings_folders: to_be_unpacked, ..Selection::default() }
     }
 
-    /// Takes a member.
-    pub fn add(&mut self, entry: &Entry) {
+    /// Looks at the next member, and takes it where a pattern or `wanted` says so.
+    pub fn look(&mut self, entry: &Entry, patterns: &Patterns, wanted: bool) -> bool {
+        let path = entry.path.trim_end_matches('/');
+        let lies_in = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        while self.around.last().is_some_and(|(folder, _)| !lies_in(folder)) {
+            self.around.pop();
+        }
+        let taken = wanted || patterns.take(&entry.path);
+        if taken {
+            self.add(entry);
+            let target = entry.link.as_ref().filter(|_| entry.kind == EntryType::Link);
+            self.targets.extend(target.filter(|target| !wanted && !patterns.take(target)).cloned());
+        }
+        if entry.kind == EntryType::Dir && self.brings_folders {
+            self.around.push((path.into(), entry.at..entry.at + entry.len));
+        }
+        taken
+    }
+
+    /// Takes a member, and before it the folders around it that were not taken yet.
+    fn add(&mut self, entry: &Entry) {
         self.count += 1;
-        let range = entry.at..entry.at + entry.len;
-        match self.ranges.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => self.ranges.push(range),
+        let taken = self.ranges.last().map_or(0, |last| last.end);
+        let around = self.around.iter().map(|(_, range)| range.clone()).filter(|range| range.start >= taken);
+        for range in around.chain([entry.at..entry.at + entry.len]).collect::<Vec<_>>() {
+            match self.ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => self.ranges.push(range),
+            }
         }
     }
 }
@@ -150,11 +173,27 @@ mod tests {
         let p = patterns(&["b", "c", "link"], &[]);
         let mut selection = Selection::default();
         for (i, name) in ["a", "b", "c", "d"].iter().enumerate() {
-            selection.look(&entry(name, EntryType::File, None, 512 * i as u64), &p);
+            selection.look(&entry(name, EntryType::File, None, 512 * i as u64), &p, false);
         }
-        selection.look(&entry("link", EntryType::Link, Some("a"), 2048), &p);
+        selection.look(&entry("link", EntryType::Link, Some("a"), 2048), &p, false);
         assert_eq!(selection.ranges, [512..1536, 2048..2560]);
         assert_eq!(selection.targets.into_iter().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_unpacked_brings_the_folders_around_it_once() {
+        let p = patterns(&["a/b/x", "a/b/y", "c/z"], &[]);
+        let members = ["a/", "a/w", "a/b/", "a/b/x", "a/b/y", "a/d/", "c/", "c/z"];
+        let select = |to_be_unpacked| {
+            let mut selection = Selection::new(to_be_unpacked);
+            for (i, name) in members.iter().enumerate() {
+                let kind = if name.ends_with('/') { EntryType::Dir } else { EntryType::File };
+                selection.look(&entry(name, kind, None, 512 * i as u64), &p, false);
+            }
+            (selection.ranges, selection.count)
+        };
+        assert_eq!(select(true), (vec![0..512, 1024..2560, 3072..4096], 3));
+        assert_eq!(select(false), (vec![1536..2560, 3584..4096], 3));
     }
 
     #[test]

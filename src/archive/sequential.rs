@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 const PIECE_LEN: usize = 1 << 20;
 /// Pieces that may wait between two layers.
 const DEPTH: usize = 4;
+/// Octets that an xz stream's decoder may take: four times what `xz -9` needs.
+const XZ_MEMORY: u64 = 256 << 20;
 /// Octets at the front that tell every layer.
 const MAGIC_LEN: usize = 16;
 
@@ -96,19 +98,20 @@ impl Layer {
         let reader = |stream: Octets| StreamReader::new(stream.map_err(io::Error::other));
         // What is concatenated belongs together, as the layers' own tools have it.
         macro_rules! decoder {
-            ($decoder:ident) => {{
-                let mut decoder = $decoder::new(reader(stream));
+            ($decoder:expr) => {{
+                let mut decoder = $decoder;
                 decoder.multiple_members(true);
                 self.decompress(decoder)
             }};
         }
         Ok(match self {
             Layer::OpenPgp => decrypt(stream, passphrase()?),
-            Layer::Zstd => decoder!(ZstdDecoder),
-            Layer::Gzip => decoder!(GzipDecoder),
-            Layer::Xz => decoder!(XzDecoder),
-            Layer::Bzip2 => decoder!(BzDecoder),
-            Layer::Lz4 => decoder!(Lz4Decoder),
+            // Its window is bounded by the library: 128 MiB, as with `zstd -d`.
+            Layer::Zstd => decoder!(ZstdDecoder::new(reader(stream))),
+            Layer::Gzip => decoder!(GzipDecoder::new(reader(stream))),
+            Layer::Xz => decoder!(XzDecoder::with_mem_limit(reader(stream), XZ_MEMORY)),
+            Layer::Bzip2 => decoder!(BzDecoder::new(reader(stream))),
+            Layer::Lz4 => decoder!(Lz4Decoder::new(reader(stream))),
         })
     }
 
@@ -124,7 +127,15 @@ impl Layer {
     /// A failure that came from below stays what it is.
     fn damage(self, error: io::Error) -> Error {
         let damaged = |e: io::Error| {
-            Error::damaged(format!("the {} stream is damaged or ends early", self.name())).because(e)
+            match e.to_string().to_lowercase() {
+            // zstd's and liblzma's words for a stream that is sound, but was made for more memory than we take.
+            text if text.contains("too much memory") || text.contains("memory") && text.contains("limit") => {
+                Error::failed(format!("the {} stream needs too much memory", self.name())).because(e).hint(
+                    "fetch the object and unpack it by its own tool: zstd -d --long=31, or xz -d --memlimit=2GiB",
+                )
+            }
+            _ => Error::damaged(format!("the {} stream is damaged or ends early", self.name())).because(e),
+        }
         };
         error.downcast::<Error>().unwrap_or_else(damaged)
     }
@@ -235,7 +246,9 @@ async fn pass_on(decoder: &mut (impl AsyncRead + Unpin), sender: &Sender<Bytes>)
 
 fn received(receiver: Receiver<Bytes>) -> Octets {
     Box::pin(futures_util::stream::try_unfold(receiver, |mut receiver| async move {
-        Ok(receiver.recv().await?.map(|piece| (piece, receiver)))
+        // A thread that died says nothing; a sink must not take that for its own end.
+        let next = receiver.recv().await.map_err(|e| e.or_cause(Error::failed("a worker died")))?;
+        Ok(next.map(|piece| (piece, receiver)))
     }))
 }
 

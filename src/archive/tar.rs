@@ -263,11 +263,11 @@ impl Walker {
         let data = std::mem::take(&mut self.gathered);
         let read = match flag {
             b'L' => {
-                self.next.path = Some(text(&data));
+                self.next.long_name = Some(text(&data));
                 Some(())
             }
             b'K' => {
-                self.next.link = Some(text(&data));
+                self.next.long_link = Some(text(&data));
                 Some(())
             }
             b'g' => self.global.pax(&data),
@@ -296,9 +296,10 @@ impl Walker {
         let has_data = flag == b'D' || matches!(kind, EntryType::File | EntryType::Other);
         let data = if has_data { ext.size.or(global.size).unwrap_or(size) } else { 0 };
         let sparse = (flag == b'S').then(|| number(&block[483..495])).flatten();
-        let path =
-            ext.sparse_name.or(ext.path).or_else(|| global.path.clone()).unwrap_or_else(|| ustar_path(block));
-        let link = ext.link.or_else(|| global.link.clone()).unwrap_or_else(|| text(&block[157..257]));
+        let pax_path = ext.sparse_name.or(ext.path).or_else(|| global.path.clone());
+        let path = pax_path.or(ext.long_name).unwrap_or_else(|| ustar_path(block));
+        let pax_link = ext.link.or_else(|| global.link.clone());
+        let link = pax_link.or(ext.long_link).unwrap_or_else(|| text(&block[157..257]));
         let entry = Entry {
             path_hex: std::str::from_utf8(&path).is_err().then(|| crate::archive::hex(&path)),
             path: String::from_utf8_lossy(&path).into_owned(),
@@ -409,6 +410,17 @@ mod tests {
             );
             let data: Vec<_> = found.iter().filter_map(Entry::data).collect();
             assert_eq!(data, [512..1212, 3072..3072, 4608..5120]);
+        }
+    }
+
+    #[test]
+    fn a_pax_name_wins_over_a_gnu_long_name_as_it_does_for_tar() {
+        let pax = member("x", b'x', b"12 path=pax\n");
+        let long = member("././@LongLink", b'L', b"long\0");
+        for extended in [[&pax[..], &long].concat(), [&long[..], &pax].concat()] {
+            let (found, end) = walk(&[&extended, &member("ustar", b'0', b"")[..], &[0; 1024]].concat(), 512);
+            end.unwrap();
+            assert_eq!(found[0].path, "pax");
         }
     }
 

@@ -133,8 +133,8 @@ and what --since-last leaves out, whatever was expected at that time. Without th
 is content; --no-record does not try.
 
 When --max-duration is over, --sample records the share that it has reached. With --since-last an archive that was
-not read to its end is not verified, is named in a note, and is the first next time. One archive that was to be read
-whole is not verified then: exit code 3.
+not read to its end is not verified, is named in a note, and is the first next time; where time did not suffice for even
+one archive, the exit code is 3, as it is where one archive that was to be read whole was not.
 
 --expect and --min-entries look at the names in the catalog. An archive that is sound but not what was expected is
 exit code 1, and is not recorded.

@@ -79,6 +79,7 @@ impl Plan {
 
         Ok(Plan { roots, name: found.name(), archive, ranges })
     }
+
     /// Under which name the volume lies in the archive, and alone: other volumes lie beside the one restored to, and no
     /// member may reach them.
     fn original_volume(&self, name: &str) -> Result<String> {
@@ -113,11 +114,10 @@ struct Members {
 
 impl Members {
     fn new(patterns: Patterns, unpacks: bool, allow_devices: bool) -> Self {
-        let (targets, selection) = Default::default();
         Members {
             patterns,
-            targets,
-            selection,
+            targets: std::collections::HashSet::new(),
+            selection: Selection::new(unpacks),
             unpacks,
             allow_devices,
             refused: Vec::new(),
@@ -131,13 +131,7 @@ impl Members {
     }
 
     fn look(&mut self, entry: &crate::archive::tar::Entry) {
-        let before = self.selection.count;
-        if self.targets.contains(&entry.path) {
-            self.selection.add(entry);
-        } else {
-            self.selection.look(entry, &self.patterns);
-        }
-        let taken = self.selection.count > before;
+        let taken = self.selection.look(entry, &self.patterns, self.targets.contains(&entry.path));
         if taken && self.unpacks && self.roots.len() < NAMED {
             self.roots.insert(root(&entry.path));
             let target = entry.link.as_deref().filter(|_| entry.kind == EntryType::Link);
@@ -172,10 +166,10 @@ impl Members {
     }
 }
 
-/// The first two parts of a name.
+/// The first two parts of a name, to the letter: tar renames by the letter, too.
 fn root(name: &str) -> String {
-    let parts = name.trim_start_matches("./").split('/').filter(|part| !part.is_empty());
-    parts.take(2).collect::<Vec<_>>().join("/")
+    let name = name.strip_suffix('/').unwrap_or(name);
+    name.split('/').take(2).collect::<Vec<_>>().join("/")
 }
 
 async fn deliver(
@@ -203,7 +197,7 @@ async fn deliver(
 
 fn incomplete(error: Error, counters: &Counters) -> Error {
     let written = counters.source.get();
-    error.or_hint(format!(
+    error.and_hint(format!(
         "the {written} bytes that were handed on are right, but not all: the target is incomplete"
     ))
 }

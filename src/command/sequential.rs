@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::backup::Outcome;
 use super::restore::outside;
 use super::{Found, bytes, target};
+use crate::archive::Format;
 use crate::archive::select::refusal;
 use crate::archive::sequential::{Layer, Octets, peek, unwrap};
 use crate::archive::tar::{self, Entry, Walker};
@@ -46,10 +47,11 @@ pub async fn restore(
         opened.name,
         if layers.is_empty() { "plain".into() } else { layers.join(", ") }
     ));
-    let guard = Guard::new(&opened.front, &to, options.allow_devices)?;
+    let guard = Guard::new(&opened, &to, options.allow_devices)?;
     let sink = target::open(to, |_| guard.original_volume(), options.overwrite, ui).await?;
     ui.note(
-        "the bytes are handed on as they come: only the exit code says whether they were what was stored",
+        "the bytes are handed on as they come: the exit code says whether the stream was whole, \
+         nothing says that it is the archive you mean",
     );
     let tracking = ui.track("restored", Arc::clone(&counters));
     let filled =
@@ -58,7 +60,7 @@ pub async fn restore(
     drop(tracking);
     let amount = bytes(counters.source.get());
     let code = filled.map_err(|error| {
-        error.or_hint(format!(
+        error.and_hint(format!(
             "{amount} were handed on without a final check: the target is incomplete, do not use it"
         ))
     })?;
@@ -70,6 +72,8 @@ pub async fn restore(
 struct Front {
     name: String,
     layers: Vec<Layer>,
+    /// Whether it was sealed as bytes of no known kind: whatever its front looks like, its end need not be a tar's.
+    raw: bool,
     /// Its first octets, which the stream has too.
     front: Bytes,
     stream: Octets,
@@ -78,40 +82,38 @@ struct Front {
 impl Front {
     async fn open(what: What, options: &Restore, counters: &Arc<Counters>) -> Result<Front> {
         let open = &options.open;
-        let (name, object, expected, stored) = match what {
+        let (name, object, expected, stored, raw) = match what {
             What::Archive(archive) | What::Front(archive) => {
                 let found = Found::find(&open.from.from, &archive).await?;
                 let object = found.archive_object().await?;
                 let expected = layers_of(&found.manifest);
-                (found.name(), object, Some(expected), Some(found.manifest.archive))
+                let raw = !found.manifest.suffix.starts_with(Format::Tar.suffix());
+                (found.name(), object, Some(expected), Some(found.manifest.archive), raw)
             }
             What::Object(key) => {
                 let store = Arc::new(Store::open(&open.from.from, &open.from.from.options()?)?);
                 let object = Object::open_foreign(&store, &key).await?;
-                (key, object, None, None)
+                (key, object, None, None, false)
             }
         };
         if let Some(stored) = stored.as_ref().filter(|stored| stored.size != object.size) {
             let (has, had) = (object.size, stored.size);
             return Err(Error::damaged(format!("{} has {has} bytes where {had} were stored", object.key()))
-                .hint("restore what is left of it by its key, with --object"));
+                .hint(format!("restore what is left of it: sealift restore {} --object", object.shown())));
         }
-        let raw = checked(&object, stored, Arc::clone(counters));
-        let passphrase = || open.passphrase.sources().read();
-        let (layers, stream) = unwrap(raw, expected.as_deref(), &passphrase).await?;
-        match (layers.contains(&Layer::OpenPgp), open.no_encrypt) {
-            (true, true) => {
-                return Err(Error::usage(format!("{name} is encrypted")).hint("leave --no-encrypt out"));
-            }
-            (false, false) => {
-                return Err(Error::damaged(format!("{name} is not encrypted")).hint(
-                    "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
-                ));
-            }
-            _ => {}
+        let octets = checked(&object, stored, Arc::clone(counters));
+        let passphrase = || match open.no_encrypt {
+            true => Err(Error::usage(format!("{name} is encrypted")).hint("leave --no-encrypt out")),
+            false => open.passphrase.sources().read(),
+        };
+        let (layers, stream) = unwrap(octets, expected.as_deref(), &passphrase).await?;
+        if !layers.contains(&Layer::OpenPgp) && !open.no_encrypt {
+            return Err(Error::damaged(format!("{name} is not encrypted")).hint(
+                "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
+            ));
         }
         let (front, stream) = peek(stream, FRONT_LEN).await?;
-        Ok(Front { name, layers, front, stream })
+        Ok(Front { name, layers, raw, front, stream })
     }
 }
 
@@ -158,15 +160,16 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(front: &[u8], to: &To, allow_devices: bool) -> Result<Self> {
-        let is_tar = tar::is_header(front);
+    fn new(opened: &Front, to: &To, allow_devices: bool) -> Result<Self> {
         let unpacks = matches!(to, To::Path(_) | To::Volume(_));
-        if !is_tar && (unpacks || matches!(to, To::Image)) {
+        let wants_tar = unpacks || matches!(to, To::Image);
+        let is_tar = tar::is_header(&opened.front) && (wants_tar || !opened.raw);
+        if !is_tar && wants_tar {
             return Err(Error::usage("this is no tar: it has no members").hint("restore it --to-stdout"));
         }
         let mut found = Vec::new();
         if is_tar {
-            Walker::new().feed(front, &mut found).map_err(broken_tar)?;
+            Walker::new().feed(&opened.front, &mut found).map_err(broken_tar)?;
         }
         Ok(Guard {
             walker: is_tar.then(Walker::new),
@@ -179,14 +182,15 @@ impl Guard {
 
     /// Where the volume's files lie: `NAME/_data`, or what stands before it where a tar was made of whole paths.
     fn original_volume(&self) -> Result<String> {
-        let path = self.first.as_ref().map(|entry| entry.path.trim_start_matches("./").trim_end_matches('/'));
+        let path = self.first.as_ref().map(|entry| entry.path.trim_end_matches('/'));
         let root = path.and_then(|path| {
             let folder = path.split_once("/_data").map(|(root, _)| root);
             folder.or_else(|| {
-                path.rsplit_once('/').is_none_or(|(before, _)| before.ends_with("volumes")).then_some(path)
+                let below = path.rsplit_once('/').map(|(before, _)| before);
+                below.is_none_or(|before| before == "." || before.ends_with("volumes")).then_some(path)
             })
         });
-        let root = root.filter(|root| !root.is_empty()).ok_or_else(|| {
+        let root = root.filter(|root| !root.trim_matches(['.', '/']).is_empty()).ok_or_else(|| {
             Error::usage("this is no archive of a volume: its members do not lie in VOLUME/_data")
                 .hint("unpack it --to-path, into the folder that `docker volume inspect` names")
         })?;
@@ -214,7 +218,7 @@ impl Guard {
         let Some(root) = root.as_deref() else { return Ok(()) };
         let own = format!("{root}/_data");
         let within = |name: &str| {
-            let name = name.trim_start_matches("./").trim_end_matches('/');
+            let name = name.trim_end_matches('/');
             name == root || name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/'))
         };
         let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::To;
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::progress::Ui;
+use crate::progress::{Ui, printable};
 use crate::sink::{self, Sink};
 
 /// Has `write` fill the sink, and waits for its own end: an exit code.
@@ -59,7 +59,7 @@ pub async fn open(
             if !overwrite && !is_empty(&dir)? {
                 return Err(not_empty(&dir.display().to_string()));
             }
-            sink::folder(&dir, None, ui)
+            sink::folder(&dir, ui)
         }
         To::Volume(volume) => open_volume(&volume, &original(&volume)?, overwrite, ui).await,
         To::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
@@ -93,21 +93,25 @@ fn not_empty(target: &str) -> Error {
 
 /// A volume by its folder where that can be written here, else through the engine.
 async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Ui) -> Result<Sink> {
+    if !sink::is_volume_path(original) {
+        let original = printable(original);
+        return Err(Error::usage(format!("{original} is no name of a volume"))
+            .hint("restore --to-path and look at what the archive holds"));
+    }
     let engine = Engine::connect().await?;
     let volume = engine.make_volume(name).await?;
-    // The folder that holds `NAME/_data`: the volume's own folder has an owner and a time, too.
-    let folder = volume.folder().filter(|_| engine.is_local());
+    let is_here = engine.is_local() && volume.folder().is_some();
     if !overwrite {
-        let empty = match folder {
-            Some(_) => is_empty(&volume.mountpoint)?,
-            None => engine.volume_is_empty(name, ui).await?,
+        let empty = match is_here {
+            true => is_empty(&volume.mountpoint)?,
+            false => engine.volume_is_empty(name, ui).await?,
         };
         if !empty {
             return Err(not_empty(&format!("volume {name}")));
         }
     }
-    match folder {
-        Some(folder) => sink::folder(&folder, Some((original, name)), ui),
-        None => engine.feed_volume(name, original, ui).await,
+    match is_here {
+        true => sink::volume(&volume.mountpoint, original, ui),
+        false => engine.feed_volume(name, original, ui).await,
     }
 }

@@ -253,7 +253,11 @@ impl Tally {
             Err(error) => {
                 ui.warn(&format!("{name}: {error}"));
                 self.failed.push(name);
-                self.cause.get_or_insert(error);
+                // Damage is worse than anything else that can be said of an archive.
+                match &self.cause {
+                    Some(cause) if error.kind() != Kind::Damaged || cause.kind() == Kind::Damaged => {}
+                    _ => self.cause = Some(error),
+                }
             }
         }
         Ok(())
@@ -268,9 +272,15 @@ impl Tally {
         if !left.is_empty() {
             ui.note(&format!("the time is over: not verified yet: {}", left.join(", ")));
         }
+        // A window in which not even one archive fits comes to nothing every night.
+        let stuck = verified == 0 && !left.is_empty();
+        if stuck {
+            ui.warn("the time did not suffice for one archive: give a longer --max-duration, or --sample 5%");
+        }
         let counts = format!("{verified} verified now, {before} before, {} left", left.len());
         ui.summary(&format!("archives of {job}: {counts}"), event);
         match cause {
+            None if stuck => Ok(Outcome::Warned),
             None => Ok(Outcome::Done),
             Some(cause) => Err(cause.context(format!("not verified: {}", failed.join(", ")))),
         }

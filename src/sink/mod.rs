@@ -101,19 +101,35 @@ pub fn expand(ui: &Ui) -> Result<Sink> {
 }
 
 /// A folder of this host, through GNU tar: owners, xattrs, ACLs, holes.
-///
-/// Members below the folder `renamed.0` land in `renamed.1` instead.
-pub fn folder(dir: &Path, renamed: Option<(&str, &str)>, ui: &Ui) -> Result<Sink> {
+pub fn folder(dir: &Path, ui: &Ui) -> Result<Sink> {
+    unpacker(dir, &[], ui)
+}
+
+/// A volume's own folder, its mountpoint: members `ORIGINAL/_data/…` lose that much of their names. Tar never sees the
+/// folder above, where other volumes lie: whatever a member is called, it stays in this one.
+/// `original` has only the characters that [`is_volume_path`] allows.
+pub fn volume(mountpoint: &Path, original: &str, ui: &Ui) -> Result<Sink> {
+    // The name becomes part of a basic regular expression. `r` and `h`: names and targets of hard links, not of symlinks.
+    let pattern = original.replace('.', "\\.");
+    let rename = format!("--transform=s,^{pattern}/_data\\(/\\|$\\),./,rhS");
+    // The folder that was around `_data` belongs to the engine.
+    let exclude = format!("--exclude={original}");
+    unpacker(mountpoint, &["--anchored", "--no-wildcards", "--no-recursion", &exclude, &rename], ui)
+}
+
+/// Whether this is a volume's name, or a path to its folder, in the characters that the engine allows.
+pub fn is_volume_path(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
+    !text.is_empty() && text.chars().all(plain)
+}
+
+fn unpacker(dir: &Path, more: &[&str], ui: &Ui) -> Result<Sink> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
     let mut command = tar();
     command.args(["--extract", "--file=-", "--preserve-permissions", "--same-owner", "--numeric-owner"]);
-    command.args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"]);
-    if let Some((from, to)) = renamed {
-        // Names and targets of hard links, but not of symlinks.
-        command.arg(format!("--transform=s|^{}/|{to}/|rhS", from.replace('.', "\\.")));
-    }
+    command.args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"]).args(more);
     command.arg("-C").arg(dir).stdin(reader).stdout(Stdio::null());
     start(command, writer, ui)
 }

@@ -47,10 +47,9 @@ impl Object {
     /// # Errors
     /// [`Kind::NotFound`]; a key that is none.
     pub async fn open_foreign(store: &Arc<Store>, key: &str) -> Result<Self> {
-        let path = Path::parse(key).map_err(|e| {
+        let path = store.at(key).map_err(|e| {
             Error::usage(format!("{key:?} is no key")).because(e).hint("name an object below the store's URL")
         })?;
-        let path = store.below(path.as_ref());
         let meta = store.down.head(&path).await.map_err(|e| match e {
             object_store::Error::NotFound { .. } => {
                 Error::new(Kind::NotFound, format!("there is no object {key} at {}", store.name))
@@ -59,6 +58,11 @@ impl Object {
             e => store.explain(&format!("looking at {key}"), e),
         })?;
         Ok(Object { store: Arc::clone(store), key: path, e_tag: meta.e_tag, size: meta.size })
+    }
+
+    /// Its key, counted from the store's URL.
+    pub fn shown(&self) -> &str {
+        self.store.shown(&self.key)
     }
 
     /// Its key, for messages.

@@ -114,8 +114,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
-        // What a folder holds is for its owner alone, from the first byte on.
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        for_the_owner_alone();
         if let Some(folder) =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
             && !folder.exists()
@@ -213,6 +212,18 @@ impl Store {
         Path::from_iter(parts.chain(rest.split('/').map(String::from)))
     }
 
+    /// A foreign object's key below the store's prefix, to the letter: [`Store::below`] would encode some characters.
+    fn at(&self, key: &str) -> Result<Path, object_store::path::Error> {
+        let prefix = self.prefix.as_ref();
+        Path::parse(if prefix.is_empty() { key.into() } else { format!("{prefix}/{key}") })
+    }
+
+    /// A key as it is counted from the store's URL.
+    pub fn shown<'a>(&self, key: &'a Path) -> &'a str {
+        let below = key.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or(key.as_ref());
+        below.trim_start_matches('/')
+    }
+
     /// Says what a failed request means, and what to do about it.
     fn explain(&self, what: &str, error: object_store::Error) -> Error {
         // Which requests have an error type of their own differs from store to store: the status says it too.
@@ -244,6 +255,11 @@ impl Store {
             _ => "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do",
         }
     }
+}
+
+/// What a folder holds is for its owner alone, from the first byte on.
+pub(crate) fn for_the_owner_alone() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// What a store's URL says, without opening it.

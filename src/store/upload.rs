@@ -37,6 +37,9 @@ impl RetryPolicy for Patient {
 /// How long a store may take to abort an upload.
 const ABORT: Duration = Duration::from_secs(30);
 
+/// How long parts in flight may take to end by themselves before an abort.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// How an upload is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -164,7 +167,10 @@ impl Upload {
 
     /// Ends the upload without an object.
     pub async fn abort(mut self) -> Result<()> {
-        // First the parts: one that arrives after the abort would be left for good.
+        // First the parts: one that the store takes in after the abort would be left for good, and a request that is
+        // cancelled here may still be on its way there. So they may end, if they end soon.
+        let settling = async { while self.parts.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(SETTLE, settling).await;
         self.parts.shutdown().await;
         let ending = async {
             let aborted = self.inner.abort().await;

@@ -283,6 +283,25 @@ pub fn bare_member(name: &[u8], flag: u8, link: &str) -> Vec<u8> {
     block
 }
 
+/// An extended header of a tar, with its data.
+pub fn extended(flag: u8, data: &[u8]) -> Vec<u8> {
+    let mut block = bare_member(b"extended", flag, "");
+    block[124..135].copy_from_slice(format!("{:011o}", data.len()).as_bytes());
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
+    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    block.extend_from_slice(data);
+    block.resize(block.len().next_multiple_of(512), 0);
+    block
+}
+
+/// A pax record: its length counts itself.
+pub fn pax(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let len = (1..).map(|digits| rest.len() + digits).find(|len| len.to_string().len() + rest.len() == *len);
+    format!("{}{rest}", len.expect("a length")).into_bytes()
+}
+
 /// Waits until the next backup is a newer one: ids of one second have no order.
 pub fn a_second_later() {
     std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -399,7 +418,7 @@ impl AnyStore {
     #[track_caller]
     pub fn expect_nothing(&self, lab: &Lab) {
         assert_eq!(lab.list(&self.url()), [], "something is listed");
-        assert_eq!(self.unfinished(), [""; 0], "an upload is left");
+        assert_eq!(self.unfinished(), [""; 0], "an upload is left at {}", self.url());
         assert_eq!(self.names(), [""; 0], "an object is left");
     }
 }

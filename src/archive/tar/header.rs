@@ -57,6 +57,9 @@ pub(super) fn text(field: &[u8]) -> Vec<u8> {
 pub(super) struct Extension {
     pub(super) path: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
+    /// GNU's `L` and `K` headers, which give way to pax whatever stands first: so GNU tar reads them.
+    pub(super) long_name: Option<Vec<u8>>,
+    pub(super) long_link: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
     pub(super) real_size: Option<u64>,
     pub(super) sparse_name: Option<Vec<u8>>,
