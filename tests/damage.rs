@@ -161,7 +161,7 @@ fn frames_that_change_places_are_found() {
         .expect_error(13, "not what was sealed");
     assert!(input.starts_with(&ended.stdout));
     lab.run(&["verify", JOB, "--from", &lab.file_store()]).expect_error(13, "not what was sealed");
-    lab.run(&["verify", JOB, "--stored", "--from", &lab.file_store()]).expect_error(13, "SHA-256 differs");
+    lab.run(&["verify", JOB, "--stored", "--from", &lab.file_store()]).expect_error(13, "BLAKE3 differs");
 }
 
 #[test]

@@ -369,6 +369,6 @@ fn a_copy_is_the_same_and_needs_no_passphrase() {
         lab.dir.display()
     ));
     let target = AnyStore::S3(unique("p"));
-    copy(&file, &target.url()).expect_error(13, "its SHA-256 differs");
+    copy(&file, &target.url()).expect_error(13, "its BLAKE3 differs");
     target.expect_nothing(&lab);
 }

@@ -100,8 +100,8 @@ pub struct EndRecord {
     pub bytes: u64,
     /// Octets of the stored object.
     pub stored_bytes: u64,
-    /// SHA-256 of the stored object, hex.
-    pub sha256: String,
+    /// BLAKE3 of the stored object, hex.
+    pub blake3: String,
     /// The source process's exit code, where there was a process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,

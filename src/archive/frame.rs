@@ -114,15 +114,20 @@ impl Compressor {
         Ok(Compressor { codec, level, zstd: zstd.context(|| "cannot set up zstd".into())? })
     }
 
-    /// Compresses one frame of source bytes into `stored`, which is emptied first.
-    pub fn compress(&mut self, plain: &[u8], stored: &mut Vec<u8>) -> Result<()> {
+    /// Compresses one frame of source bytes into `packed`, which is emptied first.
+    pub fn compress(&mut self, plain: &[u8], packed: &mut Packed) -> Result<()> {
+        packed.raw = false;
+        let stored = &mut packed.octets;
         stored.clear();
         match (&mut self.zstd, self.codec) {
             (Some(zstd), _) if !raw::is_incompressible(plain) => {
                 stored.reserve(zstd::zstd_safe::compress_bound(plain.len()));
                 zstd.compress_to_buffer(plain, stored).context(|| "zstd failed".into())?;
             }
-            (Some(_), _) => raw::frame(plain, stored),
+            (Some(_), _) => {
+                raw::headers(plain, stored);
+                packed.raw = true;
+            }
             (None, Codec::Gzip) => {
                 let level = Level::Precise(self.level);
                 *stored = in_memory(GzipEncoder::with_quality(std::mem::take(stored), level), plain, |e| {
@@ -138,6 +143,23 @@ impl Compressor {
             (None, _) => stored.extend_from_slice(plain),
         }
         Ok(())
+    }
+}
+
+/// A compressed frame.
+#[derive(Debug, Default)]
+pub struct Packed {
+    /// Its octets; of a frame of raw blocks only the headers, between which the source's bytes lie as they are.
+    octets: Vec<u8>,
+    raw: bool,
+}
+
+impl Packed {
+    /// The frame's octets in order, where `plain` is what was compressed: nothing that does not shrink is copied here.
+    pub fn pieces<'a>(&'a self, plain: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let whole = (!self.raw).then_some(&self.octets[..]);
+        let raw = self.raw.then(|| raw::pieces(&self.octets, plain));
+        whole.into_iter().chain(raw.into_iter().flatten())
     }
 }
 
@@ -229,20 +251,32 @@ mod raw {
         counts.iter().map(|c| c * c).sum::<u32>() < 20_500
     }
 
-    /// RFC 8878 §3.1.1: magic, a header with the content size in four octets, raw blocks, the checksum.
-    pub fn frame(plain: &[u8], stored: &mut Vec<u8>) {
-        stored.reserve(plain.len() + 3 * plain.len().div_ceil(LARGEST_BLOCK) + 16);
-        stored.extend_from_slice(&0xFD2F_B528u32.to_le_bytes());
+    /// Octets of the frame's own header: magic, descriptor, content size.
+    const FRAME_HEADER: usize = 9;
+    /// Octets of a block's header.
+    const BLOCK_HEADER: usize = 3;
+
+    /// RFC 8878 §3.1.1, without the blocks' content: magic, a header with the content size in four octets, the headers
+    /// of raw blocks, the checksum.
+    pub fn headers(plain: &[u8], headers: &mut Vec<u8>) {
+        headers.extend_from_slice(&0xFD2F_B528u32.to_le_bytes());
         // Frame_Content_Size_flag 2 (four octets), Single_Segment_flag, Content_Checksum_flag.
-        stored.push(0b1010_0100);
-        stored.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+        headers.push(0b1010_0100);
+        headers.extend_from_slice(&(plain.len() as u32).to_le_bytes());
         let mut blocks = plain.chunks(LARGEST_BLOCK).peekable();
         while let Some(block) = blocks.next() {
             let last = u32::from(blocks.peek().is_none());
-            stored.extend_from_slice(&((block.len() as u32) << 3 | last).to_le_bytes()[..3]);
-            stored.extend_from_slice(block);
+            headers.extend_from_slice(&((block.len() as u32) << 3 | last).to_le_bytes()[..BLOCK_HEADER]);
         }
-        stored.extend_from_slice(&(xxh64(plain, 0) as u32).to_le_bytes());
+        headers.extend_from_slice(&(xxh64(plain, 0) as u32).to_le_bytes());
+    }
+
+    /// The frame's octets in order, of its `headers` and the source's bytes.
+    pub fn pieces<'a>(headers: &'a [u8], plain: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let (first, rest) = headers.split_at(FRAME_HEADER);
+        let (of_blocks, checksum) = rest.split_at(rest.len() - 4);
+        let blocks = of_blocks.chunks(BLOCK_HEADER).zip(plain.chunks(LARGEST_BLOCK));
+        std::iter::once(first).chain(blocks.flat_map(|(header, block)| [header, block])).chain([checksum])
     }
 }
 
@@ -260,14 +294,18 @@ impl FrameKey {
         FrameKey { key, id: id.into() }
     }
 
-    /// The hash of frame `n`, which holds `len` octets of source from `at`, stored as `stored`: hex, 32 octets.
-    pub fn hash(&self, n: u64, at: u64, len: u64, stored: &[u8]) -> String {
+    /// The hash of frame `n`, which holds `len` octets of source from `at`, stored as the `pieces` in a row: hex, 32
+    /// octets.
+    pub fn hash<'a>(&self, n: u64, at: u64, len: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&(self.id.len() as u64).to_le_bytes()).update(self.id.as_bytes());
         [n, at, len].iter().for_each(|x| {
             hasher.update(&x.to_le_bytes());
         });
-        hasher.update(stored).finalize().to_hex().to_string()
+        pieces.into_iter().for_each(|piece| {
+            hasher.update(piece);
+        });
+        hasher.finalize().to_hex().to_string()
     }
 }
 
@@ -286,9 +324,10 @@ mod tests {
         let text: Vec<u8> = b"a line of a database dump\n".iter().copied().cycle().take(300_000).collect();
         for codec in [Codec::Zstd, Codec::Gzip, Codec::Xz, Codec::None] {
             let mut compressor = Compressor::new(codec, codec.default_level()).unwrap();
-            let (mut stored, mut plain) = (Vec::new(), Vec::new());
+            let (mut packed, mut plain) = (Packed::default(), Vec::new());
             for input in [&b""[..], b"x", &text, &noise(1 << 20), &noise((128 << 10) * 3)] {
-                compressor.compress(input, &mut stored).unwrap();
+                compressor.compress(input, &mut packed).unwrap();
+                let stored = packed.pieces(input).collect::<Vec<_>>().concat();
                 decompress(codec, &stored, input.len(), &mut plain).unwrap();
                 assert!(plain == input, "{codec} {}", input.len());
                 assert!(stored.len() < input.len() + 200);
@@ -309,8 +348,9 @@ mod tests {
 
     #[test]
     fn a_frame_that_holds_more_than_the_catalog_says_is_refused() {
-        let (mut stored, mut plain) = (Vec::new(), Vec::new());
-        Compressor::new(Codec::Zstd, 3).unwrap().compress(&vec![0; 50 << 20], &mut stored).unwrap();
+        let (mut packed, mut plain, bomb) = (Packed::default(), Vec::new(), vec![0; 50 << 20]);
+        Compressor::new(Codec::Zstd, 3).unwrap().compress(&bomb, &mut packed).unwrap();
+        let stored = packed.pieces(&bomb).collect::<Vec<_>>().concat();
         assert!(decompress(Codec::Zstd, &stored, 1000, &mut plain).is_err());
         assert!(plain.capacity() < 1 << 20, "a bomb must not be unpacked");
     }
@@ -319,13 +359,13 @@ mod tests {
     fn a_hash_depends_on_all_that_it_binds() {
         let key = FrameKey::new(b"session", "id");
         let all = [
-            key.hash(0, 0, 9, b"x"),
-            key.hash(1, 0, 9, b"x"),
-            key.hash(0, 1, 9, b"x"),
-            key.hash(0, 0, 8, b"x"),
-            key.hash(0, 0, 9, b"y"),
-            FrameKey::new(b"session", "other").hash(0, 0, 9, b"x"),
-            FrameKey::new(b"another", "id").hash(0, 0, 9, b"x"),
+            key.hash(0, 0, 9, [&b"x"[..]]),
+            key.hash(1, 0, 9, [&b"x"[..]]),
+            key.hash(0, 1, 9, [&b"x"[..]]),
+            key.hash(0, 0, 8, [&b"x"[..]]),
+            key.hash(0, 0, 9, [&b"y"[..]]),
+            FrameKey::new(b"session", "other").hash(0, 0, 9, [&b"x"[..]]),
+            FrameKey::new(b"another", "id").hash(0, 0, 9, [&b"x"[..]]),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -241,7 +241,7 @@ impl Archive {
 
     /// One frame: first its keyed hash, then what is in it.
     fn open_frame(&self, frame: &FrameRecord, stored: &[u8]) -> Result<Vec<u8>> {
-        if self.key.hash(frame.n, frame.at, frame.len, stored) != frame.blake3 {
+        if self.key.hash(frame.n, frame.at, frame.len, [stored]) != frame.blake3 {
             return Err(Error::damaged(format!(
                 "frame {} of {} is not what was sealed (source bytes {}..{})",
                 frame.n,

@@ -1,6 +1,6 @@
 //! Sealing: from a source's bytes to the octets of archive and catalog, each stage on its own thread.
 //!
-//! tap → frame workers → packer (packets, SHA-1) → cipher (AES-256-CFB) → digest (SHA-256) → out
+//! tap → frame workers → packer (packets, SHA-1) → cipher (AES-256-CFB) → digest (BLAKE3) → out
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Totals};
-use super::frame::{Compressor, FrameKey};
+use super::frame::{Compressor, FrameKey, Packed};
 use super::openpgp::{self, MessageKey};
 use super::pipe::{Receiver, Sender, pipe};
 use super::plan::Plan;
@@ -171,11 +171,11 @@ fn stage<A, B>(mut from: Receiver<A>, to: Sender<B>, mut work: impl FnMut(A) -> 
 }
 
 fn frame_pool(frames: usize, frame_len: usize) -> Pool<FrameBuffers> {
-    Pool::new(frames, move || FrameBuffers { plain: vec![0; frame_len], len: 0, stored: Vec::new() })
+    Pool::new(frames, move || FrameBuffers { plain: vec![0; frame_len], len: 0, packed: Packed::default() })
 }
 
 /// A compressed frame and what the catalog says of it.
-type Packed = Result<(Frame, String)>;
+type Done = Result<(Frame, String)>;
 
 struct Worker {
     compressor: Compressor,
@@ -183,7 +183,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, work: &Mutex<Receiver<(Frame, oneshot::Sender<Packed>)>>) {
+    fn run(&mut self, work: &Mutex<Receiver<(Frame, oneshot::Sender<Done>)>>) {
         loop {
             let job = work.lock().unwrap_or_else(PoisonError::into_inner).recv_blocking();
             let Ok(Some((frame, result))) = job else { return };
@@ -192,11 +192,11 @@ impl Worker {
         }
     }
 
-    fn pack(&mut self, mut frame: Frame) -> Packed {
+    fn pack(&mut self, mut frame: Frame) -> Done {
         let buffers = &mut *frame.buffers;
         let plain = &buffers.plain[..buffers.len];
-        self.compressor.compress(plain, &mut buffers.stored)?;
-        let hash = self.key.hash(frame.n, frame.at, buffers.len as u64, &buffers.stored);
+        self.compressor.compress(plain, &mut buffers.packed)?;
+        let hash = self.key.hash(frame.n, frame.at, buffers.len as u64, buffers.packed.pieces(plain));
         Ok((frame, hash))
     }
 }
@@ -207,7 +207,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &Stored) -> EndRecord {
         entries: totals.entries,
         bytes: totals.bytes,
         stored_bytes: stored.size,
-        sha256: stored.sha256.clone(),
+        blake3: stored.blake3.clone(),
         exit_code: proof.exit_code,
         warnings: proof.warnings,
         notes: proof.notes,
@@ -217,7 +217,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &Stored) -> EndRecord {
 
 /// Collects the frames in order, packs them, and records them for the catalog.
 fn pack(
-    mut tickets: Receiver<oneshot::Receiver<Packed>>,
+    mut tickets: Receiver<oneshot::Receiver<Done>>,
     mut wrapper: Wrapper<'_>,
     first: Record,
     records: &Sender<Vec<Record>>,
@@ -227,9 +227,12 @@ fn pack(
     while let Some(ticket) = tickets.recv_blocking()? {
         let (mut frame, blake3) =
             ticket.blocking_recv().map_err(|_| Error::failed("a frame worker died"))??;
-        let (len, stored) = (frame.buffers.len as u64, &frame.buffers.stored);
-        wrapper.push(stored)?;
-        let stored_len = stored.len() as u64;
+        let (len, mut stored_len) = (frame.buffers.len as u64, 0);
+        let plain = &frame.buffers.plain[..frame.buffers.len];
+        for piece in frame.buffers.packed.pieces(plain) {
+            wrapper.push(piece)?;
+            stored_len += piece.len() as u64;
+        }
         let record = FrameRecord { n: frame.n, at: frame.at, len, stored_at, stored_len, blake3 };
         stored_at += stored_len;
         let entries = std::mem::take(&mut frame.entries).into_iter().map(Record::Entry);

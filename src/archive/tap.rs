@@ -2,6 +2,7 @@
 
 use super::Format;
 use super::check::Check;
+use super::frame::Packed;
 use super::pipe::Sender;
 use super::pool::{Lent, Pool};
 use super::tar::{Entry, Walker};
@@ -16,7 +17,7 @@ pub struct FrameBuffers {
     /// Octets of `plain` that are filled.
     pub len: usize,
     /// The compressed frame.
-    pub stored: Vec<u8>,
+    pub packed: Packed,
 }
 
 /// One frame of source, not yet compressed.

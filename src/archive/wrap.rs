@@ -1,9 +1,7 @@
 //! Wrapping: compressed octets become the octets that are stored, counted and hashed as they pass.
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 
-use super::hex;
 use super::openpgp::{self, CHUNK_LEN, Chunk, MessageKey, Packer};
 use super::pool::{Lent, Pool};
 use crate::error::Result;
@@ -18,31 +16,31 @@ pub fn chunk_pool(chunks: usize) -> Pool<Vec<u8>> {
 pub struct Stored {
     /// Octets.
     pub size: u64,
-    /// SHA-256, hex.
-    pub sha256: String,
+    /// BLAKE3, hex: what `b3sum` prints.
+    pub blake3: String,
 }
 
 /// Counts and hashes stored octets.
 pub struct Digest {
-    sha256: digest::Context,
+    blake3: blake3::Hasher,
     size: u64,
 }
 
 impl Digest {
     /// Nothing hashed yet.
     pub fn new() -> Self {
-        Digest { sha256: digest::Context::new(&digest::SHA256), size: 0 }
+        Digest { blake3: blake3::Hasher::new(), size: 0 }
     }
 
     /// Takes in the next octets.
     pub fn update(&mut self, octets: &[u8]) {
-        self.sha256.update(octets);
+        self.blake3.update(octets);
         self.size += octets.len() as u64;
     }
 
     /// What passed by.
     pub fn finish(self) -> Stored {
-        Stored { size: self.size, sha256: hex(self.sha256.finish().as_ref()) }
+        Stored { size: self.size, blake3: self.blake3.finalize().to_hex().to_string() }
     }
 }
 

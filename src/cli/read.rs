@@ -226,7 +226,7 @@ pub struct Show {
 /// `copy`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's SHA-256 on the way.\n\nExample:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas"
+    after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExample:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas"
 )]
 pub struct Copy {
     /// JOB (its newest archive) or JOB@ID

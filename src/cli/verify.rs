@@ -76,7 +76,7 @@ pub struct Verify {
     /// Only look whether the objects are there and have their sizes; needs no passphrase, reads no archive
     #[arg(long, group = "level")]
     manifest: bool,
-    /// Compare the stored bytes with the manifest's SHA-256 only; needs no passphrase
+    /// Compare the stored bytes with the manifest's BLAKE3 only; needs no passphrase
     #[arg(long, group = "level")]
     stored: bool,
     /// Read the catalog, and frames taken at random, of at least that much of the source: 5% or 2GiB
@@ -123,7 +123,7 @@ impl Verify {
 const EXAMPLES: &str = "\
 Levels, from the quickest to the most thorough:
   --manifest   both objects are there and as large as the manifest says; no passphrase, no bytes
-  --stored     all stored bytes have the manifest's SHA-256; no passphrase
+  --stored     all stored bytes have the manifest's BLAKE3; no passphrase
   --sample     the catalog is whole, and frames taken at random, others every time, are confirmed and decompressed
   (none)       everything is read, decrypted and decompressed; a tar is walked and compared with the catalog
 

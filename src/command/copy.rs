@@ -109,8 +109,8 @@ fn checked(object: Object, expected: &manifest::Object, counters: Option<Arc<Cou
             Some(Err(error)) => Some(Err(error)),
             None => {
                 let stored = digest.take().map(Digest::finish);
-                let same = stored.is_some_and(|s| s.sha256 == expected.sha256 && s.size == expected.size);
-                let differs = || Error::damaged(format!("{key} is not what was stored: its SHA-256 differs"));
+                let same = stored.is_some_and(|s| s.blake3 == expected.blake3 && s.size == expected.size);
+                let differs = || Error::damaged(format!("{key} is not what was stored: its BLAKE3 differs"));
                 (!same).then(|| Err(differs()))
             }
         };

@@ -138,8 +138,8 @@ fn checked(object: &Object, stored: Option<manifest::Object>, counters: Arc<Coun
     let end = futures_util::stream::once(async move {
         let digest = digest.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (digest.map(Digest::finish), stored) {
-            (Some(found), Some(stored)) if found.sha256 != stored.sha256 => {
-                Err(Error::damaged(format!("{key} is not what was stored: its SHA-256 differs")))
+            (Some(found), Some(stored)) if found.blake3 != stored.blake3 => {
+                Err(Error::damaged(format!("{key} is not what was stored: its BLAKE3 differs")))
             }
             _ => Ok(Bytes::new()),
         }

@@ -38,7 +38,7 @@ pub async fn show(options: Show, mode: Mode) -> Result<()> {
             end.frames,
             record.codec
         ),
-        format!("sha256    {}", end.sha256),
+        format!("blake3    {}", end.blake3),
     ];
     lines.extend(end.exit_code.map(|code| format!("exit code {code}")));
     lines.extend(end.warnings.iter().map(|text| format!("warning   {text}")));

@@ -18,13 +18,13 @@ pub const SUFFIX: &str = ".manifest.json";
 pub struct Object {
     /// Octets.
     pub size: u64,
-    /// SHA-256, hex.
-    pub sha256: String,
+    /// BLAKE3, hex.
+    pub blake3: String,
 }
 
 impl From<&Stored> for Object {
     fn from(stored: &Stored) -> Self {
-        Object { size: stored.size, sha256: stored.sha256.clone() }
+        Object { size: stored.size, blake3: stored.blake3.clone() }
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_manifest_reads_back_and_any_flip_is_seen() {
         let now = jiff::Timestamp::now();
-        let object = Object { size: 7, sha256: "00".into() };
+        let object = Object { size: 7, blake3: "00".into() };
         let manifest = Manifest {
             format: 1,
             id: Id::new(now).unwrap(),

@@ -52,7 +52,7 @@ async fn check(
     let mut octets = object.stream();
     while !deadline.is_over() {
         let Some(piece) = octets.next().await else {
-            return same(object, &digest.finish(), &expected.sha256, expected.size).map(|()| true);
+            return same(object, &digest.finish(), &expected.blake3, expected.size).map(|()| true);
         };
         let piece = piece?;
         counters.stored.add(piece.len() as u64);
@@ -66,17 +66,17 @@ async fn check(
 }
 
 /// Whether what was hashed is what is said of it.
-pub(super) fn same(object: &Object, stored: &Stored, sha256: &str, size: u64) -> Result<()> {
-    match stored.sha256 == sha256 && stored.size == size {
+pub(super) fn same(object: &Object, stored: &Stored, blake3: &str, size: u64) -> Result<()> {
+    match stored.blake3 == blake3 && stored.size == size {
         true => Ok(()),
-        false => Err(Error::damaged(format!("{} is not what was stored: its SHA-256 differs", object.key()))),
+        false => Err(Error::damaged(format!("{} is not what was stored: its BLAKE3 differs", object.key()))),
     }
 }
 
 /// What the manifest says is not authenticated; it must not disagree with what is sealed.
 pub(super) fn agree(found: &Found, end: &crate::archive::catalog::EndRecord) -> Result<()> {
     let (manifest, archive) = (&found.manifest, &found.manifest.archive);
-    match archive.sha256 == end.sha256 && archive.size == end.stored_bytes && manifest.bytes == end.bytes {
+    match archive.blake3 == end.blake3 && archive.size == end.stored_bytes && manifest.bytes == end.bytes {
         true => Ok(()),
         false => Err(Error::damaged(format!(
             "the manifest of {} does not agree with the sealed catalog",

@@ -100,6 +100,6 @@ impl Checks {
                 return Err(Error::damaged("the tar's members are not those that the catalog lists"));
             }
         }
-        same(archive.object(), &self.digest.finish(), &contents.end.sha256, contents.end.stored_bytes)
+        same(archive.object(), &self.digest.finish(), &contents.end.blake3, contents.end.stored_bytes)
     }
 }
