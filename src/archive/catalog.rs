@@ -6,11 +6,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 
 use bytes::Bytes;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::frame::Codec;
-use super::openpgp::{self, MessageKey};
+use super::openpgp::{self, Head, MessageKey};
 use super::pipe::{Receiver, Sender};
 use super::tar::Entry;
 use super::wrap::{Digest, Stored, Wrapper};
@@ -178,14 +177,14 @@ fn line(zstd: &mut zstd::Encoder<'_, Vec<u8>>, record: &Record) -> Result<()> {
 /// What `visit` saw may be acted on only when this returns: the MDC comes last.
 ///
 /// # Errors
-/// [`Kind::Damaged`] when it is not whole or not a catalog; [`Kind::WrongPassphrase`].
+/// [`Kind::Damaged`] when it is not whole or not a catalog.
 pub fn read(
     stored: impl Read + Send + Sync,
-    passphrase: Option<&SecretString>,
+    head: Option<&Head>,
     mut visit: impl FnMut(Record) -> Result<()>,
 ) -> Result<(ArchiveRecord, EndRecord)> {
-    match passphrase {
-        Some(passphrase) => lines(openpgp::decrypt(stored, passphrase)?, &mut visit),
+    match head {
+        Some(head) => lines(openpgp::decrypt_from(stored, head)?, &mut visit),
         None => lines(stored, &mut visit),
     }
 }

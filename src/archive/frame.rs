@@ -192,10 +192,13 @@ fn in_memory<E: tokio::io::AsyncWrite + Unpin>(
 /// The frame is damaged, or holds more or fewer octets than the catalog says (so a decompression bomb stops there).
 pub fn decompress(codec: Codec, stored: &[u8], len: usize, plain: &mut Vec<u8>) -> Result<()> {
     plain.clear();
-    plain.reserve(len + 1);
+    // zstd writes as much as there is room for and no more; the others are asked for one octet too many.
+    plain.reserve_exact(len + usize::from(codec != Codec::Zstd));
     let limit = len as u64 + 1;
     let read = match codec {
-        Codec::Zstd => zstd::Decoder::with_buffer(stored).and_then(|d| d.take(limit).read_to_end(plain)),
+        Codec::Zstd => {
+            zstd::bulk::Decompressor::new().and_then(|mut d| d.decompress_to_buffer(stored, plain))
+        }
         Codec::Gzip => {
             decode_in_memory(async_compression::tokio::bufread::GzipDecoder::new(stored), limit, plain)
         }

@@ -90,15 +90,23 @@ impl Span {
         Span { layout: None, object: data.clone(), data, plain_from: 0 }
     }
 
-    /// From the fetched octets to the data: drops the SEIPD packet's lengths, decrypts, drops the literal packet's.
+    /// From the fetched octets to the data, in `text`: drops the SEIPD packet's lengths, decrypts, drops the literal
+    /// packet's. Returns where in `text` the data lies.
     ///
     /// `decrypt(iv, text)` decrypts in place; `iv` is the block before, zeros at the very beginning.
-    pub fn open(&self, fetched: &[u8], decrypt: impl FnOnce([u8; 16], &mut [u8])) -> Vec<u8> {
-        let Some(layout) = &self.layout else { return fetched.to_vec() };
-        let mut text = Vec::with_capacity(fetched.len());
+    pub fn open(
+        &self,
+        fetched: &[u8],
+        text: &mut Vec<u8>,
+        decrypt: impl FnOnce([u8; 16], &mut [u8]),
+    ) -> Range<usize> {
+        text.clear();
+        let Some(layout) = &self.layout else {
+            text.extend_from_slice(fetched);
+            return 0..text.len();
+        };
         // The first octet fetched is body, never a length: object_of() points behind its chunk's header.
-        let body_from = 1 + self.plain_from;
-        copy_body(fetched, body_from, layout.body(), &mut text);
+        copy_body(fetched, 1 + self.plain_from, layout.body(), text);
         let mut iv = [0; 16];
         let skip = if self.plain_from == 0 && layout.plain_of(self.data.start) < 2 * BLOCK {
             0
@@ -107,25 +115,39 @@ impl Span {
             BLOCK as usize
         };
         decrypt(iv, &mut text[skip..]);
-        let first = layout.plain_of(self.data.start) - self.plain_from;
-        let mut data = Vec::with_capacity((self.data.end - self.data.start) as usize);
-        copy_body(&text[first as usize..], LITERAL_HEADER + self.data.start, layout.literal(), &mut data);
-        data
+        let first = (layout.plain_of(self.data.start) - self.plain_from) as usize;
+        first..close_up(text, first, LITERAL_HEADER + self.data.start, layout.literal())
     }
 }
 
-/// Copies a packet's body out of its chunks, from body offset `offset` on.
-fn copy_body(mut from: &[u8], mut offset: u64, body: u64, into: &mut Vec<u8>) {
-    loop {
-        let room = (offset / PARTIAL + 1) * PARTIAL - offset;
-        let used = room.min(from.len() as u64) as usize;
-        into.extend_from_slice(&from[..used]);
-        from = &from[used..];
-        offset += used as u64;
-        if from.is_empty() {
-            return;
+/// Where a packet's chunks lie in octets that begin at body offset `offset`: ranges of them, without the lengths between.
+fn chunks(len: usize, mut offset: u64, body: u64) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at >= len {
+            return None;
         }
+        let room = (offset / PARTIAL + 1) * PARTIAL - offset;
+        let chunk = at..at + (room.min((len - at) as u64) as usize);
+        offset += room;
         let length = if offset / PARTIAL < body / PARTIAL { 1 } else { LAST_LENGTH as usize };
-        from = from.get(length..).unwrap_or_default();
+        at = chunk.end + length;
+        Some(chunk)
+    })
+}
+
+/// Copies a packet's body out of its chunks, from body offset `offset` on.
+fn copy_body(from: &[u8], offset: u64, body: u64, into: &mut Vec<u8>) {
+    chunks(from.len(), offset, body).for_each(|chunk| into.extend_from_slice(&from[chunk]));
+}
+
+/// Moves a packet's body together in place, from `first` on, which is body offset `offset`; returns its new end.
+fn close_up(text: &mut [u8], first: usize, offset: u64, body: u64) -> usize {
+    let mut end = first;
+    for chunk in chunks(text.len() - first, offset, body) {
+        let len = chunk.len();
+        text.copy_within(first + chunk.start..first + chunk.end, end);
+        end += len;
     }
+    end
 }

@@ -12,10 +12,11 @@ use secrecy::SecretString;
 use super::catalog::{ArchiveRecord, Cipher, EndRecord, FrameRecord, Record};
 use super::frame::{FrameKey, decompress};
 use super::layout::{Layout, Span};
-use super::openpgp::{self, HEAD_LEN};
+use super::openpgp::{self, HEAD_LEN, Head};
+use super::pool::Pool;
 use super::tar::Entry;
 use super::{Id, catalog};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::download::Object;
 
 /// Octets of stored frames fetched in one request, about.
@@ -65,7 +66,7 @@ impl EntryDigest {
 /// `each` sees every tar member; what it saw may be acted on only when this returns.
 pub fn read_catalog(
     stored: impl std::io::Read + Send + Sync,
-    passphrase: Option<&SecretString>,
+    head: Option<&Head>,
     job: &str,
     id: &Id,
     mut each: impl FnMut(&Entry),
@@ -73,7 +74,7 @@ pub fn read_catalog(
     let (mut frames, mut entries) = (Vec::new(), EntryDigest::default());
     let (mut at, mut stored_at) = (0, 0);
     let wrong = |what: &str| Error::damaged(format!("the catalog is damaged: {what}"));
-    let (archive, end) = catalog::read(stored, passphrase, |record| {
+    let (archive, end) = catalog::read(stored, head, |record| {
         match record {
             Record::Frame(frame) => {
                 let follows =
@@ -109,6 +110,9 @@ pub struct Archive {
     key: FrameKey,
     /// The session key; none without encryption.
     session: Option<Vec<u8>>,
+    /// Buffers that were used before: fresh memory costs as much as reading into it. As many as are in flight, no limit
+    /// of their own.
+    buffers: Pool<Vec<u8>>,
 }
 
 /// Consecutive frames that are fetched together.
@@ -131,21 +135,24 @@ impl Archive {
     /// Opens the archive object with what the catalog says of it.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] when it is not the object that was sealed: the passphrase is known to be right by now.
-    pub async fn open(object: Object, contents: Contents, passphrase: Option<&SecretString>) -> Result<Self> {
-        let session = match (contents.archive.cipher, passphrase) {
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to be right by now.
+    pub fn open(object: Object, contents: Contents, head: Option<Head>) -> Result<Self> {
+        let session = match (contents.archive.cipher, head) {
             (Cipher::None, None) => None,
             (Cipher::None, Some(_)) => {
                 return Err(Error::damaged("the catalog is sealed, but says that the archive is not"));
             }
             (Cipher::OpenPgp, None) => return Err(Error::usage("this archive needs its passphrase")),
-            (Cipher::OpenPgp, Some(passphrase)) => {
-                let head = object.range(0..HEAD_LEN.min(object.size)).await?;
-                Some(open_head(head, passphrase.clone(), contents.archive.head_len).await?)
+            (Cipher::OpenPgp, Some(head)) if head.len == contents.archive.head_len => {
+                Some(head.session.to_vec())
+            }
+            (Cipher::OpenPgp, Some(_)) => {
+                return Err(Error::damaged("the archive's first packet is not the one that was sealed"));
             }
         };
         let key = FrameKey::new(session.as_deref().unwrap_or_default(), contents.archive.id.as_str());
-        let archive = Archive { object, contents: Arc::new(contents), key, session };
+        let buffers = Pool::new(usize::MAX, Vec::new);
+        let archive = Archive { object, contents: Arc::new(contents), key, session, buffers };
         let expected = match archive.layout() {
             Some(layout) => layout.object(),
             None => archive.data_len(),
@@ -222,25 +229,26 @@ impl Archive {
     }
 
     fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
-        let mut wrong_key = Ok(());
-        let data = batch.span.open(&fetched, |iv, text| {
+        let (mut wrong_key, mut text) = (Ok(()), self.buffers.take());
+        let data = batch.span.open(&fetched, &mut text, |iv, text| {
             if let Some(session) = &self.session {
                 wrong_key = openpgp::decrypt_range(session, iv, text);
             }
         });
         wrong_key?;
+        let data = &text[data];
         let frames = &self.contents.frames[batch.frames.clone()];
         let first = frames.first().map_or(0, |frame| frame.stored_at);
         let opened = frames.iter().map(|frame| {
             let start = (frame.stored_at - first) as usize;
             let stored = data.get(start..start + frame.stored_len as usize).unwrap_or_default();
-            self.open_frame(frame, stored).map(|plain| (frame.at, Bytes::from(plain)))
+            self.open_frame(frame, stored).map(|plain| (frame.at, plain))
         });
         Ok(Opened { frames: opened.collect::<Result<_>>()?, object: batch.span.object.clone(), fetched })
     }
 
     /// One frame: first its keyed hash, then what is in it.
-    fn open_frame(&self, frame: &FrameRecord, stored: &[u8]) -> Result<Vec<u8>> {
+    fn open_frame(&self, frame: &FrameRecord, stored: &[u8]) -> Result<Bytes> {
         if self.key.hash(frame.n, frame.at, frame.len, [stored]) != frame.blake3 {
             return Err(Error::damaged(format!(
                 "frame {} of {} is not what was sealed (source bytes {}..{})",
@@ -250,20 +258,9 @@ impl Archive {
                 frame.at + frame.len
             )));
         }
-        let mut plain = Vec::new();
+        let mut plain = self.buffers.take();
         decompress(self.contents.archive.codec, stored, frame.len as usize, &mut plain)?;
-        Ok(plain)
-    }
-}
-
-async fn open_head(head: Bytes, passphrase: SecretString, len: u64) -> Result<Vec<u8>> {
-    // The S2K takes a tenth of a second of one core.
-    let opened = tokio::task::spawn_blocking(move || openpgp::open_head(&head, &passphrase)).await;
-    let opened = opened.map_err(|e| Error::failed("a worker died").because(e))?;
-    match opened {
-        Ok(head) if head.len == len => Ok(head.session.to_vec()),
-        Ok(_) => Err(Error::damaged("the archive's first packet is not the one that was sealed")),
-        Err(error) => Err(error),
+        Ok(Bytes::from_owner(plain))
     }
 }
 
@@ -317,13 +314,14 @@ impl Iterator for Batches {
     }
 }
 
-/// Whether the passphrase opens the message that begins with `head`; `None` when that is no message of ours.
-pub async fn opens(head: Bytes, passphrase: &SecretString) -> Option<bool> {
+/// Opens the beginning of an object.
+///
+/// # Errors
+/// As [`openpgp::open_head`].
+pub async fn open_head(object: &Object, passphrase: &SecretString) -> Result<Head> {
+    let head = object.range(0..HEAD_LEN.min(object.size)).await?;
     let passphrase = passphrase.clone();
-    let opened = tokio::task::spawn_blocking(move || openpgp::open_head(&head, &passphrase)).await.ok()?;
-    match opened {
-        Ok(_) => Some(true),
-        Err(error) if error.kind() == Kind::WrongPassphrase => Some(false),
-        Err(_) => None,
-    }
+    // The S2K takes a tenth of a second of one core.
+    let opened = tokio::task::spawn_blocking(move || openpgp::open_head(&head, &passphrase)).await;
+    opened.map_err(|e| Error::failed("a worker died").because(e))?
 }

@@ -74,6 +74,13 @@ impl<T> std::ops::DerefMut for Lent<T> {
     }
 }
 
+/// So that lent buffers become `Bytes`.
+impl AsRef<[u8]> for Lent<Vec<u8>> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl<T> Drop for Lent<T> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {

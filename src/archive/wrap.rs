@@ -58,14 +58,6 @@ pub enum Piece {
     Clear(Bytes),
 }
 
-struct Pooled(Lent<Vec<u8>>);
-
-impl AsRef<[u8]> for Pooled {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 type Emit<'a, T> = Box<dyn FnMut(T) -> Result<()> + Send + 'a>;
 
 /// Wraps compressed octets: in an OpenPGP message, or in nothing.
@@ -121,7 +113,7 @@ impl<'a> Wrapper<'a> {
             if buffer.len() == CHUNK_LEN {
                 let mut next = pool.take();
                 next.clear();
-                emit(Piece::Clear(Bytes::from_owner(Pooled(std::mem::replace(buffer, next)))))?;
+                emit(Piece::Clear(Bytes::from_owner(std::mem::replace(buffer, next))))?;
             }
         }
         Ok(())
@@ -131,7 +123,7 @@ impl<'a> Wrapper<'a> {
     pub fn finish(self) -> Result<()> {
         match self {
             Wrapper::Sealed(packer) => packer.finish(),
-            Wrapper::Plain { buffer, mut emit, .. } => emit(Piece::Clear(Bytes::from_owner(Pooled(buffer)))),
+            Wrapper::Plain { buffer, mut emit, .. } => emit(Piece::Clear(Bytes::from_owner(buffer))),
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::bytes;
 use crate::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
 use crate::archive::check::{Check, is_dangling};
-use crate::archive::openpgp::{HEAD_LEN, MessageKey};
+use crate::archive::openpgp::MessageKey;
 use crate::archive::plan::{Plan, Wish};
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::Expectation;
@@ -19,7 +19,7 @@ use crate::archive::wrap::chunk_pool;
 use crate::archive::{Format, Id, open};
 use crate::cli::{BackupOptions, WarnOk};
 use crate::docker::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::passphrase;
 use crate::progress::{Counter, Counters, Ui};
 use crate::source::{ByteStream, Running, Source};
@@ -271,11 +271,10 @@ impl Run {
         let head = async {
             let manifest = store.manifest(job, id).await?;
             let object = Object::open(store, store.key(job, id, &manifest.suffix)).await?;
-            object.range(0..HEAD_LEN.min(object.size)).await
+            open::open_head(&object, passphrase).await
         };
         // It is another day's archive: whatever else is wrong with it is no matter of this backup.
-        let Ok(head) = head.await else { return };
-        if open::opens(head, passphrase).await == Some(false)
+        if head.await.is_err_and(|error| error.kind() == Kind::WrongPassphrase)
             && !self.options.warn_ok.contains(&WarnOk::Passphrase)
         {
             let text = format!(

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::archive::Id;
 use crate::archive::open::{self, Archive, Contents};
-use crate::archive::openpgp::HEAD_LEN;
+use crate::archive::openpgp::Head;
 use crate::archive::pipe::{Reader, pipe_from};
 use crate::archive::tar::Entry;
 use crate::cli::{ArchiveRef, OpenOptions, StoreAt};
@@ -140,50 +140,49 @@ impl Found {
         each: impl FnMut(&Entry),
     ) -> Result<Arc<Archive>> {
         let (archive, catalog) = (self.archive_object().await?, self.catalog_object().await?);
-        if let Some(passphrase) = &passphrase {
-            self.check_passphrase(&archive, &catalog, passphrase).await?;
-        }
-        let contents = self.contents(&catalog, passphrase.clone(), each).await?;
-        Ok(Arc::new(Archive::open(archive, contents, passphrase.as_ref()).await?))
+        let heads = match &passphrase {
+            Some(passphrase) => Some(self.heads(&archive, &catalog, passphrase).await?),
+            None => None,
+        };
+        let (of_archive, of_catalog) = heads.unzip();
+        let contents = self.contents(&catalog, of_catalog, each).await?;
+        Ok(Arc::new(Archive::open(archive, contents, of_archive)?))
     }
 
-    /// A wrong passphrase is told from damage by what else it opens: archive and catalog must both open.
-    async fn check_passphrase(
+    /// Opens the beginning of both objects. A wrong passphrase is told from damage by what else it opens: both must open.
+    async fn heads(
         &self,
         archive: &Object,
         catalog: &Object,
         passphrase: &SecretString,
-    ) -> Result<()> {
+    ) -> Result<(Head, Head)> {
         // Each S2K takes a while by design: both at once.
-        let look = async |object: &Object| {
-            let head = object.range(0..HEAD_LEN.min(object.size)).await?;
-            Ok::<_, Error>(open::opens(head, passphrase).await)
-        };
-        let (first, second) = tokio::join!(look(archive), look(catalog));
-        let opened = [(archive.key(), first?), (catalog.key(), second?)];
-        if let Some((key, _)) = opened.iter().find(|(_, opens)| opens.is_none()) {
-            return Err(Error::damaged(format!(
-                "{key} is no sealed object: its first packets are not what sealift writes"
-            )));
-        }
-        match opened.iter().filter(|(_, opens)| *opens == Some(true)).count() {
-            2 => Ok(()),
-            0 => Err(Error::new(
+        let opened = tokio::join!(open::open_head(archive, passphrase), open::open_head(catalog, passphrase));
+        let wrong = |head: &Result<Head>| matches!(head, Err(e) if e.kind() == Kind::WrongPassphrase);
+        match opened {
+            (Ok(first), Ok(second)) => Ok((first, second)),
+            (first, second) if wrong(&first) && wrong(&second) => Err(Error::new(
                 Kind::WrongPassphrase,
                 format!("the passphrase does not open {}", self.name()),
             )
             .hint("was it changed since this backup? give the one of that day")),
-            _ => Err(Error::damaged(format!(
-                "the passphrase opens only one of the two objects of {}",
-                self.name()
-            ))),
+            (first, second) => {
+                let damaged = [(archive, first), (catalog, second)].into_iter().find_map(|(object, head)| {
+                    let error = head.err().filter(|error| error.kind() != Kind::WrongPassphrase)?;
+                    Some(error.context(format!("{} cannot be opened", object.key())))
+                });
+                Err(damaged.unwrap_or_else(|| {
+                    let name = self.name();
+                    Error::damaged(format!("the passphrase opens only one of the two objects of {name}"))
+                }))
+            }
         }
     }
 
     async fn contents(
         &self,
         catalog: &Object,
-        passphrase: Option<SecretString>,
+        head: Option<Head>,
         mut each: impl FnMut(&Entry),
     ) -> Result<Contents> {
         let (octets, job, id) = (pipe_from(catalog.stream(), 2), self.job.clone(), self.id.clone());
@@ -191,7 +190,7 @@ impl Found {
         let (lots, mut members) = tokio::sync::mpsc::channel::<Vec<Entry>>(4);
         let read = tokio::task::spawn_blocking(move || {
             let mut lot = Vec::new();
-            let contents = open::read_catalog(Reader::new(octets), passphrase.as_ref(), &job, &id, |entry| {
+            let contents = open::read_catalog(Reader::new(octets), head.as_ref(), &job, &id, |entry| {
                 lot.push(entry.clone());
                 if lot.len() == LOT {
                     // Who no longer listens has failed already.
@@ -204,13 +203,6 @@ impl Found {
         while let Some(lot) = members.recv().await {
             lot.iter().for_each(&mut each);
         }
-        let read = read.await.map_err(|e| Error::failed("a worker died").because(e))?;
-        read.map_err(|error| match error.kind() {
-            // The passphrase is known to be right by now.
-            Kind::WrongPassphrase => {
-                Error::damaged(format!("the catalog of {} is damaged", self.name())).because(error)
-            }
-            _ => error,
-        })
+        read.await.map_err(|e| Error::failed("a worker died").because(e))?
     }
 }
