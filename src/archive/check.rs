@@ -53,6 +53,11 @@ impl Check {
         self
     }
 
+    /// Whether nothing at all is expected.
+    pub fn is_empty(&self) -> bool {
+        self.expected.is_empty() && self.min_entries == 0 && self.registry.is_none()
+    }
+
     /// Looks at the next member.
     pub fn look(&mut self, entry: &Entry) {
         self.entries += 1;

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod check;
 pub mod frame;
 pub mod layout;
+pub mod message;
 pub mod open;
 pub mod openpgp;
 pub mod pipe;

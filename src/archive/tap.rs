@@ -3,6 +3,7 @@
 use super::Format;
 use super::check::Check;
 use super::frame::Packed;
+use super::message::Message;
 use super::pipe::Sender;
 use super::pool::{Lent, Pool};
 use super::tar::{Entry, Walker};
@@ -43,8 +44,23 @@ pub struct Expectation {
     pub check: Check,
     /// Whether members that are not what they must be are a failure, not a warning.
     pub strict: bool,
+    /// Whether it must be a whole OpenPGP message.
+    pub is_message: bool,
+    /// What is known to be wrong with it beforehand.
+    pub warnings: Vec<String>,
     /// What is known about it beside what it says itself.
     pub notes: Vec<String>,
+}
+
+impl Expectation {
+    /// What the members that passed by do not meet.
+    fn unmet(&self) -> Vec<String> {
+        match self.format {
+            Format::Tar => self.check.finish(),
+            Format::Raw if self.check.is_empty() => Vec::new(),
+            Format::Raw => vec!["members are expected, but the source is no tar".into()],
+        }
+    }
 }
 
 /// Reads `source` to its proved end and hands out its frames in order.
@@ -59,6 +75,7 @@ pub fn tap(
     mut send: impl FnMut(Frame) -> Result<()>,
 ) -> Result<Proof> {
     let mut walker = (expected.format == Format::Tar).then(Walker::new);
+    let mut message = expected.is_message.then(Message::default);
     let mut at = 0;
     for n in 0.. {
         let mut buffers = pool.take();
@@ -68,6 +85,9 @@ pub fn tap(
         if let Some(walker) = &mut walker {
             walker.feed(&buffers.plain[..len], &mut entries)?;
             entries.iter().for_each(|entry| expected.check.look(entry));
+        }
+        if let Some(message) = &mut message {
+            message.feed(&buffers.plain[..len])?;
         }
         let ended = len < buffers.plain.len();
         // An empty source still becomes one frame: `zstd -d` and its kin do not read nothing.
@@ -92,14 +112,19 @@ pub fn tap(
         }
         // Whatever the source could not prove, the end marker did.
         proof.notes.clear();
-        let unmet = expected.check.finish();
-        if expected.strict && !unmet.is_empty() {
-            return Err(Error::failed("the source does not hold what is expected")
-                .because(unmet.join("; "))
-                .hint("look at the source; without --strict such a backup is made, with a warning"));
-        }
-        proof.warnings.extend(unmet);
     }
+    if let Some(message) = message.filter(|_| at > 0) {
+        message.finish()?;
+        proof.notes.clear();
+    }
+    let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
+    if expected.strict && !unmet.is_empty() {
+        return Err(Error::failed("the source does not hold what is expected")
+            .because(unmet.join("; "))
+            .hint("look at the source; without --strict such a backup is made, with a warning"));
+    }
+    proof.warnings.extend(unmet);
+    proof.warnings.extend(expected.warnings);
     proof.notes.extend(expected.notes);
     Ok(proof)
 }
