@@ -5,17 +5,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Command, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use crate::cli::{BackupOptions, Cli, Subject, Verb, View};
 use crate::error::{Context, Error, Result};
-use crate::passphrase;
+use crate::passphrase::Secret;
 
 mod check;
 mod file;
 mod words;
 
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
+pub use words::{Given, has_option};
 use words::{Look, StoreNames};
 
 /// Verbs that have no settings, or look at the file by themselves.
@@ -58,6 +59,8 @@ pub struct Parsed {
     pub cli: Cli,
     /// The settings file that was used.
     pub config: Option<Config>,
+    /// The options that were given on the line to what is to be done, without those that every verb has.
+    pub given: Vec<Given>,
 }
 
 /// Why there is nothing to do.
@@ -76,8 +79,8 @@ pub enum Refusal {
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Refusal> {
     let words = one_verb(words.into_iter().collect());
     let Some(look) = Look::at(&words) else {
-        let cli = read(None, None, &words)?;
-        return Ok(Parsed { cli, config: None });
+        let (cli, given) = read(None, None, &words)?;
+        return Ok(Parsed { cli, config: None, given });
     };
     let config = match WITHOUT.contains(&look.path()[0]) {
         true => None,
@@ -88,14 +91,21 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, Refusa
             Err(error) => return Err(Refusal::Settings(error, look.view)),
         },
     };
-    let cli = read(config.as_ref(), Some(&look), &words)?;
-    Ok(Parsed { cli, config })
+    let (cli, given) = read(config.as_ref(), Some(&look), &words)?;
+    Ok(Parsed { cli, config, given })
 }
 
 /// `restore set`, which looks like an archive named `set`, is a verb of its own.
 fn one_verb(mut words: Vec<OsString>) -> Vec<OsString> {
-    if let Some(at) = words.windows(2).position(|pair| pair[0] == "restore" && pair[1] == "set") {
-        words.splice(at..at + 2, [OsString::from("restore-set")]);
+    const VERB: &str = "restore-set";
+    let root = Cli::command();
+    let Some(verb) = words::first_word(&words, 1, &[&root]).filter(|&at| words[at] == "restore") else {
+        return words;
+    };
+    let of_verb: Vec<_> = root.find_subcommand(VERB).into_iter().chain([&root]).collect();
+    if let Some(set) = words::first_word(&words, verb + 1, &of_verb).filter(|&at| words[at] == "set") {
+        words.remove(set);
+        words[verb] = VERB.into();
     }
     words
 }
@@ -136,7 +146,11 @@ pub fn places() -> Vec<PathBuf> {
 }
 
 /// Reads the words strictly, with the settings as defaults.
-fn read(config: Option<&Config>, look: Option<&Look>, words: &[OsString]) -> Result<Cli, Refusal> {
+fn read(
+    config: Option<&Config>,
+    look: Option<&Look>,
+    words: &[OsString],
+) -> Result<(Cli, Vec<Given>), Refusal> {
     let settings = |error: Error| match look {
         Some(look) => Refusal::Settings(error, look.view.clone()),
         None => Refusal::Words(Cli::command().error(clap::error::ErrorKind::ValueValidation, error)),
@@ -163,7 +177,19 @@ fn read(config: Option<&Config>, look: Option<&Look>, words: &[OsString]) -> Res
         let error = Error::usage(format!("unexpected {stray:?}: a job's words stand in the settings file"));
         return Err(settings(error.hint("options alone can be given after its name")));
     }
-    Cli::from_arg_matches(&matches).map_err(|error| Refusal::Words(error.format(&mut command)))
+    let given = given(&command, &matches);
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Words(error.format(&mut command)))?;
+    Ok((cli, given))
+}
+
+/// The options that the innermost command was given.
+fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
+    match matches.subcommand() {
+        Some((name, below)) => {
+            command.find_subcommand(name).map(|command| given(command, below)).unwrap_or_default()
+        }
+        None => words::given(command, matches),
+    }
 }
 
 /// The command line as it is understood with these settings.
@@ -246,7 +272,11 @@ impl Config {
         let jobs = tables.jobs.into_iter();
         config.jobs = jobs.filter_map(|(name, table)| check::job(&root, name, table, problems)).collect();
         let sets = tables.sets.into_iter();
-        config.sets = sets.map(|(name, table)| (name, check::set(&names, table, problems))).collect();
+        let sets = sets.map(|(name, table)| {
+            let set = check::set(&name, &names, table, problems);
+            (name, set)
+        });
+        config.sets = sets.collect();
         config
     }
 
@@ -289,7 +319,7 @@ impl Config {
         let line = ["sealift", "backup", "job", name].map(OsString::from);
         let line = [&line[..], more].concat();
         let look = Look::at(&line);
-        let cli = read(Some(self), look.as_ref(), &line).map_err(|refusal| match refusal {
+        let (cli, _) = read(Some(self), look.as_ref(), &line).map_err(|refusal| match refusal {
             Refusal::Settings(error, _) => error,
             Refusal::Words(error) => {
                 let (text, hint) = words::reason(&error);
@@ -303,9 +333,9 @@ impl Config {
         }
     }
 
-    /// Whether there is such a job.
-    pub fn has_job(&self, name: &str) -> bool {
-        self.jobs.iter().any(|job| job.name == name)
+    /// The source of a job: the command of `backup` that it is; none where there is no such job.
+    pub fn source_of(&self, name: &str) -> Option<&str> {
+        self.jobs.iter().find(|job| job.name == name).map(|job| job.source.as_str())
     }
 
     fn known_job(&self, name: &str) -> Result<&Job> {
@@ -345,9 +375,8 @@ impl Config {
         let of_stores = words::store_command();
         // What differs from store to store goes with the store: see `StoreNames`.
         settings.retain(|setting| of_stores.get_arguments().all(|arg| *arg.get_id() != *setting.key));
-        if passphrase::VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
-            settings.retain(|setting| !matches!(&*setting.key, "passphrase_file" | "passphrase_command"));
-        }
+        let overruled = |key: &str| Secret::of_setting(key).and_then(Secret::variable).is_some();
+        settings.retain(|setting| !overruled(&setting.key));
         words::with_defaults(command, &settings)
     }
 }
@@ -425,6 +454,28 @@ mod tests {
     }
 
     #[test]
+    fn restore_set_is_a_verb_only_where_restore_is_one() {
+        let read = |line: &str| one_verb(line.split(' ').map(OsString::from).collect()).join(" ".as_ref());
+        for (line, meant) in [
+            ("sealift restore set x --plan", "sealift restore-set x --plan"),
+            ("sealift --config f restore set x", "sealift --config f restore-set x"),
+            ("sealift restore --from y set x --plan", "sealift restore-set --from y x --plan"),
+            ("sealift restore --from=y --no-encrypt set x", "sealift restore-set --from=y --no-encrypt x"),
+        ] {
+            assert_eq!(read(line), meant);
+        }
+        for line in [
+            "sealift backup exec db tool restore set",
+            "sealift --config restore set",
+            "sealift restore set@20261122T020000Z-1f2e3d4c --to-stdout",
+            "sealift restore --from set db",
+            "sealift restore",
+        ] {
+            assert_eq!(read(line), line);
+        }
+    }
+
+    #[test]
     fn the_command_line_with_settings_is_consistent() {
         let (config, _) = config(TWO);
         for job in config.jobs() {
@@ -442,6 +493,11 @@ mod tests {
             let (_, problems) = config(text);
             assert_eq!(problems.len(), 1, "{text}");
         }
+        assert_eq!(config("[jobs.a]\nsource = \"stdin\"\n[sets.\"../x\"]\njobs = [\"a\"]\n").1.len(), 1);
+        let hint = |text: &str| config(text).1.remove(0).hint.unwrap_or_default();
+        assert!(
+            hint("[jobs.dtr]\nsource = \"dtr\"\nucp_password = \"x\"").starts_with("ucp_password_file or")
+        );
         assert_eq!(config("overwrite = true\nlevel = -3\nwarn_ok = [\"changed\"]\n").1, []);
     }
 }

@@ -43,6 +43,21 @@ impl Secret {
         &VARIABLES[first..first + 3]
     }
 
+    /// The secret that a setting leads to: `passphrase_file`, `ucp_password_command`.
+    pub fn of_setting(key: &str) -> Option<Secret> {
+        match key.strip_suffix("_file").or(key.strip_suffix("_command"))? {
+            "passphrase" => Some(Secret::Passphrase),
+            "ucp_password" => Some(Secret::UcpPassword),
+            "ucp_passphrase" => Some(Secret::UcpPassphrase),
+            _ => None,
+        }
+    }
+
+    /// The variable that leads to it, where one is set: it wins over the settings file.
+    pub fn variable(self) -> Option<&'static str> {
+        self.variables().iter().copied().find(|name| std::env::var_os(name).is_some())
+    }
+
     fn name(self) -> &'static str {
         match self {
             Secret::Passphrase => "passphrase",
@@ -103,13 +118,13 @@ impl Sources {
         let secret = if let Some(file) = &self.file {
             self.read_file(file)?
         } else if let Some(command) = &self.command {
-            run_command(command)?
+            self.run_command(command)?
         } else if let Some(secret) = variable(own) {
-            checked(secret, own)?
+            self.checked(secret, own)?
         } else if let Some(file) = variable(in_file) {
             self.read_file(&file)?
         } else if let Some(command) = variable(by_command) {
-            run_command(&command)?
+            self.run_command(&command)?
         } else {
             return Ok(None);
         };
@@ -136,7 +151,7 @@ impl Sources {
         } else {
             octets = std::fs::read(file).map_err(cannot)?;
         }
-        first_line(octets, file)
+        self.first_line(octets, file)
     }
 
     fn prompt(&self) -> Result<SecretString> {
@@ -157,38 +172,46 @@ impl Sources {
         if self.twice && ask("Again: ")? != secret {
             return Err(Error::usage(format!("the two {name}s differ")).hint("run it again"));
         }
-        checked(secret, "what was typed")
+        self.checked(secret, "what was typed")
     }
-}
 
-fn run_command(command: &str) -> Result<SecretString> {
-    let mut shell = Command::new("sh");
-    for secret in VARIABLES {
-        shell.env_remove(secret);
+    fn run_command(&self, command: &str) -> Result<SecretString> {
+        let name = self.secret.name();
+        let mut shell = Command::new("sh");
+        for secret in VARIABLES {
+            shell.env_remove(secret);
+        }
+        let output = shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = output.context(|| format!("cannot run the {name} command"))?;
+        if !output.status.success() {
+            return Err(Error::usage(format!("the {name} command failed ({})", output.status))
+                .hint(format!("run it by hand; it must print the {name} and exit with 0")));
+        }
+        self.first_line(output.stdout, &format!("the {name} command's output"))
     }
-    let output = shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.context(|| "cannot run the passphrase command".into())?;
-    if !output.status.success() {
-        return Err(Error::usage(format!("the passphrase command failed ({})", output.status))
-            .hint("run it by hand; it must print the passphrase and exit with 0"));
+
+    /// The first line without its newline, as gpg reads a passphrase file.
+    fn first_line(&self, octets: Vec<u8>, from: &str) -> Result<SecretString> {
+        let line = octets.split(|&b| b == b'\n').next().unwrap_or_default().to_vec();
+        let text = String::from_utf8(line)
+            .map_err(|_| Error::usage(format!("{from} does not begin with a line of UTF-8 text")))?;
+        self.checked(text, from)
     }
-    first_line(output.stdout, "the passphrase command's output")
-}
 
-/// The first line without its newline, as gpg reads a passphrase file.
-fn first_line(octets: Vec<u8>, from: &str) -> Result<SecretString> {
-    let line = octets.split(|&b| b == b'\n').next().unwrap_or_default().to_vec();
-    let text = String::from_utf8(line)
-        .map_err(|_| Error::usage(format!("{from} does not begin with a line of UTF-8 text")))?;
-    checked(text, from)
-}
-
-fn checked(passphrase: String, from: &str) -> Result<SecretString> {
-    match passphrase.is_empty() {
-        true => Err(Error::usage(format!("the passphrase is empty: {from}")).hint(
-            "an empty passphrase protects nothing; --no-encrypt stores in the clear, if that is wanted",
-        )),
-        false => Ok(SecretString::from(passphrase)),
+    fn checked(&self, secret: String, from: &str) -> Result<SecretString> {
+        if !secret.is_empty() {
+            return Ok(SecretString::from(secret));
+        }
+        let hint = match self.secret {
+            Secret::Passphrase => {
+                "an empty passphrase protects nothing; --no-encrypt stores in the clear, if that is wanted"
+                    .into()
+            }
+            Secret::UcpPassword | Secret::UcpPassphrase => {
+                format!("put it into the first line of {}-file FILE", self.secret.option())
+            }
+        };
+        Err(Error::usage(format!("the {} is empty: {from}", self.secret.name())).hint(hint))
     }
 }
 
@@ -199,18 +222,36 @@ mod tests {
 
     #[test]
     fn the_first_line_counts() {
-        let read = |text: &str| first_line(text.into(), "x").map(|p| p.expose_secret().to_string());
+        let any = Sources::default();
+        let read = |text: &str| any.first_line(text.into(), "x").map(|p| p.expose_secret().to_string());
         assert_eq!(read("secret\nmore\n").unwrap(), "secret");
         assert_eq!(read("secret").unwrap(), "secret");
         assert_eq!(read(" spaced \n").unwrap(), " spaced ");
         assert_eq!(read("\nsecond\n").unwrap_err().kind().exit_code(), 2);
-        assert!(first_line(vec![0xff, b'\n'], "x").is_err());
+        assert!(any.first_line(vec![0xff, b'\n'], "x").is_err());
+    }
+
+    #[test]
+    fn an_empty_password_is_called_so() {
+        let ucp = Sources { secret: Secret::UcpPassword, ..Sources::default() };
+        let error = ucp.first_line(Vec::new(), "x").unwrap_err();
+        assert_eq!(error.to_string(), "the UCP password is empty: x");
+        assert_eq!(error.hint_text(), Some("put it into the first line of --ucp-password-file FILE"));
+    }
+
+    #[test]
+    fn a_setting_leads_to_its_own_secret() {
+        assert_eq!(Secret::of_setting("passphrase_file"), Some(Secret::Passphrase));
+        assert_eq!(Secret::of_setting("ucp_password_command"), Some(Secret::UcpPassword));
+        assert_eq!(Secret::of_setting("ucp_passphrase_file"), Some(Secret::UcpPassphrase));
+        assert_eq!((Secret::of_setting("stop_command"), Secret::of_setting("passphrase")), (None, None));
     }
 
     #[test]
     fn a_command_must_succeed() {
-        assert_eq!(run_command("echo hidden").unwrap().expose_secret(), "hidden");
-        assert!(run_command("echo hidden; exit 1").is_err());
-        assert!(run_command("true").is_err());
+        let run = |command: &str| Sources::default().run_command(command);
+        assert_eq!(run("echo hidden").unwrap().expose_secret(), "hidden");
+        assert!(run("echo hidden; exit 1").is_err());
+        assert!(run("true").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::needs;
-use crate::support::{Ended, Lab, docker, leftovers, unique};
+use crate::support::{Ended, Lab, a_second_later, docker, leftovers, unique};
 
 /// A lab with a settings file, a store that has a name, and a folder to back up.
 fn lab(settings: &str) -> Lab {
@@ -321,6 +321,7 @@ fn a_job_that_is_a_container() {
     run(&lab, &format!("backup job team/{name}")).expect(0);
     assert_eq!(run(&lab, &format!("restore team/{name} --to-stdout")).expect(0).text(), "said");
     // Options of that source alone are taken as well.
+    a_second_later();
     run(&lab, &format!("backup job team/{name} -e WHAT=given")).expect(0);
     assert_eq!(run(&lab, &format!("restore team/{name} --to-stdout")).expect(0).text(), "given");
     assert_eq!(leftovers(&name), [""; 0]);

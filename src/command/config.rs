@@ -6,9 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
 use crate::error::{Error, Result};
-use crate::passphrase;
+use crate::passphrase::Secret;
 use crate::progress::{Mode, Ui, print};
 use crate::store::locate;
+
+/// Where a store is named beside the settings file.
+const STORE: &str = "SEALIFT_STORE";
 
 /// What stands in place of a secret.
 const REDACTED: &str = "<redacted>";
@@ -105,28 +108,29 @@ struct Shown {
     key: String,
     value: Value,
     line: usize,
-    note: &'static str,
+    note: String,
 }
 
 impl Shown {
-    fn new(setting: &Setting, note: &'static str) -> Self {
+    fn new(setting: &Setting, note: String) -> Self {
         Shown { key: setting.key.clone(), value: without_secrets(setting), line: setting.line, note }
     }
 }
 
 fn parts(config: &Config) -> Vec<Part> {
-    let all = |table: &Table| table.settings.iter().map(|setting| Shown::new(setting, "")).collect();
+    let all =
+        |table: &Table| table.settings.iter().map(|setting| Shown::new(setting, String::new())).collect();
     let top = config.top().settings.iter().map(|setting| Shown::new(setting, overruled(&setting.key)));
     let mut parts = vec![Part { kind: "", name: String::new(), settings: top.collect() }];
     for (name, table) in config.stores() {
         parts.push(Part { kind: "stores", name: name.clone(), settings: all(table) });
     }
     for job in config.jobs() {
-        let source =
-            Shown { key: "source".into(), value: job.source.clone().into(), line: job.table.line, note: "" };
+        let (key, value) = ("source".into(), job.source.clone().into());
+        let source = Shown { key, value, line: job.table.line, note: String::new() };
         let settings = config.in_force(job).into_iter().map(|setting| {
-            let is_own = job.table.get(&setting.key).is_some();
-            Shown::new(setting, if is_own { "" } else { ", from the top" })
+            let from = if job.table.get(&setting.key).is_some() { "" } else { ", from the top" };
+            Shown::new(setting, format!("{from}{}", overruled(&setting.key)))
         });
         let settings = std::iter::once(source).chain(settings).collect();
         parts.push(Part { kind: "jobs", name: job.name.clone(), settings });
@@ -138,15 +142,10 @@ fn parts(config: &Config) -> Vec<Part> {
 }
 
 /// The environment wins over the file.
-fn overruled(key: &str) -> &'static str {
-    let is_set = |name: &str| std::env::var_os(name).is_some();
-    match key {
-        "to" | "from" if is_set("SEALIFT_STORE") => ", but SEALIFT_STORE is set and wins",
-        "passphrase_file" | "passphrase_command" if passphrase::VARIABLES.iter().any(|name| is_set(name)) => {
-            ", but a SEALIFT_PASSPHRASE… variable is set and wins"
-        }
-        _ => "",
-    }
+fn overruled(key: &str) -> String {
+    let secret = Secret::of_setting(key).and_then(Secret::variable);
+    let store = (matches!(key, "to" | "from") && std::env::var_os(STORE).is_some()).then_some(STORE);
+    secret.or(store).map(|name| format!(", but {name} is set and wins")).unwrap_or_default()
 }
 
 /// The value, without what could be a secret: a command that prints one, what a container's environment holds.

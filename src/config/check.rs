@@ -99,11 +99,7 @@ fn keys(command: &Command, table: &Table, more: &[&str], problems: &mut Vec<Prob
 
 /// A `[jobs.NAME]`; nothing where it has no source that is known.
 pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Problem>) -> Option<Job> {
-    let good = name.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']));
-    if !good || !name.chars().all(job_char) {
-        let hint = "a-z 0-9 . _ - and / between".to_string();
-        problems.push(table.problem(table.line, format!("{name:?} is no job name"), Some(hint)));
-    }
+    named("job", &name, &table, problems);
     let names: Vec<_> = words::sources(root).map(Command::get_name).collect();
     let Some(source) = table.get("source").cloned() else {
         let hint = format!("source is one of {}", names.join(", "));
@@ -130,8 +126,18 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
     Some(Job { name, source: word.into(), table })
 }
 
+/// Names become folders of a store.
+fn named(what: &str, name: &str, table: &Table, problems: &mut Vec<Problem>) {
+    let good = name.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']));
+    if !good || !name.chars().all(job_char) {
+        let hint = "a-z 0-9 . _ - and / between".to_string();
+        problems.push(table.problem(table.line, format!("{name:?} is no {what} name"), Some(hint)));
+    }
+}
+
 /// A `[sets.NAME]`, of these jobs.
-pub fn set(jobs: &[String], table: Table, problems: &mut Vec<Problem>) -> Set {
+pub fn set(name: &str, jobs: &[String], table: Table, problems: &mut Vec<Problem>) -> Set {
+    named("set", name, &table, problems);
     keys(&Command::new("set"), &table, &[&["jobs"][..], &RESERVED].concat(), problems);
     let mut found: Vec<String> = Vec::new();
     let wrong = |line, text: String, hint: String| table.problem(line, text, Some(hint));
@@ -172,6 +178,10 @@ fn unknown(key: &str, known: &[&str]) -> Wrong {
     let no_secrets = format!("a settings file holds no secrets: {key:?} cannot stand here");
     let ends = ["key", "token", "secret"].iter().any(|word| key.rsplit(['_', '-']).next() == Some(word));
     let signs = ["password", "passwd", "secret"].iter().any(|word| key.contains(word));
+    let (in_file, by_command) = (format!("{key}_file"), format!("{key}_command"));
+    if known.contains(&in_file.as_str()) && known.contains(&by_command.as_str()) {
+        return (no_secrets, Some(format!("{in_file} or {by_command} says where it is")));
+    }
     if matches!(key, "passphrase" | "pass") {
         let hint = "passphrase_file or passphrase_command says where it is";
         return (no_secrets, Some(hint.into()));

@@ -345,6 +345,66 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     alike.filter(|(alike, _)| *alike > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
+/// Where the first word from `from` on stands that is neither an option of these commands nor the value of one.
+pub fn first_word(words: &[OsString], from: usize, commands: &[&Command]) -> Option<usize> {
+    let takes_value = |word: &str| {
+        let mut known = commands.iter().flat_map(|command| options(command));
+        known.any(|arg| {
+            arg.get_action().takes_values()
+                && word.strip_prefix("--").is_some_and(|long| arg.get_long() == Some(long))
+        })
+    };
+    let mut at = from;
+    while let Some(word) = words.get(at) {
+        let word = word.to_string_lossy();
+        match word.starts_with('-') {
+            false => return Some(at),
+            true => at += if takes_value(&word) { 2 } else { 1 },
+        }
+    }
+    None
+}
+
+/// An option that was given on the command line.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The option's name as a setting.
+    pub id: String,
+    /// The option as words: one a value.
+    pub words: Vec<OsString>,
+}
+
+/// The options that were given to a command, without those that every verb has.
+pub fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
+    let root = Cli::command();
+    let own = options(command).filter(|arg| argument(&root, arg.get_id().as_str()).is_none());
+    let given = own.filter_map(|arg| {
+        let (id, long) = (arg.get_id().as_str(), arg.get_long()?);
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            return None;
+        }
+        let words = match arg.get_action().takes_values() {
+            false => vec![format!("--{long}").into()],
+            true => matches.get_raw(id)?.map(|value| joined(long, value)).collect(),
+        };
+        Some(Given { id: id.into(), words })
+    });
+    given.collect()
+}
+
+fn joined(long: &str, value: &std::ffi::OsStr) -> OsString {
+    let mut word = OsString::from(format!("--{long}="));
+    word.push(value);
+    word
+}
+
+/// Whether a source of `backup` has this option.
+pub fn has_option(source: &str, id: &str) -> bool {
+    let root = Cli::command();
+    sources(&root)
+        .any(|command| command.get_name() == source && options(command).any(|arg| arg.get_id() == id))
+}
+
 /// Changes the command that a path of names leads to.
 pub fn edit(command: Command, path: &[&str], change: &mut dyn FnMut(Command) -> Command) -> Command {
     match path.split_first() {
