@@ -131,7 +131,6 @@ impl Verb {
 
 /// What to back up.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Backup {
     /// The stdout of a new container: `docker run`'s words, before IMAGE
     #[command(after_help = docker_run::EXAMPLES)]
@@ -538,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn no_option_takes_a_passphrase_itself() {
+    fn no_option_takes_a_secret_itself() {
         fn options(command: &clap::Command, found: &mut Vec<String>) {
             found.extend(command.get_arguments().filter_map(|a| a.get_long().map(String::from)));
             command.get_subcommands().for_each(|c| options(c, found));
@@ -546,9 +545,7 @@ mod tests {
         let mut found = Vec::new();
         options(&Cli::command(), &mut found);
         found.retain(|name| name.contains("pass"));
-        assert!(
-            found.iter().all(|name| name == "passphrase-file" || name == "passphrase-command"),
-            "{found:?}"
-        );
+        let leads = |name: &String| name.ends_with("-file") || name.ends_with("-command");
+        assert!(found.len() > 3 && found.iter().all(leads), "{found:?}");
     }
 }

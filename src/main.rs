@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
 use sealift::command::backup::Outcome;
-use sealift::command::{backup, cat, config, copy, diff, list, ls, restore, restore_set, set, show, verify};
-use sealift::config::{Config, Parsed, Refusal};
+use sealift::command::{
+    backup, cat, config, copy, diff, list, ls, restore, restore_set, set, show, until, verify,
+};
+use sealift::config::{Config, Given, Parsed, Refusal};
 use sealift::error::{Context, Error, Result};
 use sealift::preset::Preset;
 use sealift::progress::Ui;
@@ -14,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let Parsed { cli, config } = match sealift::config::parse(std::env::args_os()) {
+    let Parsed { cli, config, given } = match sealift::config::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(Refusal::Words(error)) => error.exit(),
         Err(Refusal::Settings(error, view)) => {
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&ui, &error),
     };
-    let outcome = runtime.block_on(run(cli, config, &ui));
+    let outcome = runtime.block_on(run(cli, config, given, &ui));
     // A thread may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -52,13 +54,13 @@ fn fail(ui: &Ui, error: &Error) -> ExitCode {
     ExitCode::from(error.kind().exit_code())
 }
 
-async fn run(cli: Cli, config: Option<Config>, ui: &Ui) -> Result<Outcome> {
+async fn run(cli: Cli, config: Option<Config>, given: Vec<Given>, ui: &Ui) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
     match cli.verb {
         // These two clear away what they began.
         Verb::Backup(what) => {
-            return backup_what(what, config.as_ref(), ui, &cancel).await;
+            return backup_what(what, config.as_ref(), given, ui, &cancel).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
@@ -80,13 +82,13 @@ async fn run(cli: Cli, config: Option<Config>, ui: &Ui) -> Result<Outcome> {
 async fn backup_what(
     what: Backup,
     config: Option<&Config>,
+    given: Vec<Given>,
     ui: &Ui,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
     if let Backup::Set { options, swarm, ucp, dtr, keep_going, set_name: name } = what {
-        let words = set::options_among(&std::env::args_os().collect::<Vec<_>>(), &name);
         let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
-        let wish = set::Wish { name, options: *options, presets, keep_going, words };
+        let wish = set::Wish { name, options: *options, presets, keep_going, given };
         return set::set(wish.find(config)?, ui, cancel).await;
     }
     match what.resolve()? {
@@ -94,15 +96,6 @@ async fn backup_what(
             Ok(backup::backup(backup::Task::new(source, options), ui, cancel).await?.outcome)
         }
         (Subject::Preset(preset), options) => set::preset(preset, options, ui, cancel).await,
-    }
-}
-
-/// Work that only reads can be left at any point.
-async fn until<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::interrupted()),
-        done = work => done,
     }
 }
 

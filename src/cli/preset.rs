@@ -125,22 +125,12 @@ pub struct SwarmOptions {
     /// Stop the engine while its folder is read, as the vendor's guide has it; it is started again whatever happens
     #[arg(long)]
     pub stop_engine: bool,
-    /// Command that stops the engine
-    #[arg(
-        long,
-        value_name = "CMD",
-        default_value = "systemctl stop docker.socket docker.service",
-        requires = "stop_engine"
-    )]
-    pub stop_command: String,
-    /// Command that starts it
-    #[arg(
-        long,
-        value_name = "CMD",
-        default_value = "systemctl start docker.service",
-        requires = "stop_engine"
-    )]
-    pub start_command: String,
+    /// Command that stops the engine [default: systemctl stop docker.socket docker.service]
+    #[arg(long, value_name = "CMD")]
+    pub stop_command: Option<String>,
+    /// Command that starts it, and ends when it answers [default: systemctl start docker.service]
+    #[arg(long, value_name = "CMD")]
+    pub start_command: Option<String>,
     /// Seal the key that unlocks an autolocked swarm, as an archive of its own: JOB/unlock-key
     #[arg(long)]
     pub with_unlock_key: bool,
@@ -149,7 +139,8 @@ pub struct SwarmOptions {
 pub(super) const SWARM_HELP: &str = "\
 Reads the swarm's folder (/var/lib/docker/swarm) on a manager, with members swarm/…; run it on that host, as root.
 Without --stop-engine the folder is read while the engine writes it; that is noted in the catalog. With it, the swarm
-must keep its quorum without this node, unless this is its only manager.
+must keep its quorum without this node, unless this is its only manager. An autolocked swarm is unlocked again after the
+start; only where sealift itself is killed outright (kill -9) does the engine come back locked: `docker swarm unlock`.
 
 Checked while the stream passes: the raft log and the certificates are there.
 

@@ -101,6 +101,8 @@ Examples:
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
 
+`sealift restore set NAME --plan` prints the steps that bring a whole set back: see `sealift restore set --help`.
+
 Check the exit code: where bytes were written before a failure, they are right but not all. With --to-run and --to-exec
 it is the process's own, when the process had all bytes.";
 

@@ -55,6 +55,10 @@ pub struct Task {
     pub facts: serde_json::Value,
     /// What its members must be, beside what the options say.
     pub check: Check,
+    /// Whether its bytes must be a whole OpenPGP message.
+    pub is_message: bool,
+    /// What is known to be wrong with it.
+    pub warnings: Vec<String>,
     /// What is so by nature.
     pub notes: Vec<String>,
     /// The set that it belongs to.
@@ -65,7 +69,8 @@ impl Task {
     /// A source as it is.
     pub fn new(source: Source, options: BackupOptions) -> Self {
         let (facts, format) = (serde_json::Value::Null, options.format().or_else(|| source.format()));
-        Task { source, options, format, facts, check: Check::default(), notes: Vec::new(), set: None }
+        let (check, warnings, notes) = (Check::default(), Vec::new(), Vec::new());
+        Task { source, options, format, facts, check, is_message: false, warnings, notes, set: None }
     }
 }
 
@@ -165,11 +170,13 @@ struct Run {
 impl Run {
     /// Settles all that can be settled before anything is asked of anyone.
     fn prepare(task: Task, ui: &Ui) -> Result<(Run, Source)> {
-        let Task { source, options, format, facts, check, notes, set } = task;
+        let Task { source, options, format, facts, check, is_message, warnings, notes, set } = task;
         let expected = Expectation {
             allow_empty: options.allow_empty,
             check: check.and(options.check()?),
             strict: options.strict,
+            is_message,
+            warnings,
             notes,
             ..Expectation::default()
         };

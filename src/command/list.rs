@@ -1,18 +1,15 @@
 //! `list`: what a store holds.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::bytes;
-use crate::archive::Id;
 use crate::cli::List;
 use crate::error::Result;
-use crate::progress::{Mode, Ui};
+use crate::progress::{Mode, Ui, print, printable};
 use crate::store::Store;
 use crate::store::list::Listed;
 use crate::store::record::WHOLE;
-use crate::store::set::{SetManifest, SetRef};
+use crate::store::set::{SetRef, SetRun};
 
 /// Prints the archives of a store, oldest first within a job; or its sets.
 pub async fn list(options: List, mode: Mode, ui: &Ui) -> Result<()> {
@@ -30,73 +27,34 @@ pub async fn list(options: List, mode: Mode, ui: &Ui) -> Result<()> {
         _ => table(&archives),
     };
     for line in lines {
-        crate::progress::print(&line)?;
+        print(&line)?;
     }
     Ok(())
 }
 
-/// A run of a set, as far as manifests tell it.
-#[derive(Default)]
-struct SetRun {
-    /// How it ended; none where it was broken off.
-    ended: Option<Result<SetManifest>>,
-    /// `JOB@ID` of its archives.
-    archives: Vec<String>,
-}
-
-impl SetRun {
-    fn is_complete(&self) -> bool {
-        let Some(Ok(manifest)) = &self.ended else { return false };
-        let there = |job: &str, id: &Id| self.archives.contains(&format!("{job}@{id}"));
-        manifest.complete
-            && manifest.members.iter().all(|m| m.id.as_ref().is_some_and(|id| there(&m.job, id)))
-    }
-
-    fn state(&self) -> String {
-        match &self.ended {
-            _ if self.is_complete() => "complete".into(),
-            None => "INCOMPLETE: broken off".into(),
-            Some(Err(error)) => error.to_string(),
-            Some(Ok(manifest)) => {
-                let missing = manifest.members.iter().filter(|m| {
-                    m.id.as_ref().is_none_or(|id| !self.archives.contains(&format!("{}@{id}", m.job)))
-                });
-                let missing = missing.map(|m| match m.id {
-                    Some(_) => format!("{} (gone)", m.job),
-                    None => format!("{} ({})", m.job, m.outcome),
-                });
-                format!("INCOMPLETE: {}", missing.collect::<Vec<_>>().join(", "))
-            }
-        }
-    }
-}
-
 async fn sets(store: &Store, mode: Mode, ui: &Ui) -> Result<()> {
-    let mut runs: BTreeMap<SetRef, SetRun> = BTreeMap::new();
-    for (set, ended) in store.sets().await? {
-        runs.entry(set).or_default().ended = Some(ended);
-    }
-    for listed in store.archives(None).await? {
-        let Some(set) = listed.manifest.as_ref().ok().and_then(|m| m.set.as_ref()?.parse().ok()) else {
-            continue;
-        };
-        runs.entry(set).or_default().archives.push(format!("{}@{}", listed.job, listed.id));
-    }
+    let runs = store.set_runs().await?;
     if runs.is_empty() && mode == Mode::Human {
         ui.note(&format!("no set at {}", store.name));
     }
-    let line = |(set, run): (&SetRef, &SetRun)| match mode {
-        Mode::Json => json!({
-            "set": set.name, "id": set.id, "complete": run.is_complete(), "state": run.state(),
-            "archives": run.archives, "facts": run.ended.as_ref().and_then(|m| Some(&m.as_ref().ok()?.facts)),
-        })
-        .to_string(),
-        _ => {
-            let archives: Vec<_> = run.archives.iter().map(|name| format!("\n    {name}")).collect();
-            format!("{set}  {}{}", run.state(), archives.concat())
+    let line = |(set, run): (&SetRef, &SetRun)| {
+        let names = run.archives.iter().map(|(job, id)| format!("{job}@{id}"));
+        let members = run.ended.iter().flatten().map(|manifest| &manifest.members).next();
+        match mode {
+            Mode::Json => json!({
+                "set": set.name, "id": set.id, "complete": run.is_complete(), "state": run.state(),
+                "archives": names.collect::<Vec<_>>(), "members": members,
+            })
+            .to_string(),
+            // Whoever can write to the store can have named them.
+            _ => {
+                let archives = names.map(|name| format!("\n    {}", printable(&name)));
+                let head = format!("{set}  {}", run.state());
+                format!("{}{}", printable(&head), archives.collect::<String>())
+            }
         }
     };
-    runs.iter().map(line).try_for_each(|line| crate::progress::print(&line))
+    runs.iter().map(line).try_for_each(|line| print(&line))
 }
 
 fn json_line(listed: &Listed) -> String {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::Id;
 use crate::archive::open::{self, Archive, Contents};
@@ -33,6 +34,18 @@ pub mod verify;
 /// Octets in gibi-, mebi- or kibibytes.
 fn bytes(octets: u64) -> String {
     indicatif::HumanBytes(octets).to_string()
+}
+
+/// Work that can be left at any point.
+///
+/// # Errors
+/// A signal came first; the work's own.
+pub async fn until<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        done = work => done,
+    }
 }
 
 /// The passphrase of several archives, asked for once.

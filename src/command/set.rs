@@ -1,20 +1,20 @@
 //! `backup dtr`, `backup set`: several archives in order, under one set id.
 
-use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::{Made, Outcome, Task, backup};
+use super::until;
 use crate::archive::Id;
 use crate::archive::catalog::FORMAT;
 use crate::cli::{BackupOptions, Subject};
-use crate::config::Config;
+use crate::config::{Config, Given, has_option};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::passphrase::Sources;
-use crate::preset::{Part, Preset};
+use crate::preset::{Part, Preset, public};
 use crate::progress::Ui;
 use crate::source::Source;
 use crate::store::Store;
@@ -47,50 +47,76 @@ pub struct Wish {
     pub presets: Vec<Preset>,
     /// Go on when a job has failed.
     pub keep_going: bool,
-    /// The options as words, for jobs of the settings.
-    pub words: Vec<OsString>,
+    /// The options that were given, for the jobs of the settings.
+    pub given: Vec<Given>,
+}
+
+/// Options of the set itself, which no job knows.
+const OWN: &str = "keep_going";
+
+/// A job of a set: one of the settings, or a preset.
+enum Named<'a> {
+    Job(&'a str, &'a Config),
+    Preset(&'a Preset),
+}
+
+impl Named<'_> {
+    /// The command of `backup` that it is.
+    fn source(&self) -> &str {
+        match self {
+            Named::Job(name, config) => config.source_of(name).unwrap_or_default(),
+            Named::Preset(preset) => preset.job(),
+        }
+    }
 }
 
 impl Wish {
     /// The set: of the settings, or the one that is built in.
     ///
     /// # Errors
-    /// There is no such set; a job of it is wrong.
+    /// There is no such set; a job of it is wrong; no job has an option that was given.
     pub fn find(self, config: Option<&Config>) -> Result<Set> {
         if self.options.job.is_some() {
             return Err(Error::usage("a set's jobs have their own names").hint("leave --job out"));
         }
-        let jobs = match config.and_then(|config| Some((config, config.set(&self.name)?))) {
-            Some((config, set)) => {
-                set.jobs.iter().map(|job| config.job(job, &self.words)).collect::<Result<_>>()?
-            }
-            None if self.name == DOCKER_EE => self.built_in(config)?,
-            None => {
-                return Err(Error::usage(format!("there is no set {}", self.name))
-                    .hint(format!("{DOCKER_EE} is built in; others stand in sealift.toml as [sets.NAME]: `sealift config --help`")));
-            }
-        };
+        let jobs = self.jobs(config)?;
+        let known =
+            |given: &&Given| given.id == OWN || jobs.iter().any(|job| has_option(job.source(), &given.id));
+        if let Some(stray) = self.given.iter().find(|given| !known(given)) {
+            let option = stray.id.replace('_', "-");
+            return Err(Error::usage(format!("no job of set {} takes --{option}", self.name))
+                .hint("leave it out; `sealift backup set --help` says whose option it is"));
+        }
+        let jobs = jobs.iter().map(|job| self.job(job)).collect::<Result<_>>()?;
         Ok(Set { name: self.name, jobs, keep_going: self.keep_going })
     }
 
-    fn built_in(&self, config: Option<&Config>) -> Result<Vec<(Subject, BackupOptions)>> {
-        let job = |preset: &Preset| match config.filter(|config| config.has_job(preset.job())) {
-            Some(config) => config.job(preset.job(), &self.words),
-            None => Ok((Subject::Preset(preset.clone()), self.options.clone())),
-        };
-        self.presets.iter().map(job).collect()
+    fn jobs<'a>(&'a self, config: Option<&'a Config>) -> Result<Vec<Named<'a>>> {
+        if let Some((config, set)) = config.and_then(|config| Some((config, config.set(&self.name)?))) {
+            return Ok(set.jobs.iter().map(|job| Named::Job(job, config)).collect());
+        }
+        if self.name != DOCKER_EE {
+            return Err(Error::usage(format!("there is no set {}", self.name))
+                .hint(format!("{DOCKER_EE} is built in; others stand in sealift.toml as [sets.NAME]: `sealift config --help`")));
+        }
+        let named =
+            |preset: &'a Preset| match config.filter(|config| config.source_of(preset.job()).is_some()) {
+                Some(config) => Named::Job(preset.job(), config),
+                None => Named::Preset(preset),
+            };
+        Ok(self.presets.iter().map(named).collect())
     }
-}
 
-/// The options among the words behind `backup set`: neither the set's name nor what is meant for the set itself.
-pub fn options_among(words: &[OsString], name: &str) -> Vec<OsString> {
-    let set = words.windows(2).position(|pair| pair[0] == "backup" && pair[1] == "set");
-    let mut rest: Vec<_> = words.iter().skip(set.map_or(words.len(), |at| at + 2)).cloned().collect();
-    rest.retain(|word| word != "--keep-going");
-    if let Some(at) = rest.iter().rposition(|word| word == name) {
-        rest.remove(at);
+    /// A job with those of the given options that it has.
+    fn job(&self, job: &Named<'_>) -> Result<(Subject, BackupOptions)> {
+        match job {
+            Named::Preset(preset) => Ok((Subject::Preset(Preset::clone(preset)), self.options.clone())),
+            Named::Job(name, config) => {
+                let given = self.given.iter().filter(|given| has_option(job.source(), &given.id));
+                config.job(name, &given.flat_map(|given| given.words.clone()).collect::<Vec<_>>())
+            }
+        }
     }
-    rest
 }
 
 /// Backs up a preset by itself: where it has more than one archive, they are a set.
@@ -132,20 +158,18 @@ pub async fn set(set: Set, ui: &Ui, cancel: &CancellationToken) -> Result<Outcom
     run.finish().await
 }
 
-async fn until<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::interrupted()),
-        done = work => done,
-    }
-}
-
 /// Asks for every secret once, and finds what is missing before the first backup.
 fn settle(jobs: &mut [(Subject, BackupOptions)]) -> Result<()> {
     for job in 0..jobs.len() {
         let (before, rest) = jobs.split_at_mut(job);
         let (subject, options) = &mut rest[0];
         if let Subject::Preset(preset) = subject {
+            if options.no_encrypt && preset.is_secret() {
+                return Err(Error::usage(
+                    "--with-unlock-key and --no-encrypt would store the key in the clear",
+                )
+                .hint("leave one of them out"));
+            }
             preset.settle()?;
         }
         if options.no_encrypt {
@@ -169,7 +193,6 @@ struct Run<'a> {
     id: SetRef,
     started: jiff::Timestamp,
     members: Vec<Member>,
-    facts: Vec<Value>,
     warned: bool,
     /// A job has stopped and started the engine.
     restarted: bool,
@@ -183,17 +206,7 @@ impl<'a> Run<'a> {
         settle(&mut set.jobs)?;
         let started = jiff::Timestamp::now();
         let id = SetRef { name: set.name.clone(), id: Id::new(started)? };
-        Ok(Run {
-            set,
-            id,
-            started,
-            members: Vec::new(),
-            facts: Vec::new(),
-            warned: false,
-            restarted: false,
-            failure: None,
-            ui,
-        })
+        Ok(Run { set, id, started, members: Vec::new(), warned: false, restarted: false, failure: None, ui })
     }
 
     fn job(&self, job: usize) -> String {
@@ -244,6 +257,8 @@ impl<'a> Run<'a> {
             format: part.format,
             facts: part.facts,
             check: part.check,
+            is_message: part.is_message,
+            warnings: part.warnings,
             notes: part.notes,
             set: Some(self.id.clone()),
         }
@@ -257,13 +272,13 @@ impl<'a> Run<'a> {
                 self.leave_out(job);
                 continue;
             }
-            self.facts.push(task.facts.clone());
             self.restarted |= matches!(task.source, Source::Folder { stop: Some(_), .. });
+            let facts = public(&task.facts);
             match backup(task, self.ui, cancel).await {
                 Ok(Made { outcome, job, id }) => {
                     self.warned |= outcome == Outcome::Warned;
                     let outcome = if outcome == Outcome::Warned { "warned" } else { "made" };
-                    self.members.push(Member { job, id: Some(id), outcome: outcome.into() });
+                    self.members.push(Member { id: Some(id), facts, ..Member::without(job, outcome) });
                 }
                 Err(error) => self.failed(job, error),
             }
@@ -272,11 +287,11 @@ impl<'a> Run<'a> {
 
     fn leave_out(&mut self, job: String) {
         self.ui.warn(&format!("{job} is left out: {} is incomplete already", self.id));
-        self.members.push(Member { job, id: None, outcome: "left out".into() });
+        self.members.push(Member::without(job, "left out"));
     }
 
     fn failed(&mut self, job: String, error: Error) {
-        self.members.push(Member { job: job.clone(), id: None, outcome: "failed".into() });
+        self.members.push(Member::without(job.clone(), "failed"));
         let error = error.context(format!("{job} failed"));
         match self.failure {
             None => self.failure = Some(error),
@@ -295,13 +310,6 @@ impl<'a> Run<'a> {
             finished: jiff::Timestamp::now(),
             complete,
             members: self.members,
-            facts: self.facts.iter().filter_map(Value::as_object).flatten().fold(
-                json!({}),
-                |mut all, (name, fact)| {
-                    all[name] = fact.clone();
-                    all
-                },
-            ),
             tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
         };
         let mut warned = self.warned;
@@ -316,6 +324,8 @@ impl<'a> Run<'a> {
         self.ui.summary(&format!("set {}: {state}, {made} of {all} archives", self.id), event);
         match self.failure {
             Some(error) => Err(error.or_hint(format!("set {} is incomplete: run it again", self.id))),
+            // A signal that came while a member was committed let that one end, and left out the rest.
+            None if !complete => Err(Error::interrupted()),
             None if warned => Ok(Outcome::Warned),
             None => Ok(Outcome::Done),
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
-use bollard::query_parameters::{CreateContainerOptions, RemoveContainerOptions};
+use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
@@ -21,8 +21,10 @@ mod feed;
 mod image;
 pub mod node;
 pub mod run;
+mod unlock;
 mod volume;
 
+pub use unlock::Unlock;
 pub use volume::Volume;
 
 /// What our containers are labelled with, so that a leftover can be found.
@@ -84,8 +86,14 @@ impl Engine {
             tty: Some(false),
             ..body
         };
-        let options = CreateContainerOptions { name, platform: String::new() };
-        let created = self.docker.create_container(Some(options), body).await.map_err(|e| {
+        let created = match self.try_to_create(name.as_deref(), body.clone()).await {
+            // A backup that was killed outright could not clear away its container, which has the name still.
+            Err(e) if status(&e) == Some(409) && self.clear_away(name.as_deref()).await? => {
+                self.try_to_create(name.as_deref(), body).await
+            }
+            created => created,
+        };
+        created.map_err(|e| {
             let conflict = status(&e) == Some(409);
             let error = Error::failed(format!("cannot create a container of {image}")).because(e);
             match conflict {
@@ -93,8 +101,38 @@ impl Engine {
                     .hint("another container has this name: is a backup still running? see `docker ps -a`"),
                 false => error,
             }
-        })?;
-        Ok(created.id)
+        })
+    }
+
+    async fn try_to_create(
+        &self,
+        name: Option<&str>,
+        body: ContainerCreateBody,
+    ) -> Result<String, bollard::errors::Error> {
+        let options = CreateContainerOptions { name: name.map(String::from), platform: String::new() };
+        Ok(self.docker.create_container(Some(options), body).await?.id)
+    }
+
+    /// Removes the container that has this name, if it is one of ours that does not run and that nobody waits for.
+    async fn clear_away(&self, name: Option<&str>) -> Result<bool> {
+        let Some(name) = name else { return Ok(false) };
+        let Ok(found) = self.docker.inspect_container(name, None::<InspectContainerOptions>).await else {
+            return Ok(false);
+        };
+        let maker = found.config.and_then(|config| config.labels?.remove(LABEL));
+        let state = found.state.and_then(|state| state.status);
+        let (Some(maker), Some(id)) = (maker, found.id) else { return Ok(false) };
+        let in_use = self.local && lives(&maker);
+        let left = match state {
+            Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD) => !in_use,
+            // It may be about to be started, by somebody whom only its own host knows.
+            Some(ContainerStateStatusEnum::CREATED) => self.local && !in_use,
+            _ => false,
+        };
+        if left {
+            self.remove(&id).await?;
+        }
+        Ok(left)
     }
 
     /// Removes a container, running or not; waits for an engine that restarts.
@@ -125,6 +163,12 @@ async fn is_here(docker: &Docker) -> bool {
         theirs.is_some_and(|t| t.as_bytes() == ours.to_bytes())
     };
     same(info.name, here.nodename()) && same(info.kernel_version, here.release())
+}
+
+/// Whether a process of this number runs our program here.
+fn lives(pid: &str) -> bool {
+    let program = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
+    pid.bytes().all(|c| c.is_ascii_digit()) && program(pid).is_some_and(|own| Some(own) == program("self"))
 }
 
 fn status(error: &bollard::errors::Error) -> Option<u16> {

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 
 use bollard::models::{ContainerInspectResponse, Node, Reachability, SwarmInfo};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListNodesOptions};
-use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Engine, context, running, status};
-use crate::error::{Context, Error, Result};
-use crate::source::{Proof, Running};
+use super::{Engine, status};
+use crate::error::{Context, Result};
 
 /// A running container, as far as it tells what runs on a node.
 #[derive(Debug, Clone)]
@@ -23,6 +20,8 @@ pub struct Seen {
     pub env: HashMap<String, String>,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// The volumes that it uses, by the folder in which it sees them.
+    pub volumes: HashMap<String, String>,
 }
 
 impl Seen {
@@ -31,11 +30,14 @@ impl Seen {
         let pairs = config.env.unwrap_or_default();
         let env = pairs.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into()));
         let name = container.name.unwrap_or_default();
+        let mounts = container.mounts.unwrap_or_default().into_iter();
+        let volumes = mounts.filter(|mount| mount.typ.as_deref() == Some("volume"));
         Seen {
             name: name.rsplit('/').next().unwrap_or_default().into(),
             image: config.image.unwrap_or_default(),
             env: env.collect(),
             labels: config.labels.unwrap_or_default(),
+            volumes: volumes.filter_map(|mount| Some((mount.destination?, mount.name?))).collect(),
         }
     }
 
@@ -129,47 +131,6 @@ impl Engine {
             ..among(&nodes, swarm)
         }))
     }
-
-    /// Streams the key that unlocks the swarm, as a line.
-    pub fn send_unlock_key(&self) -> Running {
-        let engine = self.clone();
-        running(move |sender| async move {
-            let sent = async {
-                let key = engine.unlock_key().await?;
-                sender.send(format!("{key}\n").into()).await?;
-                Ok(Proof::default())
-            };
-            let outcome = sent.await;
-            (sender, outcome)
-        })
-    }
-
-    /// The key that unlocks the swarm of an engine on this host (Engine API, `GET /swarm/unlockkey`).
-    async fn unlock_key(&self) -> Result<String> {
-        // The client library does not know this request.
-        let host = context::endpoint()?.host;
-        let socket = host.strip_prefix("unix://").ok_or_else(|| {
-            Error::usage("the unlock key is only asked for where the engine runs")
-                .hint("run sealift on that host")
-        })?;
-        let cannot = || "cannot ask for the swarm's unlock key".to_string();
-        let mut stream = tokio::net::UnixStream::connect(socket).await.context(cannot)?;
-        let request = b"GET /swarm/unlockkey HTTP/1.0\r\nHost: docker\r\n\r\n";
-        stream.write_all(request).await.context(cannot)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.context(cannot)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-        if head.split(' ').nth(1) != Some("200") {
-            return Err(Error::failed(cannot()).because(body.trim().to_string()));
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Answer {
-            unlock_key: String,
-        }
-        let answer: Answer = serde_json::from_str(body).context(cannot)?;
-        Ok(answer.unlock_key)
-    }
 }
 
 /// What the list of nodes says of this one, and of all managers.
@@ -217,6 +178,7 @@ mod tests {
             image: image.into(),
             env: HashMap::new(),
             labels: HashMap::new(),
+            volumes: HashMap::new(),
         };
         assert_eq!(seen("docker/dtr-registry:2.7.5").tag(), Some("2.7.5"));
         assert_eq!(seen("registry:5000/dtr").tag(), None);

@@ -1,5 +1,6 @@
 //! Volumes: where they lie, and their files through the engine's archive API.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
@@ -54,13 +55,11 @@ impl Engine {
         Ok(Volume { name: volume.name, mountpoint: volume.mountpoint.into(), is_folder })
     }
 
-    /// Whether there is a volume of that name.
-    pub async fn has_volume(&self, name: &str) -> Result<bool> {
-        match self.docker.inspect_volume(name).await {
-            Ok(_) => Ok(true),
-            Err(e) if status(&e) == Some(404) => Ok(false),
-            Err(e) => Err(e).context(|| format!("cannot look at volume {name}")),
-        }
+    /// The NFS share that a volume is, as `nfs://SERVER/PATH`; none where it is no share.
+    pub async fn nfs_url(&self, name: &str) -> Result<Option<String>> {
+        let volume = self.docker.inspect_volume(name).await;
+        let options = volume.context(|| format!("cannot look at volume {name}"))?.options;
+        Ok(nfs_url(&options))
     }
 
     /// Streams volumes as one tar with members `VOLUME/_data/…`, from a container that is never started.
@@ -150,6 +149,13 @@ impl Engine {
     }
 }
 
+/// The options of a local volume: `type=nfs`, `o=addr=SERVER,rw`, `device=:/PATH`.
+fn nfs_url(options: &HashMap<String, String>) -> Option<String> {
+    options.get("type").filter(|kind| kind.starts_with("nfs"))?;
+    let server = options.get("o")?.split(',').find_map(|option| option.strip_prefix("addr="))?;
+    Some(format!("nfs://{server}{}", options.get("device")?.strip_prefix(':')?))
+}
+
 /// Drops a tar's end marker, so that another tar may follow.
 struct EndCut {
     walker: Walker,
@@ -185,6 +191,16 @@ impl EndCut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_nfs_share_is_known_by_its_options() {
+        let options =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let share = [("type", "nfs4"), ("o", "rw,addr=10.0.0.9,nolock"), ("device", ":/srv/images")];
+        assert_eq!(nfs_url(&options(&share)).as_deref(), Some("nfs://10.0.0.9/srv/images"));
+        assert_eq!(nfs_url(&options(&[("type", "tmpfs"), ("o", "addr=x"), ("device", ":/y")])), None);
+        assert_eq!(nfs_url(&options(&[])), None);
+    }
 
     #[test]
     fn an_end_marker_is_dropped_and_nothing_else() {

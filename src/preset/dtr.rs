@@ -14,14 +14,20 @@ use crate::error::{Context, Error, Result};
 use crate::progress::Ui;
 use crate::source::Source;
 
-/// What the names of a replica's registry container and of its volumes begin with.
+/// What the name of a replica's registry container begins with; the replica's id follows.
 const REGISTRY: &str = "dtr-registry-";
+/// Where the registry sees the volume that holds the images, if one does.
+const STORAGE: &str = "/storage";
 
 /// A replica that runs on this node.
-struct Replica {
-    id: String,
-    version: String,
-    image: String,
+pub(super) struct Replica {
+    pub id: String,
+    pub version: String,
+    pub image: String,
+    /// The volume with the images; none where they are in an object store.
+    pub volume: Option<String>,
+    /// The NFS share that this volume is.
+    nfs_url: Option<String>,
 }
 
 pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
@@ -35,13 +41,17 @@ pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Ui) -> Res
         parts.push(replica.metadata(options)?);
     }
     if options.only != Some(DtrPart::Metadata) {
-        match replica.images(engine).await? {
-            Some(part) => parts.push(part),
-            None if options.only.is_some() => {
+        match (replica.images(), parts.first_mut()) {
+            (Some(part), _) => parts.push(part),
+            (None, Some(metadata)) => metadata.warnings.push(
+                "the images lie in no volume of this replica but in an object store: they are not in this backup \
+                 (--only metadata says that this is known)"
+                    .into(),
+            ),
+            (None, None) => {
                 return Err(Error::failed(format!("replica {} keeps its images in no volume", replica.id))
                     .hint("images in an object store are backed up there: copy the bucket"));
             }
-            None => ui.warn("the images lie in no volume of this node but in an object store: they are not in this backup"),
         }
     }
     Ok(parts)
@@ -80,9 +90,11 @@ fn certificate(file: &std::path::Path) -> Result<String> {
 }
 
 impl Replica {
-    async fn find(options: &DtrOptions, engine: &Engine) -> Result<Replica> {
-        let running = engine.containers(REGISTRY).await?;
+    pub(super) async fn find(options: &DtrOptions, engine: &Engine) -> Result<Replica> {
+        let mut running = engine.containers(REGISTRY).await?;
         let id_of = |seen: &Seen| seen.name.trim_start_matches(REGISTRY).to_string();
+        // Whatever else has such a name is no replica, and its image is not run.
+        running.retain(|seen| is_replica(&id_of(seen)));
         let ids: Vec<_> = running.iter().map(id_of).collect();
         let found = match (&options.replica, &running[..]) {
             (Some(id), _) => running.iter().find(|seen| id_of(seen) == *id),
@@ -108,11 +120,25 @@ impl Replica {
             id: id_of(seen),
             image: options.dtr_image.clone().unwrap_or_else(|| sibling(&seen.image, "-registry", version)),
             version: version.into(),
+            nfs_url: match seen.volumes.get(STORAGE) {
+                Some(volume) => engine.nfs_url(volume).await?,
+                None => None,
+            },
+            volume: seen.volumes.get(STORAGE).cloned(),
         })
     }
 
     fn facts(&self, part: &str) -> serde_json::Value {
-        json!({"dtr": {"part": part, "version": self.version, "replica": self.id, "image": self.image}})
+        let storage = match self.volume.as_deref() {
+            None => "elsewhere",
+            Some(_) if self.nfs_url.is_some() => "nfs",
+            Some(name) if name == format!("{REGISTRY}{}", self.id) => "default",
+            Some(_) => "volume",
+        };
+        json!({"dtr": {
+            "part": part, "version": self.version, "replica": self.id, "image": self.image,
+            "storage": storage, "volume": self.volume, "nfs_url": self.nfs_url,
+        }})
     }
 
     /// The documented command line, with the password in the environment.
@@ -131,31 +157,27 @@ impl Replica {
         let mut facts = self.facts("metadata");
         facts["dtr"]["ucp_url"] = url.into();
         facts["dtr"]["ucp_username"] = user.into();
+        facts["dtr"]["ucp_tls"] = if options.ucp_ca.is_some() { "ca" } else { "insecure" }.into();
         let spec = RunSpec { image: self.image.clone(), command, env, ..RunSpec::default() };
         Ok(Part {
             name: Some("metadata"),
-            source: Source::Run(Box::new(spec)),
-            format: Some(Format::Tar),
-            facts,
             check: Check::new(&[format!("dtr-backup-v{}/rethink/*", self.version)], 0)?,
-            notes: Vec::new(),
+            ..Part::new(Source::Run(Box::new(spec)), Format::Tar, facts)
         })
     }
 
     /// The volume with the images, where they are in one.
-    async fn images(&self, engine: &Engine) -> Result<Option<Part>> {
-        for volume in [format!("{REGISTRY}{}", self.id), format!("{REGISTRY}nfs-{}", self.id)] {
-            if engine.has_volume(&volume).await? {
-                return Ok(Some(Part {
-                    name: Some("images"),
-                    source: Source::Volume(vec![volume]),
-                    format: Some(Format::Tar),
-                    facts: self.facts("images"),
-                    check: Check::registry(),
-                    notes: Vec::new(),
-                }));
-            }
-        }
-        Ok(None)
+    fn images(&self) -> Option<Part> {
+        let source = Source::Volume(vec![self.volume.clone()?]);
+        Some(Part {
+            name: Some("images"),
+            check: Check::registry(),
+            ..Part::new(source, Format::Tar, self.facts("images"))
+        })
     }
+}
+
+/// Twelve hexadecimal digits.
+fn is_replica(id: &str) -> bool {
+    id.len() == 12 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }

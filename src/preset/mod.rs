@@ -37,8 +37,38 @@ pub struct Part {
     pub facts: Value,
     /// What its members must be.
     pub check: Check,
+    /// Whether its bytes must be a whole OpenPGP message.
+    pub is_message: bool,
+    /// What is known to be wrong with it before it begins.
+    pub warnings: Vec<String>,
     /// What the operator should know about it by nature.
     pub notes: Vec<String>,
+}
+
+impl Part {
+    fn new(source: Source, format: Format, facts: Value) -> Self {
+        Part {
+            name: None,
+            source,
+            format: Some(format),
+            facts,
+            check: Check::default(),
+            is_message: false,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// What of a part's facts a manifest may say: not who asks UCP, nor where.
+pub fn public(facts: &Value) -> Value {
+    let mut public = facts.clone();
+    for fact in public.as_object_mut().into_iter().flat_map(|facts| facts.values_mut()) {
+        if let Some(fact) = fact.as_object_mut() {
+            fact.retain(|name, _| !name.starts_with("ucp_"));
+        }
+    }
+    public
 }
 
 impl Preset {
@@ -49,6 +79,11 @@ impl Preset {
             Preset::Ucp(_) => "ucp",
             Preset::Dtr(_) => "dtr",
         }
+    }
+
+    /// Whether a secret of Docker's own is one of its archives.
+    pub fn is_secret(&self) -> bool {
+        matches!(self, Preset::Swarm(options) if options.with_unlock_key)
     }
 
     /// Settles what can be settled before anything is asked of anyone: what is missing shows before the first backup.
@@ -87,6 +122,14 @@ fn sibling(image: &str, suffix: &str, version: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_ucp_stands_in_no_manifest() {
+        let facts =
+            serde_json::json!({"dtr": {"replica": "0123456789ab", "ucp_url": "u", "ucp_username": "n"}});
+        assert_eq!(public(&facts), serde_json::json!({"dtr": {"replica": "0123456789ab"}}));
+        assert_eq!(public(&Value::Null), Value::Null);
+    }
 
     #[test]
     fn the_tools_image_is_its_servers_sibling() {

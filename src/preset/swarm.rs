@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 use crate::progress::Ui;
 use crate::source::{Source, StopEngine};
 
+/// How systemd stops the engine: its socket too, or the next `docker ps` would start it again.
+const STOP: &str = "systemctl stop docker.socket docker.service";
+const START: &str = "systemctl start docker.service";
+
 pub(super) async fn parts(options: &SwarmOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
     let manager = engine.manager().await?.ok_or_else(|| {
         Error::failed("this node is no manager of a swarm")
@@ -27,32 +31,45 @@ pub(super) async fn parts(options: &SwarmOptions, engine: &Engine, ui: &Ui) -> R
     }
     let mut notes = Vec::new();
     if !options.stop_engine {
+        if options.stop_command.is_some() || options.start_command.is_some() {
+            ui.note(
+                "without --stop-engine nothing is stopped: --stop-command and --start-command have no effect",
+            );
+        }
         notes.push("taken while the engine ran: a change of that moment may be in it by half (--stop-engine avoids that)".into());
     }
     let mut parts = Vec::new();
     if manager.autolock {
         match options.with_unlock_key {
-            true => parts.push(unlock_key(&manager)?),
+            // First: while the engine is stopped nobody knows the key.
+            true => parts.push(unlock_key(&manager)),
             false => ui.warn("the swarm is autolocked, and the key that unlocks it is not in this backup: keep it elsewhere, or say --with-unlock-key"),
         }
     } else if options.with_unlock_key {
         ui.note("the swarm is not autolocked: there is no unlock key");
     }
-    let stop = options
-        .stop_engine
-        .then(|| StopEngine { stop: options.stop_command.clone(), start: options.start_command.clone() });
-    parts.insert(
-        0,
-        Part {
-            name: None,
-            source: Source::Folder { below: manager.root.clone(), name: "swarm".into(), stop },
-            format: Some(Format::Tar),
-            facts: facts(&manager, if options.stop_engine { "stopped" } else { "online" }),
-            check: Check::new(&["swarm/raft/*".into(), "swarm/certificates/*".into()], 0)?,
-            notes,
-        },
-    );
+    let stop = match options.stop_engine {
+        true => Some(stop(options, &manager, engine).await?),
+        false => None,
+    };
+    let facts = facts(&manager, if options.stop_engine { "stopped" } else { "online" });
+    let source = Source::Folder { below: manager.root.clone(), name: "swarm".into(), stop };
+    parts.push(Part {
+        check: Check::new(&["swarm/raft/*".into(), "swarm/certificates/*".into()], 0)?,
+        notes,
+        ..Part::new(source, Format::Tar, facts)
+    });
     Ok(parts)
+}
+
+/// How the engine is stopped and started; a swarm that is locked after a start is unlocked, with the key of now.
+async fn stop(options: &SwarmOptions, manager: &Manager, engine: &Engine) -> Result<StopEngine> {
+    let unlock = match manager.autolock {
+        true => Some(engine.unlock().await?),
+        false => None,
+    };
+    let or = |command: &Option<String>, usual: &str| command.clone().unwrap_or_else(|| usual.into());
+    Ok(StopEngine { stop: or(&options.stop_command, STOP), start: or(&options.start_command, START), unlock })
 }
 
 fn facts(manager: &Manager, engine: &str) -> serde_json::Value {
@@ -84,13 +101,7 @@ fn may_be_stopped(manager: &Manager, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn unlock_key(manager: &Manager) -> Result<Part> {
-    Ok(Part {
-        name: Some("unlock-key"),
-        source: Source::UnlockKey,
-        format: Some(Format::Raw),
-        facts: json!({"swarm_unlock_key": {"cluster": manager.cluster}}),
-        check: Check::default(),
-        notes: Vec::new(),
-    })
+fn unlock_key(manager: &Manager) -> Part {
+    let facts = json!({"swarm_unlock_key": {"cluster": manager.cluster}});
+    Part { name: Some("unlock-key"), ..Part::new(Source::UnlockKey, Format::Raw, facts) }
 }

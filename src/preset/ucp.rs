@@ -22,26 +22,16 @@ const SOCKET: &str = "/var/run/docker.sock";
 const FEWEST: u64 = 100;
 
 pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
-    let controller = engine.containers(CONTROLLER).await?.into_iter().next().ok_or_else(|| {
-        Error::failed("UCP does not run on this node")
-            .hint("run this on a manager: `docker ps -f name=ucp-controller`")
-    })?;
-    let version = controller.labels.get("com.docker.ucp.version").map(String::as_str).or(controller.tag());
-    let version = version.ok_or_else(|| {
-        Error::failed("the UCP controller does not say its version")
-            .hint("name it: --ucp-image docker/ucp:VERSION")
-    })?;
-    let image =
-        options.ucp_image.clone().unwrap_or_else(|| sibling(&controller.image, "-controller", version));
+    let Found { controller, version, image } = find(options, engine).await?;
     ui.note(&format!("UCP {version}"));
-    if !pauses_nothing(version) {
+    if !pauses_nothing(&version) {
         ui.warn(&format!(
             "UCP {version} stops its containers on this node during the backup; from 3.2 on it does not"
         ));
     }
     let passphrase = options.passphrase().given()?;
     let mut command = vec!["backup".to_string()];
-    if !pauses_nothing(version) {
+    if !pauses_nothing(&version) {
         command.extend(["--id".into(), instance(options, &controller)?]);
     }
     let mut notes = Vec::new();
@@ -52,7 +42,7 @@ pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Ui) -> Res
             notes.push("UCP sealed its backup itself, so its members were not checked".into());
         }
         // Before 3.2 there is no such option, and no need of one.
-        None if pauses_nothing(version) => command.push("--no-passphrase".into()),
+        None if pauses_nothing(&version) => command.push("--no-passphrase".into()),
         None => {}
     }
     let socket = options.docker_socket.clone().unwrap_or_else(own_socket);
@@ -65,18 +55,38 @@ pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Ui) -> Res
         security_opt: if engine.has_selinux().await? { vec!["label=disable".into()] } else { Vec::new() },
         ..RunSpec::default()
     };
-    let sealed = passphrase.is_some();
-    Ok(vec![Part {
-        name: None,
-        source: Source::Run(Box::new(spec)),
-        format: Some(if sealed { Format::Raw } else { Format::Tar }),
-        facts: json!({"ucp": {"version": version, "image": image, "id": instance(options, &controller).ok(), "sealed": sealed}}),
-        check: match sealed {
-            true => Check::default(),
-            false => Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)?,
-        },
-        notes,
-    }])
+    let (is_message, id) = (passphrase.is_some(), instance(options, &controller).ok());
+    let facts = json!({"ucp": {"version": version, "image": image, "id": id, "sealed": is_message}});
+    let (format, check) = match is_message {
+        true => (Format::Raw, Check::default()),
+        false => (Format::Tar, Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)?),
+    };
+    Ok(vec![Part { check, is_message, notes, ..Part::new(Source::Run(Box::new(spec)), format, facts) }])
+}
+
+/// UCP as it runs on this node.
+pub(super) struct Found {
+    controller: Seen,
+    pub version: String,
+    /// What it is backed up with.
+    pub image: String,
+}
+
+pub(super) async fn find(options: &UcpOptions, engine: &Engine) -> Result<Found> {
+    // The whole name: whoever may start a container under another must not choose the image that gets the socket.
+    let mut running = engine.containers(CONTROLLER).await?.into_iter();
+    let controller = running.find(|container| container.name == CONTROLLER).ok_or_else(|| {
+        Error::failed("UCP does not run on this node")
+            .hint("run this on a manager: `docker ps -f name=ucp-controller`")
+    })?;
+    let version = controller.labels.get("com.docker.ucp.version").map(String::as_str).or(controller.tag());
+    let version = version.ok_or_else(|| {
+        Error::failed("the UCP controller does not say its version")
+            .hint("name it: --ucp-image docker/ucp:VERSION")
+    })?;
+    let image =
+        options.ucp_image.clone().unwrap_or_else(|| sibling(&controller.image, "-controller", version));
+    Ok(Found { version: version.into(), image, controller })
 }
 
 fn instance(options: &UcpOptions, controller: &Seen) -> Result<String> {

@@ -7,7 +7,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Running, gnutar};
+use super::{Proof, Running, gnutar};
+use crate::docker::Unlock;
 use crate::error::{Context, Error, Result};
 use crate::progress::Ui;
 
@@ -18,10 +19,17 @@ pub struct StopEngine {
     pub stop: String,
     /// Ends when it runs again.
     pub start: String,
+    /// What unlocks its swarm then, where that is locked after a start.
+    pub unlock: Option<Unlock>,
 }
 
-/// Waits for its standard input to end, as it does when we close it or die, and then starts the engine.
-const GUARD: &str = "trap '' HUP INT TERM; cat >/dev/null; trap - HUP INT TERM; eval \"$1\"";
+/// Waits for its standard input to end, as it does when we close it or die, and then starts the engine: more than once
+/// if need be, as a signal to all processes of ours ends a start that is under way.
+const GUARD: &str = "trap '' HUP INT TERM; cat >/dev/null; trap : HUP INT TERM
+for try in 1 2 3; do sh -c \"$1\" && exit 0; sleep 1; done; exit 1";
+/// Runs a command that holds the guard's pipe open for as long as it runs: the engine is not started before it has
+/// stopped, though we may be dead by then.
+const STOP: &str = "exec 3<&0 </dev/null; eval \"$1\"";
 
 /// A tar of the folder `name` below `below`; with `engine`, read while the engine is stopped.
 pub async fn folder(
@@ -33,7 +41,6 @@ pub async fn folder(
 ) -> Result<Running> {
     let members = [name.to_string()];
     let Some(engine) = engine else { return gnutar::members(below, &members, ui, stop) };
-    let start = engine.start.clone();
     let guard = engine.stop(ui).await?;
     let Running { mut stream, cleanup } = match gnutar::members(below, &members, ui, stop) {
         Ok(running) => running,
@@ -47,12 +54,13 @@ pub async fn folder(
     let read = std::mem::replace(&mut stream.proof, proof);
     let ui = ui.clone();
     let cleanup = tokio::spawn(async move {
-        let mut outcome = read.await.unwrap_or_else(|_| Err(Error::gone()));
+        let outcome = read.await.unwrap_or_else(|_| Err(Error::gone()));
         let _ = cleanup.await;
-        let runs = guard.start(&ui).await;
-        if let (Ok(proof), false) = (&mut outcome, runs) {
-            proof.warnings.push(format!("the engine did not start again by `{start}`"));
-        }
+        let wrong = guard.start(&ui).await;
+        let outcome = outcome.map(|proof: Proof| {
+            let warnings = proof.warnings.into_iter().chain(wrong);
+            Proof { warnings: warnings.collect(), ..proof }
+        });
         let _ = prove.send(outcome);
     });
     Ok(Running { stream, cleanup })
@@ -60,58 +68,70 @@ pub async fn folder(
 
 impl StopEngine {
     async fn stop(self, ui: &Ui) -> Result<Guard> {
+        let stop = self.stop.clone();
         // The guard first: from now on nothing that happens to us keeps the engine stopped.
-        let guard = Guard::new(&self.start)?;
+        let guard = Guard::new(self)?;
         ui.note("stopping the engine");
-        let stopped = shell(&self.stop).stdin(Stdio::null()).status().await;
-        let failed = match stopped {
+        let failed = match guard.stop(&stop).await {
             Ok(status) if status.success() => return Ok(guard),
-            Ok(status) => Error::failed(format!("`{}` failed ({status})", self.stop)),
-            Err(e) => Error::failed(format!("cannot run `{}`", self.stop)).because(e),
+            Ok(status) => Error::failed(format!("`{stop}` failed ({status})")),
+            Err(e) => Error::failed(format!("cannot run `{stop}`")).because(e),
         };
-        guard.start(ui).await;
-        Err(failed.hint("the engine was started again; say how it is stopped with --stop-command"))
+        let hint = match guard.start(ui).await {
+            None => "the engine runs again; say how it is stopped with --stop-command".to_string(),
+            Some(wrong) => format!("{wrong}; say how it is stopped with --stop-command"),
+        };
+        Err(failed.hint(hint))
     }
 }
 
 /// The process that will start the engine.
 struct Guard {
     process: Child,
-    command: String,
+    /// Its end makes the process go on.
+    hold: std::io::PipeWriter,
+    engine: StopEngine,
 }
 
 impl Guard {
-    fn new(start: &str) -> Result<Guard> {
-        let mut command = Command::new("sh");
-        // Not in our group: what is meant for us must not end it.
-        command.args(["-c", GUARD, "sh", start]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null());
-        without_secrets(&mut command);
-        let process = command.spawn().context(|| "cannot run sh".into())?;
-        Ok(Guard { process, command: start.into() })
+    fn new(engine: StopEngine) -> Result<Guard> {
+        let (waits, hold) = std::io::pipe().context(|| "cannot make a pipe".into())?;
+        let process = shell(GUARD, &engine.start).stdin(waits).spawn().context(|| "cannot run sh".into())?;
+        Ok(Guard { process, hold, engine })
     }
 
-    /// Starts the engine; says so loudly where that fails.
-    async fn start(mut self, ui: &Ui) -> bool {
-        drop(self.process.stdin.take());
+    /// Stops the engine.
+    async fn stop(&self, stop: &str) -> std::io::Result<std::process::ExitStatus> {
+        shell(STOP, stop).stdin(self.hold.try_clone()?).status().await
+    }
+
+    /// Starts the engine, and unlocks its swarm; says loudly what of that failed, and returns it.
+    async fn start(mut self, ui: &Ui) -> Option<String> {
+        drop(self.hold);
         let ended = self.process.wait().await;
-        let runs = ended.is_ok_and(|status| status.success());
-        match runs {
-            true => ui.note("the engine runs again"),
-            false => ui.warn(&format!("the engine did not start again: run `{}` by hand, now", self.command)),
+        if !ended.is_ok_and(|status| status.success()) {
+            let start = &self.engine.start;
+            ui.warn(&format!("the engine did not start again: run `{start}` by hand, now"));
+            return Some(format!("the engine did not start again by `{start}`"));
         }
-        runs
+        ui.note("the engine runs again");
+        let unlocked = self.engine.unlock?.again().await;
+        if let Err(error) = unlocked {
+            let wrong = format!("the swarm is still locked ({error})");
+            ui.warn(&format!("{wrong}: run `docker swarm unlock` by hand, now"));
+            return Some(wrong);
+        }
+        ui.note("the swarm is unlocked again");
+        None
     }
 }
 
-fn shell(words: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", words]).process_group(0).stdout(Stdio::null());
-    without_secrets(&mut command);
-    command
-}
-
-fn without_secrets(command: &mut Command) {
+/// A shell in a group of its own, so that what is meant for us does not end it.
+fn shell(script: &str, command: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh", command]).process_group(0).stdout(Stdio::null());
     for secret in crate::passphrase::VARIABLES {
-        command.env_remove(secret);
+        shell.env_remove(secret);
     }
+    shell
 }

@@ -78,30 +78,56 @@ impl Target {
     }
 }
 
-/// Puts the manifest, create-only; an unclear answer is settled by reading it back.
+/// Puts the manifest; where it certainly is not there, what it belongs to is taken back.
 async fn put_manifest(store: &Store, key: &Path, text: String, objects: [Completed; 2]) -> Result<()> {
-    let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    let Err(error) = store.up.put_opts(key, PutPayload::from(text.clone()), create).await else {
-        return Ok(());
-    };
-    let read = async { store.down.get(key).await?.bytes().await };
-    match read.await {
-        Ok(there) if there == text.as_bytes() => Ok(()),
-        Ok(_) => Err(Error::failed(format!("{} has another manifest at {key}", store.name))
+    match store.put_once(key, text).await {
+        Ok(()) => Ok(()),
+        Err(Unput::Another) => Err(Error::failed(format!("{} has another manifest at {key}", store.name))
             .hint("two backups cannot share an id: run it again")),
-        Err(object_store::Error::NotFound { .. }) => {
-            if store.put_where_links_are_missing(key, &text).await {
-                return Ok(());
-            }
+        Err(Unput::Missing(error)) => {
             let mut error = store.explain("writing the manifest", error);
             for object in objects {
                 error = object.delete_because(error).await;
             }
             Err(error)
         }
-        Err(_) => Err(store.explain("writing the manifest", error).context("commit unknown").hint(format!(
-            "nothing was deleted at {}; `sealift list` shows the backup if its manifest {key} arrived",
-            store.name
-        ))),
+        Err(Unput::Unknown(error)) => {
+            Err(store.explain("writing the manifest", error).context("commit unknown").hint(format!(
+                "nothing was deleted at {}; `sealift list` shows the backup if its manifest {key} arrived",
+                store.name
+            )))
+        }
+    }
+}
+
+/// Why a small object was not written.
+pub(super) enum Unput {
+    /// Another one has its key.
+    Another,
+    /// It is not there.
+    Missing(object_store::Error),
+    /// Nobody knows whether it is there.
+    Unknown(object_store::Error),
+}
+
+impl Store {
+    /// Writes a small object that must not be there yet; an unclear answer is settled by reading it back.
+    pub(super) async fn put_once(&self, key: &Path, text: String) -> Result<(), Unput> {
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let Err(error) = self.up.put_opts(key, PutPayload::from(text.clone()), create).await else {
+            return Ok(());
+        };
+        let read = async { self.down.get(key).await?.bytes().await };
+        match read.await {
+            Ok(there) if there == text.as_bytes() => Ok(()),
+            Ok(_) => Err(Unput::Another),
+            Err(object_store::Error::NotFound { .. }) => {
+                match self.put_where_links_are_missing(key, &text).await {
+                    true => Ok(()),
+                    false => Err(Unput::Missing(error)),
+                }
+            }
+            Err(_) => Err(Unput::Unknown(error)),
+        }
     }
 }

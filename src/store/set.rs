@@ -3,16 +3,18 @@
 //! Each archive's catalog and manifest name the set. When the set has ended, well or not, `SET/ID.set.json` says so;
 //! a set without it was broken off. It is not authenticated: what a restore acts on are the sealed catalogs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use futures_util::TryStreamExt;
-use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use super::commit::Unput;
 use super::{Store, json};
 use crate::archive::Id;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 const SUFFIX: &str = ".set.json";
 const WHAT: &str = "set manifest";
@@ -52,6 +54,16 @@ pub struct Member {
     pub id: Option<Id>,
     /// `made`, `warned`, `failed` or `left out`.
     pub outcome: String,
+    /// Versions, replica, cluster, node: what was found where it ran.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub facts: serde_json::Value,
+}
+
+impl Member {
+    /// A member without an archive.
+    pub fn without(job: String, outcome: &str) -> Self {
+        Member { job, id: None, outcome: outcome.into(), facts: serde_json::Value::Null }
+    }
 }
 
 /// The fields of a set manifest; `self`, a SHA-256 of the text before it, is added when it is written.
@@ -71,10 +83,46 @@ pub struct SetManifest {
     pub complete: bool,
     /// In order.
     pub members: Vec<Member>,
-    /// Versions, replica, cluster, node: what was found where it ran.
-    pub facts: serde_json::Value,
     /// What wrote it.
     pub tool: String,
+}
+
+/// A run of a set, as far as manifests tell it.
+#[derive(Debug, Default)]
+pub struct SetRun {
+    /// How it ended; none where it was broken off.
+    pub ended: Option<Result<SetManifest>>,
+    /// Jobs and ids of its archives.
+    pub archives: Vec<(String, Id)>,
+}
+
+impl SetRun {
+    /// Whether every member has its archive.
+    pub fn is_complete(&self) -> bool {
+        matches!(&self.ended, Some(Ok(manifest)) if manifest.complete) && self.missing().is_empty()
+    }
+
+    /// The members without an archive, each with the reason.
+    pub fn missing(&self) -> Vec<String> {
+        let there =
+            |m: &Member| self.archives.iter().any(|(job, id)| *job == m.job && Some(id) == m.id.as_ref());
+        let members = self.ended.iter().flatten().flat_map(|manifest| &manifest.members);
+        let missing = members.filter(|m| !there(m)).map(|m| match m.id {
+            Some(_) => format!("{} (gone)", m.job),
+            None => format!("{} ({})", m.job, m.outcome),
+        });
+        missing.collect()
+    }
+
+    /// How it is, in words.
+    pub fn state(&self) -> String {
+        match &self.ended {
+            _ if self.is_complete() => "complete".into(),
+            None => "INCOMPLETE: broken off".into(),
+            Some(Err(error)) => format!("INCOMPLETE: {error}"),
+            Some(Ok(_)) => format!("INCOMPLETE: {}", self.missing().join(", ")),
+        }
+    }
 }
 
 impl Store {
@@ -82,29 +130,55 @@ impl Store {
     pub async fn put_set(&self, manifest: &SetManifest) -> Result<()> {
         let text = json::to_text(manifest, WHAT)?;
         let key = self.key(&manifest.set, &manifest.id, SUFFIX);
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let put = self.up.put_opts(&key, PutPayload::from(text), create).await;
-        put.map(drop).map_err(|e| self.explain("writing the set manifest", e))
+        self.put_once(&key, text).await.map_err(|unput| match unput {
+            Unput::Another => Error::failed(format!("{} has another set manifest at {key}", self.name)),
+            Unput::Missing(error) | Unput::Unknown(error) => self.explain("writing the set manifest", error),
+        })
+    }
+
+    /// The runs of sets, oldest first within a set, and the archives of each.
+    pub async fn set_runs(&self) -> Result<BTreeMap<SetRef, SetRun>> {
+        let mut runs: BTreeMap<SetRef, SetRun> = BTreeMap::new();
+        for (set, ended) in self.sets().await? {
+            runs.entry(set).or_default().ended = Some(ended);
+        }
+        for listed in self.archives(None).await? {
+            let set = listed.manifest.ok().and_then(|manifest| manifest.set?.parse().ok());
+            if let Some(set) = set {
+                runs.entry(set).or_default().archives.push((listed.job, listed.id));
+            }
+        }
+        Ok(runs)
     }
 
     /// The runs of sets that have ended, oldest first within a set; damaged ones as errors.
-    pub async fn sets(&self) -> Result<Vec<(SetRef, Result<SetManifest>)>> {
+    async fn sets(&self) -> Result<Vec<(SetRef, Result<SetManifest>)>> {
         let explain = |e| self.explain("listing", e);
         let metas: Vec<_> = self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?;
         let mut found = Vec::new();
         for set in metas.iter().filter_map(|meta| self.parse_set(&meta.location)) {
-            let key = self.key(&set.name, &set.id, SUFFIX);
-            let read = self.small(&key, WHAT).await?.map(|text| json::from_text::<SetManifest>(&text, WHAT));
-            let own = |m: &SetManifest| m.set == set.name && m.id == set.id;
-            let Some(manifest) = read else { continue };
-            let manifest = manifest.and_then(|m| match own(&m) {
-                true => Ok(m),
-                false => Err(Error::damaged(format!("the set manifest at {key} is another's"))),
-            });
+            let manifest = match self.set_manifest(&set).await {
+                // Deleted since it was listed.
+                Ok(None) => continue,
+                Ok(Some(manifest)) => Ok(manifest),
+                // One bad object says nothing about the others.
+                Err(error) if error.kind() == Kind::Damaged => Err(error),
+                Err(error) => return Err(error),
+            };
             found.push((set, manifest));
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
+    }
+
+    async fn set_manifest(&self, set: &SetRef) -> Result<Option<SetManifest>> {
+        let key = self.key(&set.name, &set.id, SUFFIX);
+        let Some(text) = self.small(&key, WHAT).await? else { return Ok(None) };
+        let manifest = json::from_text::<SetManifest>(&text, WHAT)?;
+        match manifest.set == set.name && manifest.id == set.id {
+            true => Ok(Some(manifest)),
+            false => Err(Error::damaged(format!("the set manifest at {key} is another's"))),
+        }
     }
 
     fn parse_set(&self, key: &object_store::path::Path) -> Option<SetRef> {
@@ -127,5 +201,32 @@ mod tests {
             ("docker-ee", true)
         );
         assert!("docker-ee".parse::<SetRef>().is_err());
+    }
+    #[test]
+    fn a_run_is_complete_when_every_member_is_there() {
+        let now = jiff::Timestamp::now();
+        let (one, two) = (Id::new(now).unwrap(), Id::new(now).unwrap());
+        let made =
+            |job: &str, id: &Id| Member { id: Some(id.clone()), ..Member::without(job.into(), "made") };
+        let run = |complete: bool, members: Vec<Member>, archives: &[(&str, &Id)]| SetRun {
+            ended: Some(Ok(SetManifest {
+                format: 1,
+                set: "s".into(),
+                id: one.clone(),
+                started: now,
+                finished: now,
+                complete,
+                members,
+                tool: String::new(),
+            })),
+            archives: archives.iter().map(|(job, id)| (job.to_string(), Id::clone(id))).collect(),
+        };
+        let whole = run(true, vec![made("a", &one), made("b", &two)], &[("a", &one), ("b", &two)]);
+        assert!(whole.is_complete() && whole.state() == "complete");
+        let gone = run(true, vec![made("a", &one), made("b", &two)], &[("a", &one), ("b", &one)]);
+        assert!(!gone.is_complete() && gone.state() == "INCOMPLETE: b (gone)");
+        let failed = run(false, vec![made("a", &one), Member::without("b".into(), "failed")], &[("a", &one)]);
+        assert_eq!((failed.is_complete(), failed.state()), (false, "INCOMPLETE: b (failed)".into()));
+        assert_eq!(SetRun::default().state(), "INCOMPLETE: broken off");
     }
 }
