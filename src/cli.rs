@@ -19,12 +19,14 @@ use crate::source::{Source, job_char};
 use crate::store::StoreOptions;
 
 mod docker_run;
+mod plan;
 mod preset;
 mod read;
 mod settings;
 mod stores;
 mod verify;
 
+pub use plan::Plan;
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use read::{
     Against, ArchiveOptions, ArchiveRef, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Restore,
@@ -92,6 +94,8 @@ pub enum Verb {
     /// Stream a source, sealed, to one or more stores
     #[command(subcommand)]
     Backup(Backup),
+    /// Tell what a set would back up on this node, and what it would not
+    Plan(Plan),
     /// Bring an archive's bytes back, each confirmed before it is handed on
     Restore(Restore),
     /// Print the steps that bring a set back: `sealift restore set`

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
 use sealift::command::backup::Outcome;
 use sealift::command::{
-    backup, cat, config, copy, diff, list, ls, restore, restore_set, set, show, until, verify,
+    backup, cat, config, copy, diff, list, ls, plan, restore, restore_set, set, show, until, verify,
 };
 use sealift::config::{Config, Given, Parsed, Refusal};
 use sealift::error::{Context, Error, Result};
@@ -61,6 +61,9 @@ async fn run(cli: Cli, config: Option<Config>, given: Vec<Given>, ui: &Ui) -> Re
         // These two clear away what they began.
         Verb::Backup(what) => {
             return backup_what(what, config.as_ref(), given, ui, &cancel).await;
+        }
+        Verb::Plan(options) => {
+            return until(&cancel, plan::plan(options, given, config.as_ref(), mode, ui)).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,

@@ -23,6 +23,7 @@ pub mod copy;
 pub mod diff;
 pub mod list;
 pub mod ls;
+pub mod plan;
 pub mod restore;
 pub mod restore_set;
 mod sequential;

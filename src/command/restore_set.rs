@@ -145,14 +145,13 @@ fn swarm(steps: &mut Steps, archive: &Sealed, key: Option<&Sealed>) {
         if let Some(key) = key {
             steps.restore(key, "--to-stdout   # the unlock key");
         }
-        // A locked swarm can be given no new cluster (moby 36852).
         steps.run("docker swarm unlock   # asks for the key of the day of the backup");
+        // Seen, and moby 36852: an autolocked swarm gets no new cluster, though it was unlocked.
+        steps.run("docker swarm update --autolock=false   # the next command fails on an autolocked swarm (moby 36852)");
     }
     steps.run("docker swarm init --force-new-cluster");
     if is_locked {
-        steps.run(
-            "docker swarm unlock-key --rotate   # keep the new key; or: docker swarm update --autolock=false",
-        );
+        steps.run("docker swarm update --autolock=true   # prints a new key: keep it");
     }
     steps.run("docker service ls   # then join the other nodes again");
 }
@@ -344,15 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn a_locked_swarm_is_unlocked_before_it_gets_a_new_cluster() {
+    fn a_locked_swarm_is_unlocked_for_good_before_it_gets_a_new_cluster() {
         let swarm = json!({"folder": {"below": "/srv/my docker", "name": "swarm"}, "swarm": {
             "cluster": "c", "address": "10.0.0.1\nrm -rf /", "version": "20.10", "autolock": true}});
         let key = json!({"unlock_key": {}, "swarm_unlock_key": {"cluster": "c"}});
         let plan = plan_of(&[sealed("swarm/unlock-key", key, false), sealed("swarm", swarm, false)]);
         let at = |words: &str| plan.find(words).unwrap_or_else(|| panic!("{words:?} is not in {plan}"));
         assert!(at("--to-stdout   # the unlock key") < at("docker swarm unlock "));
-        assert!(at("docker swarm unlock ") < at("docker swarm init --force-new-cluster"));
-        assert!(at("docker swarm init --force-new-cluster") < at("docker swarm unlock-key --rotate"));
+        assert!(at("docker swarm unlock ") < at("docker swarm update --autolock=false"));
+        assert!(at("docker swarm update --autolock=false") < at("docker swarm init --force-new-cluster"));
+        assert!(at("docker swarm init --force-new-cluster") < at("docker swarm update --autolock=true"));
         assert!(at("rm -rf '/srv/my docker/swarm'") < at("--to-path '/srv/my docker' --overwrite"));
         assert!(!plan.lines().any(|line| line.starts_with("rm -rf /")), "{plan}");
     }

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Part, sibling};
+use super::{Held, Outlook, Part, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::cli::{DtrOptions, DtrPart};
@@ -55,6 +55,39 @@ pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Ui) -> Res
         }
     }
     Ok(parts)
+}
+
+pub(super) async fn outlook(options: &DtrOptions, engine: &Engine) -> Result<Outlook> {
+    let replica = Replica::find(options, engine).await?;
+    let Replica { id, version, image, .. } = &replica;
+    let mut archives = Vec::new();
+    let mut not_in_it = vec![
+        "users, organisations and teams: they are in UCP's backup".to_string(),
+        "the vulnerability database: it is downloaded again after a restore".into(),
+        "certificates of others, as in /etc/docker/certs.d or at a load balancer: `sealift backup path`"
+            .into(),
+    ];
+    match options.only {
+        Some(DtrPart::Images) => not_in_it.push("the metadata: --only images".into()),
+        _ => {
+            let words = format!(
+                "what {image} backup writes: repositories, tags, permissions, DTR's own certificates"
+            );
+            archives.push((Some("metadata"), words, Held::Volumes(vec![format!("dtr-rethink-{id}")])));
+        }
+    }
+    match (options.only, &replica.volume) {
+        (Some(DtrPart::Metadata), _) => not_in_it.push("the images: --only metadata".into()),
+        (_, Some(volume)) => {
+            let share = replica.nfs_url.iter().map(|url| format!(" on {url}")).collect::<String>();
+            let words = format!("the images: volume {volume}{share}");
+            archives.push((Some("images"), words, Held::Volumes(vec![volume.clone()])));
+        }
+        (_, None) => not_in_it.push(
+            "the images: they lie in an object store; back that up there, by copying the bucket".into(),
+        ),
+    }
+    Ok(Outlook { what: format!("DTR {version}, replica {id}"), archives, not_in_it })
 }
 
 /// Asks for the password, and looks whether the rest was said.

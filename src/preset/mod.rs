@@ -60,6 +60,26 @@ impl Part {
     }
 }
 
+/// What a preset would back up on this node.
+pub struct Outlook {
+    /// What it is: name, version, where.
+    pub what: String,
+    /// What each archive would hold: what is added to the job's name, words, and where the bytes lie.
+    pub archives: Vec<(Option<&'static str>, String, Held)>,
+    /// What would not be in it, and where that is or comes from.
+    pub not_in_it: Vec<String>,
+}
+
+/// Where the bytes of an archive lie, as far as that can be measured.
+pub enum Held {
+    /// In a folder of the engine's host.
+    Folder(std::path::PathBuf),
+    /// In volumes.
+    Volumes(Vec<String>),
+    /// Nobody knows how large it is.
+    Unknown,
+}
+
 /// What of a part's facts a manifest may say: not who asks UCP, nor where.
 pub fn public(facts: &Value) -> Value {
     let mut public = facts.clone();
@@ -94,6 +114,18 @@ impl Preset {
         match self {
             Preset::Dtr(options) => dtr::settle(options),
             Preset::Swarm(_) | Preset::Ucp(_) => Ok(()),
+        }
+    }
+
+    /// Looks at this node and says what a backup would hold, and what not. Asks nobody for a password.
+    ///
+    /// # Errors
+    /// The component does not run here.
+    pub async fn outlook(&self, engine: &Engine) -> Result<Outlook> {
+        match self {
+            Preset::Swarm(options) => swarm::outlook(options, engine).await,
+            Preset::Ucp(options) => ucp::outlook(options, engine).await,
+            Preset::Dtr(options) => dtr::outlook(options, engine).await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Part;
+use super::{Held, Outlook, Part};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::cli::SwarmOptions;
@@ -70,6 +70,32 @@ async fn stop(options: &SwarmOptions, manager: &Manager, engine: &Engine) -> Res
     };
     let or = |command: &Option<String>, usual: &str| command.clone().unwrap_or_else(|| usual.into());
     Ok(StopEngine { stop: or(&options.stop_command, STOP), start: or(&options.start_command, START), unlock })
+}
+
+pub(super) async fn outlook(options: &SwarmOptions, engine: &Engine) -> Result<Outlook> {
+    let manager =
+        engine.manager().await?.ok_or_else(|| Error::failed("this node is no manager of a swarm"))?;
+    let folder = manager.root.join("swarm");
+    let state = if options.stop_engine { "with the engine stopped" } else { "while the engine runs" };
+    let words =
+        format!("{} read {state}: services, configs, secrets, networks, certificates", folder.display());
+    let mut archives = vec![(None, words, Held::Folder(folder))];
+    let mut not_in_it = vec![
+        "the contents of containers, volumes and images: back volumes up by `sealift backup volume`".into(),
+        "the other managers' folders: each has its own node's identity; run this on each manager".into(),
+    ];
+    match (manager.autolock, options.with_unlock_key) {
+        (true, true) => archives.push((Some("unlock-key"), "the swarm's unlock key".into(), Held::Unknown)),
+        (true, false) => not_in_it
+            .push("the key that unlocks the swarm: keep it elsewhere, or say --with-unlock-key".into()),
+        (false, _) => {}
+    }
+    let lead = if manager.leader { ", the leader" } else { "" };
+    let Manager { cluster, managers, reachable, version, .. } = manager;
+    let what = format!(
+        "swarm {cluster}, engine {version}: this manager{lead}; {reachable} of {managers} managers answer"
+    );
+    Ok(Outlook { what, archives, not_in_it })
 }
 
 fn facts(manager: &Manager, engine: &str) -> serde_json::Value {

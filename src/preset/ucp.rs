@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Part, sibling};
+use super::{Held, Outlook, Part, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::cli::UcpOptions;
@@ -62,6 +62,29 @@ pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Ui) -> Res
         false => (Format::Tar, Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)?),
     };
     Ok(vec![Part { check, is_message, notes, ..Part::new(Source::Run(Box::new(spec)), format, facts) }])
+}
+
+pub(super) async fn outlook(options: &UcpOptions, engine: &Engine) -> Result<Outlook> {
+    let Found { controller, version, image } = find(options, engine).await?;
+    let mut volumes: Vec<_> =
+        controller.volumes.into_values().filter(|name| name.starts_with("ucp-")).collect();
+    volumes.retain(|name| name != "ucp-metrics-data");
+    volumes.sort();
+    let pause =
+        if pauses_nothing(&version) { "" } else { ", which stops UCP's containers on this node meanwhile" };
+    let words = format!(
+        "what {image} backup writes{pause}: users, organisations, teams, grants, certificates, settings"
+    );
+    let not_in_it = [
+        "the swarm's state, its routing mesh and Interlock's settings: these are the swarm's backup",
+        "metrics (volume ucp-metrics-data): they begin anew",
+        "Kubernetes volumes: back up what lies behind them",
+    ];
+    Ok(Outlook {
+        what: format!("UCP {version}"),
+        archives: vec![(None, words, Held::Volumes(volumes))],
+        not_in_it: not_in_it.map(String::from).into(),
+    })
 }
 
 /// UCP as it runs on this node.

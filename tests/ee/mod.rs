@@ -6,6 +6,7 @@ use crate::support::ee::{ADMIN, EeNode};
 use crate::support::{Ended, Lab, sh};
 
 mod dtr;
+mod plan;
 mod set;
 mod swarm;
 mod ucp;

@@ -141,7 +141,8 @@ fn an_autolocked_swarm_is_unlocked_again_and_its_key_is_sealed() {
     // Back, in the order that the plan gives.
     let plan = lab.run(&["restore", "set", "swarm", "--plan", "--from", &store]).expect(0).text();
     let at = |words: &str| plan.find(words).unwrap_or_else(|| panic!("{words:?} is not in {plan}"));
-    assert!(at("docker swarm unlock ") < at("docker swarm init --force-new-cluster"));
+    assert!(at("docker swarm unlock ") < at("docker swarm update --autolock=false"));
+    assert!(at("docker swarm update --autolock=false") < at("docker swarm init --force-new-cluster"));
     let fresh = EeNode::bare();
     fresh.load(&["bb:1"]);
     fresh.stop();
@@ -153,8 +154,10 @@ fn an_autolocked_swarm_is_unlocked_again_and_its_key_is_sealed() {
     until("it is unlocked", || {
         Command::new("sh").args(["-c", &unlock]).output().is_ok_and(|o| o.status.success())
     });
+    fresh.wait_for_swarm();
+    fresh.docker(&["swarm", "update", "--autolock=false"]);
     fresh.docker(&["swarm", "init", "--force-new-cluster", "--advertise-addr", "127.0.0.1"]);
     fresh.wait_for_swarm();
     assert_eq!(fresh.docker(&["service", "ls", "--format", "{{.Name}}"]), "web");
-    fresh.docker(&["swarm", "unlock-key", "--rotate"]);
+    assert!(fresh.docker(&["swarm", "update", "--autolock=true"]).contains("SWMKEY-"));
 }

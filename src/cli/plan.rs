@@ -1,0 +1,31 @@
+//! The words of `plan`.
+
+use clap::Args;
+
+use super::{BackupOptions, DtrOptions, SwarmOptions, UcpOptions, job_name};
+
+/// `plan`
+#[derive(Debug, Args)]
+#[command(mut_arg("to", |to| to.required(false)), mut_arg("job", |job| job.hide(true)), after_help = HELP)]
+pub struct Plan {
+    #[command(flatten)]
+    pub options: Box<BackupOptions>,
+    #[command(flatten)]
+    pub swarm: SwarmOptions,
+    #[command(flatten)]
+    pub ucp: Box<UcpOptions>,
+    #[command(flatten)]
+    pub dtr: Box<DtrOptions>,
+    /// The set
+    #[arg(value_name = "SET", value_parser = job_name, default_value = "docker-ee")]
+    pub set_name: String,
+}
+
+const HELP: &str = "\
+Looks at this node and prints what `sealift backup set SET`, given the same options, would back up and what it would
+not, how large it is about, and the largest archive that the stores and --memory allow; for Docker EE also the order of
+an upgrade, with the backup that belongs before each step. Nothing is backed up, and no password is asked for.
+
+Examples:
+  sealift plan --to s3://backups/prod
+  sealift plan nightly --json";
