@@ -3,22 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use secrecy::SecretString;
+use clap::{Args, Parser, Subcommand};
 
-use crate::archive::Format;
-use crate::archive::check::Check;
-use crate::archive::frame::{Codec, FRAME_LEN};
-use crate::archive::plan::{DEFAULT_MEMORY, Wish};
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
-use crate::passphrase;
 use crate::preset::Preset;
 use crate::progress::Mode;
 use crate::source::{Source, job_char};
-use crate::store::StoreOptions;
 
 mod docker_run;
+mod options;
 mod plan;
 mod preset;
 mod read;
@@ -26,6 +20,7 @@ mod settings;
 mod stores;
 mod verify;
 
+pub use options::{BackupOptions, FormatWish, PassphraseOptions, WarnOk};
 pub use plan::Plan;
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use read::{
@@ -287,176 +282,6 @@ impl Backup {
             }
         };
         Ok((Subject::Source(source), options))
-    }
-}
-
-/// How a passphrase is given.
-#[derive(Debug, Clone, Args)]
-pub struct PassphraseOptions {
-    /// File whose first line is the passphrase
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_command")]
-    passphrase_file: Option<String>,
-    /// Command that prints the passphrase
-    #[arg(long, value_name = "CMD")]
-    passphrase_command: Option<String>,
-    /// Read already.
-    #[arg(skip)]
-    known: Option<SecretString>,
-}
-
-impl PassphraseOptions {
-    /// Where to take it from. Also: SEALIFT_PASSPHRASE, SEALIFT_PASSPHRASE_FILE, SEALIFT_PASSPHRASE_COMMAND.
-    pub fn sources(&self) -> passphrase::Sources {
-        passphrase::Sources {
-            file: self.passphrase_file.clone(),
-            command: self.passphrase_command.clone(),
-            known: self.known.clone(),
-            ..passphrase::Sources::default()
-        }
-    }
-
-    /// Whether both ask in the same place.
-    pub fn same_as(&self, other: &Self) -> bool {
-        (&self.passphrase_file, &self.passphrase_command)
-            == (&other.passphrase_file, &other.passphrase_command)
-    }
-
-    /// Nobody is to be asked any more.
-    pub fn settle(&mut self, known: SecretString) {
-        self.known = Some(known);
-    }
-}
-
-/// Warnings that may be accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WarnOk {
-    /// Files that changed while they were read
-    Changed,
-    /// The job's newest archive has another passphrase
-    Passphrase,
-    /// A registry's links without blobs, as garbage collection leaves them
-    Links,
-}
-
-/// What `--format` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatWish {
-    /// A tar where the first block is a tar header
-    Auto,
-    /// A tar: its end marker is demanded
-    Tar,
-    /// Bytes
-    Raw,
-}
-
-/// How to back up.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Backup options")]
-pub struct BackupOptions {
-    /// Store: file:///folder, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, or its name in the settings
-    /// file; may be repeated
-    #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
-    pub to: Vec<StoreAt>,
-    /// Name under which the archives lie in the store; otherwise taken from the source
-    #[arg(long, value_name = "NAME", value_parser = job_name)]
-    pub job: Option<String>,
-    #[command(flatten)]
-    pub passphrase: PassphraseOptions,
-    /// Store in the clear
-    #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
-    pub no_encrypt: bool,
-    /// auto, zstd, gzip, xz or none; auto is zstd that passes over what does not shrink
-    #[arg(long, value_name = "CODEC", default_value = "auto")]
-    compress: Codec,
-    /// Compression level
-    #[arg(long, value_name = "N")]
-    level: Option<i32>,
-    /// Whether the source is a tar
-    #[arg(long, value_enum, default_value = "auto")]
-    format: FormatWish,
-    /// Accept a source that gives no byte at all
-    #[arg(long)]
-    pub allow_empty: bool,
-    #[command(flatten)]
-    check: CheckOptions,
-    /// Make no backup that does not hold what is expected, by --expect or by a preset; otherwise that is a warning
-    #[arg(long)]
-    pub strict: bool,
-    /// Warnings that are no reason for exit code 3
-    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
-    pub warn_ok: Vec<WarnOk>,
-    /// Bound on the memory used
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
-    memory: u64,
-    /// Frames compressed at once; otherwise one a core
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    workers: Option<u16>,
-    /// Equal parts of this size (Cloudflare R2 wants that); otherwise from 16 MiB, growing
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    part_size: Option<u64>,
-    /// Fewer parts than the store's own limit (Scaleway: 1000)
-    #[arg(long, value_name = "N")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    max_parts: Option<u64>,
-    /// Parts in flight to each store
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
-    pub parallel: u16,
-    #[command(flatten)]
-    store: StoreFlags,
-}
-
-impl BackupOptions {
-    /// The format where it is not to be found out.
-    pub fn format(&self) -> Option<Format> {
-        match self.format {
-            FormatWish::Auto => None,
-            FormatWish::Tar => Some(Format::Tar),
-            FormatWish::Raw => Some(Format::Raw),
-        }
-    }
-
-    /// What a tar's members must be.
-    ///
-    /// # Errors
-    /// A pattern is none.
-    pub fn check(&self) -> Result<Check> {
-        self.check.check()
-    }
-
-    /// What the memory is to be divided among.
-    ///
-    /// # Errors
-    /// A level that the codec does not have.
-    pub fn wish(&self) -> Result<Wish> {
-        let level = self.level.unwrap_or(self.compress.default_level());
-        if !self.compress.levels().contains(&level) {
-            let levels = self.compress.levels();
-            return Err(Error::usage(format!("{} has no level {level}", self.compress)).hint(format!(
-                "{} to {}",
-                levels.start(),
-                levels.end()
-            )));
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Wish {
-            memory: self.memory,
-            workers: self.workers.map_or(cores, usize::from),
-            frame_len: FRAME_LEN as u64,
-            codec: self.compress,
-            level,
-            part_size: self.part_size,
-            max_parts: self.max_parts,
-        })
-    }
-
-    /// How a store is to be used: these options, then what the settings file says of it.
-    ///
-    /// # Errors
-    /// Options that mean nothing without another.
-    pub fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
-        let options = self.store.clone().or(store.flags.clone()).options()?;
-        let largest_part = self.part_size.unwrap_or(self.memory.max(DEFAULT_MEMORY));
-        Ok(StoreOptions { largest_part, ..options })
     }
 }
 
