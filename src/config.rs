@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::cli::{BackupOptions, Cli, Subject, Verb, View};
 use crate::error::{Context, Error, Result};
@@ -177,19 +177,9 @@ fn read(
         let error = Error::usage(format!("unexpected {stray:?}: a job's words stand in the settings file"));
         return Err(settings(error.hint("options alone can be given after its name")));
     }
-    let given = given(&command, &matches);
+    let given = words::given(&command, &matches);
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Refusal::Words(error.format(&mut command)))?;
     Ok((cli, given))
-}
-
-/// The options that the innermost command was given.
-fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
-    match matches.subcommand() {
-        Some((name, below)) => {
-            command.find_subcommand(name).map(|command| given(command, below)).unwrap_or_default()
-        }
-        None => words::given(command, matches),
-    }
 }
 
 /// The command line as it is understood with these settings.

@@ -374,8 +374,11 @@ pub struct Given {
     pub words: Vec<OsString>,
 }
 
-/// The options that were given to a command, without those that every verb has.
+/// The options that were given to the innermost command, without those that every verb has.
 pub fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
+    if let Some((name, below)) = matches.subcommand() {
+        return command.find_subcommand(name).map(|command| given(command, below)).unwrap_or_default();
+    }
     let root = Cli::command();
     let own = options(command).filter(|arg| argument(&root, arg.get_id().as_str()).is_none());
     let given = own.filter_map(|arg| {
