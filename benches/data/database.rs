@@ -160,8 +160,7 @@ impl Rows {
         let (first, last) = (random.pick(&FIRST), random.pick(&LAST));
         decimal(self.id, 8, text);
         text.push(b'\t');
-        time(self.seconds, text);
-        text.push(b'\t');
+        time(self.seconds, random.below(1_000_000), text);
         for field in
             ["\t", first, " ", last, "\t", first, ".", last, "@example.com\t", random.pick(&STATUS), "\t"]
         {
@@ -189,8 +188,8 @@ impl Rows {
     }
 }
 
-/// `2026-11-22 02:03:04+00`, within a month.
-fn time(seconds: u64, text: &mut Vec<u8>) {
+/// `2026-11-22 02:03:04.056789+00`
+fn time(seconds: u64, micros: u64, text: &mut Vec<u8>) {
     let (day, minute) = (seconds / 86_400, seconds / 60);
     text.extend_from_slice(b"2026-");
     decimal(1 + day / 28 % 12, 2, text);
@@ -202,6 +201,8 @@ fn time(seconds: u64, text: &mut Vec<u8>) {
     decimal(minute % 60, 2, text);
     text.push(b':');
     decimal(seconds % 60, 2, text);
+    text.push(b'.');
+    decimal(micros, 6, text);
     text.extend_from_slice(b"+00");
 }
 

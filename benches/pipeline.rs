@@ -1,0 +1,115 @@
+//! The whole pipeline, from memory into memory: `cargo bench --bench pipeline [-- MEGABYTES]`. What is sealed is counted
+//! and dropped. Says what more workers gain, where that stops, and how near it comes to what the cores allow.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may fail and write")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sealift::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
+use sealift::archive::frame::{Codec, FRAME_LEN};
+use sealift::archive::pipe::Receiver;
+use sealift::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
+use sealift::archive::seal::{SealOptions, seal};
+use sealift::archive::tap::Expectation;
+use sealift::archive::wrap::chunk_pool;
+use sealift::archive::{Format, Id};
+use sealift::progress::Counters;
+
+mod data;
+mod work;
+
+const LEVEL: i32 = 3;
+/// Octets of source, unless said otherwise.
+const MEGABYTES: u64 = 512;
+/// A row that gains less than this over the one before gains nothing.
+const GAIN: f64 = 1.05;
+/// As many workers as there are cores must fit, whatever a backup's own bound is.
+const MEMORY_OF_A_WORKER: u64 = 16 << 20;
+
+fn main() {
+    let megabytes = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(MEGABYTES);
+    table("registry", &Bytes::from(data::registry_tar(megabytes * 1_000_000)));
+    table("database", &Bytes::from(data::database_tar(megabytes * 1_000_000)));
+}
+
+fn table(kind: &str, tar: &Bytes) {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let allowed = 1000.0 / work::allowed(&work::costs(tar, LEVEL).unwrap(), cores);
+    println!("\n{kind}, {} MB, {cores} cores allow {allowed:.0} MB/s", tar.len() / 1_000_000);
+    println!("| workers | MB/s | speed-up | of what the cores allow | stored |\n|--:|--:|--:|--:|--:|");
+    let mut rows: Vec<(usize, f64)> = Vec::new();
+    for workers in worker_counts(cores) {
+        let (stored, speed) =
+            (0..3).map(|_| sealed(tar, workers)).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        rows.push((workers, speed));
+        let (gain, share) = (speed / rows[0].1, speed / allowed);
+        println!("| {workers} | {speed:.0} | {gain:.2} | {share:.2} | {:.1} MB |", stored as f64 / 1e6);
+    }
+    match rows.windows(2).find(|pair| pair[1].1 < pair[0].1 * GAIN) {
+        Some(pair) => println!("more than {} workers gain nothing", pair[0].0),
+        None => println!("every worker up to {cores} gained"),
+    }
+}
+
+/// 1, 2, 4, … and the number of cores.
+fn worker_counts(cores: usize) -> Vec<usize> {
+    let mut counts: Vec<_> =
+        std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < cores).collect();
+    counts.push(cores);
+    counts
+}
+
+/// Octets stored and MB/s of one run.
+fn sealed(tar: &Bytes, workers: usize) -> (u64, f64) {
+    // The S2K takes a tenth of a second, while a real source is still starting.
+    let options = options(workers);
+    let (source, start) = (work::source(tar), Instant::now());
+    let sealing = seal(source, options, Arc::new(Counters::default())).unwrap();
+    let catalog = std::thread::spawn(move || count(sealing.catalog));
+    let stored = count(sealing.archive);
+    catalog.join().unwrap();
+    assert_eq!(sealing.sealed.blocking_recv().unwrap().archive.size, stored);
+    (stored, tar.len() as f64 / 1e6 / start.elapsed().as_secs_f64())
+}
+
+fn count(mut octets: Receiver<Bytes>) -> u64 {
+    let mut size = 0;
+    while let Some(octets) = octets.recv_blocking().unwrap() {
+        size += octets.len() as u64;
+    }
+    size
+}
+
+fn options(workers: usize) -> SealOptions {
+    let memory = DEFAULT_MEMORY + workers as u64 * MEMORY_OF_A_WORKER;
+    let (codec, frame_len) = (Codec::Zstd, FRAME_LEN as u64);
+    let wish = Wish { memory, workers, frame_len, codec, level: LEVEL, part_size: None, max_parts: None };
+    let limits = PartLimits { count: u64::MAX, smallest: 1, largest: u64::MAX };
+    let plan = Plan::new(&wish, limits).unwrap();
+    assert_eq!(plan.workers, workers);
+    let started = jiff::Timestamp::now();
+    let archive = ArchiveRecord {
+        format: FORMAT,
+        id: Id::new(started).unwrap(),
+        job: "bench".into(),
+        set: None,
+        source: serde_json::Value::Null,
+        kind: Format::Tar,
+        codec,
+        cipher: Cipher::OpenPgp,
+        frame_len,
+        head_len: 0,
+        started,
+    };
+    SealOptions {
+        archive,
+        level: LEVEL,
+        key: Some(work::key().unwrap()),
+        passphrase: Some("bench".to_string().into()),
+        expected: Expectation { format: Format::Tar, ..Expectation::default() },
+        chunks: chunk_pool(plan.chunks),
+        plan,
+    }
+}

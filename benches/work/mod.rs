@@ -1,0 +1,236 @@
+//! Each stage of a sealing and of an opening, alone and on one thread: what the benches call of sealift's lies here.
+
+#![allow(dead_code, reason = "every bench takes its part of it")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use sealift::archive::Format;
+use sealift::archive::frame::{Codec, Compressor, FRAME_LEN, FrameKey, decompress};
+use sealift::archive::layout::Layout;
+use sealift::archive::openpgp::{Chunk, Cipher, MessageKey, Packer, decrypt_range};
+use sealift::archive::pipe::{Sender, pipe};
+use sealift::archive::pool::Pool;
+use sealift::archive::tap::{Expectation, FrameBuffers, tap};
+use sealift::archive::tar::Walker;
+use sealift::archive::wrap::chunk_pool;
+use sealift::error::Result;
+use sealift::progress::Counters;
+use sealift::source::{ByteStream, Proof};
+
+/// Octets in a piece of a source, as an engine or a store delivers them at best.
+const PIECE: usize = 1 << 20;
+/// What a source's end is believed by.
+const PROOF: Proof = Proof { exit_code: Some(0), warnings: Vec::new(), notes: Vec::new() };
+
+/// A source that has all its bytes in memory.
+pub fn source(data: &Bytes) -> ByteStream {
+    let (to, from) = pipe(4);
+    let (prove, proof) = tokio::sync::oneshot::channel();
+    let data = data.clone();
+    std::thread::spawn(move || {
+        let _ = prove.send(Ok(PROOF));
+        let sent = (0..data.len())
+            .step_by(PIECE)
+            .try_for_each(|at| to.send_blocking(data.slice(at..data.len().min(at + PIECE))));
+        to.finish_blocking(sent);
+    });
+    ByteStream::from_chunks(from, proof)
+}
+
+/// Cuts a source into frames and follows its tar; the frames are dropped.
+pub fn cut(data: &Bytes, format: Format) -> Result<()> {
+    let make = || FrameBuffers { plain: vec![0; FRAME_LEN], len: 0, stored: Vec::new() };
+    let (pool, expected) = (Pool::new(4, make), Expectation { format, ..Expectation::default() });
+    let frames = |frame| {
+        drop(black_box(frame));
+        Ok(())
+    };
+    tap(source(data), expected, &pool, &Counters::default(), frames).map(drop)
+}
+
+/// Follows a tar that lies in memory already.
+pub fn walk(tar: &[u8]) -> Result<()> {
+    let (mut walker, mut found) = (Walker::new(), Vec::new());
+    tar.chunks(FRAME_LEN).try_for_each(|frame| walker.feed(frame, &mut found))?;
+    black_box(found);
+    walker.finish()
+}
+
+/// Compresses a source frame by frame and hands each on.
+pub fn compress(data: &[u8], level: i32, mut each: impl FnMut(&[u8])) -> Result<()> {
+    let (mut compressor, mut stored) = (Compressor::new(Codec::Zstd, level)?, Vec::new());
+    data.chunks(FRAME_LEN).try_for_each(|frame| {
+        compressor.compress(frame, &mut stored)?;
+        each(&stored);
+        Ok(())
+    })
+}
+
+/// A message's key; its passphrase does not matter here.
+pub fn key() -> Result<MessageKey> {
+    MessageKey::generate(&"bench".to_string().into())
+}
+
+/// Lays frames out in chunks of a message; `emit` gets them.
+pub fn pack(frames: &[Vec<u8>], emit: impl FnMut(Chunk) -> Result<()>) -> Result<()> {
+    let mut packer = Packer::new(chunk_pool(32), emit)?;
+    frames.iter().try_for_each(|frame| packer.push(frame))?;
+    packer.finish()
+}
+
+/// A message's body made by one thread.
+pub fn seal_on_one(key: &MessageKey, frames: &[Vec<u8>], mut out: impl FnMut(Bytes)) -> Result<()> {
+    let mut cipher = Cipher::new(key)?;
+    pack(frames, |chunk| {
+        out(cipher.seal(chunk));
+        Ok(())
+    })
+}
+
+/// A message's body made by two threads, as a backup does it.
+pub fn seal_on_two(key: &MessageKey, frames: &[Vec<u8>]) -> Result<()> {
+    let mut cipher = Cipher::new(key)?;
+    let (to, mut from) = pipe(4);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Ok(Some(chunk)) = from.recv_blocking() {
+                black_box(cipher.seal(chunk));
+            }
+        });
+        let to: Sender<Chunk> = to;
+        let packed = pack(frames, |chunk| to.send_blocking(chunk));
+        to.finish_blocking(Ok(()));
+        packed
+    })
+}
+
+/// Hashes with SHA-1 or SHA-256, chunk by chunk.
+pub fn sha(algorithm: &'static digest::Algorithm, data: &[u8]) {
+    let mut context = digest::Context::new(algorithm);
+    data.chunks(PIECE).for_each(|chunk| context.update(chunk));
+    black_box(context.finish());
+}
+
+/// The keyed hash of every frame.
+pub fn hash_frames<'a>(frames: impl Iterator<Item = &'a [u8]>) {
+    let key = FrameKey::new(b"bench", "20261122T020000Z-1f2e3d4c");
+    for (n, frame) in (0..).zip(frames) {
+        black_box(key.hash(n, n * FRAME_LEN as u64, FRAME_LEN as u64, frame));
+    }
+}
+
+/// A sealed body, and how it lies there.
+pub struct SealedBody {
+    octets: Vec<u8>,
+    layout: Layout,
+    session: Vec<u8>,
+}
+
+impl SealedBody {
+    /// Seals frames.
+    pub fn new(frames: &[Vec<u8>]) -> Result<Self> {
+        let (key, mut octets) = (key()?, Vec::new());
+        seal_on_one(&key, frames, |chunk| octets.extend_from_slice(&chunk))?;
+        let data = frames.iter().map(|frame| frame.len() as u64).sum();
+        Ok(SealedBody { octets, layout: Layout { head: 0, data }, session: key.session().to_vec() })
+    }
+
+    /// Decrypts it range by range, as a restore does.
+    pub fn decrypt(&self) {
+        for at in (0..self.layout.data).step_by(8 << 20) {
+            let span = self.layout.span(at..self.layout.data.min(at + (8 << 20)));
+            let fetched = &self.octets[span.object.start as usize..span.object.end as usize];
+            black_box(span.open(fetched, |iv, text| {
+                decrypt_range(&self.session, iv, text).unwrap_or_else(|e| unreachable!("its own key: {e}"));
+            }));
+        }
+    }
+}
+
+/// Reads frames of a source of `len` octets back, each into memory of its own as a restore does.
+pub fn expand(frames: &[Vec<u8>], mut len: usize) -> Result<()> {
+    frames.iter().try_for_each(|frame| {
+        let (now, mut plain) = (len.min(FRAME_LEN), Vec::new());
+        len -= now;
+        decompress(Codec::Zstd, frame, now, &mut plain)?;
+        black_box(plain);
+        Ok(())
+    })
+}
+
+/// What one thread takes for a stage.
+pub struct Cost {
+    /// The stage.
+    pub stage: &'static str,
+    /// For a GB of source.
+    pub seconds: f64,
+    /// Whether no second thread can help it.
+    pub serial: bool,
+}
+
+/// What each stage of a backup costs, alone, for a GB (10^9 octets) of this source.
+pub fn costs(tar: &Bytes, level: i32) -> Result<Vec<Cost>> {
+    let mut frames = Vec::new();
+    compress(tar, level, |frame| frames.push(frame.to_vec()))?;
+    let sealed: Vec<u8> = frames.concat();
+    let key = key()?;
+    let mut cipher = Duration::ZERO;
+    let scale = 1e9 / tar.len() as f64;
+    let mut costs = Vec::new();
+    let mut add = |stage, serial, time: Duration| {
+        costs.push(Cost { stage, serial, seconds: time.as_secs_f64() * scale });
+    };
+    add("tap and tar walk", true, best(|| cut(tar, Format::Tar))?);
+    add("zstd frames", false, best(|| compress(tar, level, |frame| _ = black_box(frame.len())))?);
+    add(
+        "frame hashes (BLAKE3)",
+        false,
+        best(|| {
+            hash_frames(frames.iter().map(Vec::as_slice));
+            Ok(())
+        })?,
+    );
+    let packing = best(|| pack(&frames, |_| Ok(())))?;
+    add("packets and SHA-1", true, packing);
+    for _ in 0..ROUNDS {
+        let sealing = best_of(1, || seal_on_one(&key, &frames, |octets| drop(black_box(octets))))?;
+        let alone = sealing.saturating_sub(packing);
+        cipher = if cipher.is_zero() { alone } else { cipher.min(alone) };
+    }
+    add("AES-256-CFB", true, cipher);
+    add(
+        "SHA-256 of what is stored",
+        true,
+        best(|| {
+            sha(&digest::SHA256, &sealed);
+            Ok(())
+        })?,
+    );
+    Ok(costs)
+}
+
+/// How often a stage is timed; the best counts, since others can only slow it down.
+const ROUNDS: usize = 3;
+
+fn best(work: impl FnMut() -> Result<()>) -> Result<Duration> {
+    best_of(ROUNDS, work)
+}
+
+fn best_of(rounds: usize, mut work: impl FnMut() -> Result<()>) -> Result<Duration> {
+    let times = (0..rounds).map(|_| {
+        let start = Instant::now();
+        work().map(|()| start.elapsed())
+    });
+    Ok(times.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or_default())
+}
+
+/// Seconds for a GB that so many cores allow: the stages shared out evenly, but no stage faster than one core where it
+/// is serial.
+pub fn allowed(costs: &[Cost], cores: usize) -> f64 {
+    let sum: f64 = costs.iter().map(|cost| cost.seconds).sum();
+    let serial = costs.iter().filter(|cost| cost.serial).map(|cost| cost.seconds);
+    serial.fold(sum / cores as f64, f64::max)
+}
