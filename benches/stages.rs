@@ -44,10 +44,13 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, octets: usize) -> Benchma
 
 fn tap(criterion: &mut Criterion) {
     let tar = Bytes::from(data::database_tar(SIZE as u64));
+    let small = Bytes::from(data::small_tar(SIZE as u64 / 4608));
     let mut group = group(criterion, "tap", tar.len());
     group.bench_function("raw", |b| b.iter(|| work::cut(&tar, Format::Raw).unwrap()));
     group.bench_function("tar", |b| b.iter(|| work::cut(&tar, Format::Tar).unwrap()));
-    group.bench_function("tar walk alone", |b| b.iter(|| work::walk(&tar).unwrap()));
+    group.throughput(Throughput::Bytes(small.len() as u64));
+    group.bench_function("tar of 4 KiB files", |b| b.iter(|| work::cut(&small, Format::Tar).unwrap()));
+    group.bench_function("walk of 4 KiB files", |b| b.iter(|| work::walk(&small).unwrap()));
 }
 
 fn frames(criterion: &mut Criterion) {

@@ -84,6 +84,18 @@ pub fn database_tar(size: u64) -> Vec<u8> {
     in_memory(size, |out| database(size, out))
 }
 
+/// A tar of `files` members of 4 KiB, in memory: as many headers as data can have.
+pub fn small_tar(files: u64) -> Vec<u8> {
+    const LEN: u64 = 4096;
+    in_memory(files * (LEN + 512), |out| {
+        for n in 0..files {
+            tar::header(&format!("small/{:03}/{n:06}.dat", n / 1000), LEN, out)?;
+            write_noise(n, LEN, out)?;
+        }
+        tar::end(out)
+    })
+}
+
 fn in_memory(size: u64, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Vec<u8> {
     // Room for headers, too: growing would copy it all.
     let mut out = Vec::with_capacity(size as usize + (4 << 20));
@@ -94,7 +106,7 @@ fn in_memory(size: u64, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Vec<u
 /// Writes `len` octets of noise from `seed`.
 fn write_noise(seed: u64, len: u64, out: &mut impl Write) -> Result<()> {
     let mut random = Random::new(seed);
-    let mut piece = vec![0; 256 << 10];
+    let mut piece = vec![0; len.min(256 << 10) as usize];
     let mut left = len;
     while left > 0 {
         let now = left.min(piece.len() as u64) as usize;
