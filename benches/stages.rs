@@ -62,7 +62,7 @@ fn frames(criterion: &mut Criterion) {
     for (kind, data) in kinds {
         let mut group = group(criterion, &format!("frames/{kind}"), data.len());
         for level in [1, 3, 9] {
-            let compress = || work::compress(&data, level, |frame| _ = black_box(frame.len())).unwrap();
+            let compress = || work::compress(&data, level, |pieces| _ = black_box(pieces.count())).unwrap();
             group.bench_function(format!("level {level}"), |b| b.iter(compress));
         }
     }
@@ -70,9 +70,7 @@ fn frames(criterion: &mut Criterion) {
 
 /// Frames as an incompressible source gives them: nothing but octets to be packed.
 fn stored_frames() -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    work::compress(&data::noise(SIZE), 3, |frame| frames.push(frame.to_vec())).unwrap();
-    frames
+    work::frames(&data::noise(SIZE), 3).unwrap()
 }
 
 fn seipd(criterion: &mut Criterion) {
@@ -101,8 +99,7 @@ fn opening(criterion: &mut Criterion) {
     group.bench_function("frame hashes", |b| b.iter(|| work::hash_frames(frames.iter().map(Vec::as_slice))));
     group.bench_function("decompress, random", |b| b.iter(|| work::expand(&frames, SIZE).unwrap()));
     let text = data::database_tar(SIZE as u64);
-    let mut frames = Vec::new();
-    work::compress(&text, 3, |frame| frames.push(frame.to_vec())).unwrap();
+    let frames = work::frames(&text, 3).unwrap();
     group.bench_function("decompress, text", |b| b.iter(|| work::expand(&frames, text.len()).unwrap()));
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use sealift::archive::Format;
-use sealift::archive::frame::{Codec, Compressor, FRAME_LEN, FrameKey, decompress};
+use sealift::archive::frame::{Codec, Compressor, FRAME_LEN, FrameKey, Packed, decompress};
 use sealift::archive::layout::Layout;
 use sealift::archive::openpgp::{Chunk, Cipher, MessageKey, Packer, decrypt_range};
 use sealift::archive::pipe::{Sender, pipe};
@@ -42,7 +42,7 @@ pub fn source(data: &Bytes) -> ByteStream {
 
 /// Cuts a source into frames and follows its tar; the frames are dropped.
 pub fn cut(data: &Bytes, format: Format) -> Result<()> {
-    let make = || FrameBuffers { plain: vec![0; FRAME_LEN], len: 0, stored: Vec::new() };
+    let make = || FrameBuffers { plain: vec![0; FRAME_LEN], len: 0, packed: Packed::default() };
     let (pool, expected) = (Pool::new(4, make), Expectation { format, ..Expectation::default() });
     let frames = |frame| {
         drop(black_box(frame));
@@ -59,14 +59,25 @@ pub fn walk(tar: &[u8]) -> Result<()> {
     walker.finish()
 }
 
-/// Compresses a source frame by frame and hands each on.
-pub fn compress(data: &[u8], level: i32, mut each: impl FnMut(&[u8])) -> Result<()> {
-    let (mut compressor, mut stored) = (Compressor::new(Codec::Zstd, level)?, Vec::new());
+/// Compresses a source frame by frame and hands the pieces of each on.
+pub fn compress(
+    data: &[u8],
+    level: i32,
+    mut each: impl FnMut(&mut dyn Iterator<Item = &[u8]>),
+) -> Result<()> {
+    let (mut compressor, mut packed) = (Compressor::new(Codec::Zstd, level)?, Packed::default());
     data.chunks(FRAME_LEN).try_for_each(|frame| {
-        compressor.compress(frame, &mut stored)?;
-        each(&stored);
+        compressor.compress(frame, &mut packed)?;
+        each(&mut packed.pieces(frame));
         Ok(())
     })
+}
+
+/// A source's compressed frames.
+pub fn frames(data: &[u8], level: i32) -> Result<Vec<Vec<u8>>> {
+    let mut frames = Vec::new();
+    compress(data, level, |pieces| frames.push(pieces.collect::<Vec<_>>().concat()))?;
+    Ok(frames)
 }
 
 /// A message's key; its passphrase does not matter here.
@@ -118,7 +129,7 @@ pub fn sha(algorithm: &'static digest::Algorithm, data: &[u8]) {
 pub fn hash_frames<'a>(frames: impl Iterator<Item = &'a [u8]>) {
     let key = FrameKey::new(b"bench", "20261122T020000Z-1f2e3d4c");
     for (n, frame) in (0..).zip(frames) {
-        black_box(key.hash(n, n * FRAME_LEN as u64, FRAME_LEN as u64, frame));
+        black_box(key.hash(n, n * FRAME_LEN as u64, FRAME_LEN as u64, [frame]));
     }
 }
 
@@ -140,23 +151,25 @@ impl SealedBody {
 
     /// Decrypts it range by range, as a restore does.
     pub fn decrypt(&self) {
+        let mut text = Vec::new();
         for at in (0..self.layout.data).step_by(8 << 20) {
             let span = self.layout.span(at..self.layout.data.min(at + (8 << 20)));
             let fetched = &self.octets[span.object.start as usize..span.object.end as usize];
-            black_box(span.open(fetched, |iv, text| {
+            black_box(span.open(fetched, &mut text, |iv, text| {
                 decrypt_range(&self.session, iv, text).unwrap_or_else(|e| unreachable!("its own key: {e}"));
             }));
         }
     }
 }
 
-/// Reads frames of a source of `len` octets back, each into memory of its own as a restore does.
+/// Reads frames of a source of `len` octets back, into memory that is used again as a restore does.
 pub fn expand(frames: &[Vec<u8>], mut len: usize) -> Result<()> {
+    let mut plain = Vec::new();
     frames.iter().try_for_each(|frame| {
-        let (now, mut plain) = (len.min(FRAME_LEN), Vec::new());
+        let now = len.min(FRAME_LEN);
         len -= now;
         decompress(Codec::Zstd, frame, now, &mut plain)?;
-        black_box(plain);
+        black_box(&plain);
         Ok(())
     })
 }
@@ -173,8 +186,7 @@ pub struct Cost {
 
 /// What each stage of a backup costs, alone, for a GB (10^9 octets) of this source.
 pub fn costs(tar: &Bytes, level: i32) -> Result<Vec<Cost>> {
-    let mut frames = Vec::new();
-    compress(tar, level, |frame| frames.push(frame.to_vec()))?;
+    let frames = frames(tar, level)?;
     let sealed: Vec<u8> = frames.concat();
     let key = key()?;
     let mut cipher = Duration::ZERO;
@@ -184,7 +196,7 @@ pub fn costs(tar: &Bytes, level: i32) -> Result<Vec<Cost>> {
         costs.push(Cost { stage, serial, seconds: time.as_secs_f64() * scale });
     };
     add("tap and tar walk", true, best(|| cut(tar, Format::Tar))?);
-    add("zstd frames", false, best(|| compress(tar, level, |frame| _ = black_box(frame.len())))?);
+    add("zstd frames", false, best(|| compress(tar, level, |pieces| _ = black_box(pieces.count())))?);
     add(
         "frame hashes (BLAKE3)",
         false,
@@ -202,10 +214,10 @@ pub fn costs(tar: &Bytes, level: i32) -> Result<Vec<Cost>> {
     }
     add("AES-256-CFB", true, cipher);
     add(
-        "SHA-256 of what is stored",
+        "BLAKE3 of what is stored",
         true,
         best(|| {
-            sha(&digest::SHA256, &sealed);
+            black_box(blake3::hash(&sealed));
             Ok(())
         })?,
     );

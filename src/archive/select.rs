@@ -100,7 +100,7 @@ impl Selection {
         self.count += 1;
         let taken = self.ranges.last().map_or(0, |last| last.end);
         let around = self.around.iter().map(|(_, range)| range.clone()).filter(|range| range.start >= taken);
-        for range in around.chain([entry.at..entry.at + entry.len]).collect::<Vec<_>>() {
+        for range in around.chain(std::iter::once(entry.at..entry.at + entry.len)).collect::<Vec<_>>() {
             match self.ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => self.ranges.push(range),
