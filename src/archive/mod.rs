@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub mod catalog;
+pub mod cfb;
 pub mod check;
 pub mod frame;
 pub mod layout;

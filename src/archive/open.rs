@@ -15,7 +15,7 @@ use super::layout::{Layout, Span};
 use super::openpgp::{self, HEAD_LEN, Head};
 use super::pool::Pool;
 use super::tar::Entry;
-use super::{Id, catalog};
+use super::{Id, catalog, cfb};
 use crate::error::{Error, Result};
 use crate::store::download::Object;
 
@@ -232,7 +232,7 @@ impl Archive {
         let (mut wrong_key, mut text) = (Ok(()), self.buffers.take());
         let data = batch.span.open(&fetched, &mut text, |iv, text| {
             if let Some(session) = &self.session {
-                wrong_key = openpgp::decrypt_range(session, iv, text);
+                wrong_key = cfb::decrypt_range(session, iv, text);
             }
         });
         wrong_key?;

@@ -6,10 +6,8 @@
 
 use std::io::Read;
 
-use aes::Aes256;
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use cfb_mode::cipher::{AsyncStreamCipher, BlockEncrypt, InnerIvInit, KeyInit, KeyIvInit};
 use secrecy::{ExposeSecret, SecretString};
 use sequoia_openpgp::crypto::{Password, S2K, SessionKey};
 use sequoia_openpgp::packet::{Packet, SKESK, skesk::SKESK4};
@@ -21,6 +19,7 @@ use sequoia_openpgp::policy::StandardPolicy;
 use sequoia_openpgp::serialize::Serialize as _;
 use sequoia_openpgp::types::{HashAlgorithm, SymmetricAlgorithm};
 
+use super::cfb::{Cfb, decrypt_range};
 use super::layout::{LAST_LENGTH, PARTIAL, PREFIX};
 use super::pool::{Lent, Pool};
 use crate::error::{Context, Error, Kind, Result};
@@ -190,66 +189,19 @@ fn long_length(len: usize) -> [u8; LAST_LENGTH as usize] {
     octets
 }
 
-/// Octets of an AES block.
-const AES_BLOCK: usize = 16;
-
-/// Encrypts chunks, in order, into the octets that are stored: AES-256 in CFB mode from a zero IV, as SEIPD v1 wants it.
-///
-/// Chunks end within blocks; what is between is encrypted in one call, because a call for each block takes a third longer.
-pub struct Cipher {
-    aes: Aes256,
-    /// The block of ciphertext before the one at hand; of the one at hand, what there is of it.
-    before: [u8; AES_BLOCK],
-    begun: [u8; AES_BLOCK],
-    /// What the block at hand is combined with, and how much of that is used up.
-    stream: [u8; AES_BLOCK],
-    used: usize,
-}
+/// Encrypts chunks, in order, into the octets that are stored.
+pub struct Cipher(Cfb);
 
 impl Cipher {
     /// A cipher at the beginning of a message.
     pub fn new(key: &MessageKey) -> Result<Self> {
-        let aes =
-            Aes256::new_from_slice(&key.session).context(|| "the session key has a wrong length".into())?;
-        let [before, begun, stream] = [[0; AES_BLOCK]; 3];
-        Ok(Cipher { aes, before, begun, stream, used: 0 })
-    }
-
-    fn encrypt(&mut self, text: &mut [u8]) {
-        let open = (AES_BLOCK - self.used) % AES_BLOCK;
-        let (first, text) = text.split_at_mut(open.min(text.len()));
-        self.within(first);
-        let (blocks, last) = text.split_at_mut(text.len() / AES_BLOCK * AES_BLOCK);
-        if let Some(end) = blocks.len().checked_sub(AES_BLOCK) {
-            cfb_mode::Encryptor::inner_iv_init(self.aes.clone(), &self.before.into()).encrypt(blocks);
-            self.before.copy_from_slice(&blocks[end..]);
-        }
-        self.within(last);
-    }
-
-    /// Encrypts what does not lead out of the block at hand.
-    fn within(&mut self, text: &mut [u8]) {
-        if text.is_empty() {
-            return;
-        }
-        if self.used == 0 {
-            self.stream = self.before;
-            self.aes.encrypt_block((&mut self.stream).into());
-        }
-        for octet in text {
-            *octet ^= self.stream[self.used];
-            self.begun[self.used] = *octet;
-            self.used += 1;
-        }
-        if self.used == AES_BLOCK {
-            (self.before, self.used) = (self.begun, 0);
-        }
+        Cfb::new(&key.session).map(Cipher)
     }
 
     /// Encrypts a chunk in place and writes its length before it.
     pub fn seal(&mut self, mut chunk: Chunk) -> Bytes {
         let (from, body) = (chunk.secret_from, chunk.body_len());
-        self.encrypt(&mut chunk.buffer[from..]);
+        self.0.encrypt(&mut chunk.buffer[from..]);
         let room = LAST_LENGTH as usize;
         let start = if chunk.last {
             chunk.buffer[..room].copy_from_slice(&long_length(body));
@@ -261,13 +213,6 @@ impl Cipher {
         // The buffer returns to its pool when the last upload lets go of it.
         Bytes::from_owner(chunk.buffer).slice(start..)
     }
-}
-
-/// Decrypts any range: each CFB block needs only the ciphertext block before it, `iv`.
-pub fn decrypt_range(session: &[u8], iv: [u8; 16], text: &mut [u8]) -> Result<()> {
-    let cipher = cfb_mode::Decryptor::<Aes256>::new_from_slices(session, &iv);
-    cipher.context(|| "the session key has a wrong length".into())?.decrypt(text);
-    Ok(())
 }
 
 /// Octets of a message's beginning that [`open_head`] needs.

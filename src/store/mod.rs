@@ -120,7 +120,13 @@ impl Store {
             && !folder.exists()
         {
             // A missing parent is a missing mount.
-            std::fs::create_dir(&folder).map_err(|e| no_folder(&folder).because(e))?;
+            match std::fs::create_dir(&folder) {
+                // Another backup may have been as quick.
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(no_folder(&folder).because(e));
+                }
+                _ => {}
+            }
         }
         Self::open(url, options)
     }
