@@ -112,7 +112,8 @@ pub struct Archive {
     session: Option<Vec<u8>>,
     /// Buffers that were used before: fresh memory costs as much as reading into it. As many as are in flight, no limit
     /// of their own.
-    buffers: Pool<Vec<u8>>,
+    plains: Pool<Vec<u8>>,
+    texts: Pool<Vec<u8>>,
 }
 
 /// Consecutive frames that are fetched together.
@@ -151,8 +152,8 @@ impl Archive {
             }
         };
         let key = FrameKey::new(session.as_deref().unwrap_or_default(), contents.archive.id.as_str());
-        let buffers = Pool::new(usize::MAX, Vec::new);
-        let archive = Archive { object, contents: Arc::new(contents), key, session, buffers };
+        let [plains, texts] = std::array::from_fn(|_| Pool::new(usize::MAX, Vec::new));
+        let archive = Archive { object, contents: Arc::new(contents), key, session, plains, texts };
         let expected = match archive.layout() {
             Some(layout) => layout.object(),
             None => archive.data_len(),
@@ -229,7 +230,7 @@ impl Archive {
     }
 
     fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
-        let (mut wrong_key, mut text) = (Ok(()), self.buffers.take());
+        let (mut wrong_key, mut text) = (Ok(()), self.texts.take());
         let data = batch.span.open(&fetched, &mut text, |iv, text| {
             if let Some(session) = &self.session {
                 wrong_key = cfb::decrypt_range(session, iv, text);
@@ -258,7 +259,7 @@ impl Archive {
                 frame.at + frame.len
             )));
         }
-        let mut plain = self.buffers.take();
+        let mut plain = self.plains.take();
         decompress(self.contents.archive.codec, stored, frame.len as usize, &mut plain)?;
         Ok(Bytes::from_owner(plain))
     }

@@ -289,6 +289,10 @@ pub fn open_head(octets: &[u8], passphrase: &SecretString) -> Result<Head> {
         Some(&LONG_OCTET) => LAST_LENGTH as usize,
         _ => return Err(foreign()),
     };
+    // Version 4 and an iterated and salted S2K, as ours are: what others cost in memory is the writer's choice.
+    if octets.get(2) != Some(&4) || octets.get(4) != Some(&3) {
+        return Err(foreign());
+    }
     let body = octets.get(skesk_len + 1 + length..).unwrap_or_default();
     if body.first() != Some(&SEIPD_VERSION) || body.len() < 1 + PREFIX as usize {
         return Err(foreign());

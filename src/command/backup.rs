@@ -29,8 +29,8 @@ use crate::store::fan::{Failed, FanOut, Naming};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::set::SetRef;
 
-/// How long a stopped source may take to clean up after itself.
-const CLEANUP: Duration = Duration::from_secs(60);
+/// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
+const CLEANUP: Duration = Duration::from_secs(300);
 
 /// How a run that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,10 @@ async fn start(
 
 async fn settle(cleanup: JoinHandle<()>, ui: &Ui) {
     if tokio::time::timeout(CLEANUP, cleanup).await.is_err() {
-        ui.warn("the source did not stop in time: `docker ps -a --filter label=sealift` shows what it left");
+        ui.warn(
+            "the source did not stop in time: `docker ps -a --filter label=sealift` shows what it left; \
+             an engine that was stopped for it may be down, or its swarm locked (`docker swarm unlock`)",
+        );
     }
 }
 

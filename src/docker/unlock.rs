@@ -13,6 +13,8 @@ use crate::source::{Proof, Running};
 
 /// How long an engine that was just started may take to see that its swarm is locked, and to unlock it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one answer may take: a socket may be there before the engine behind it.
+const ANSWER: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What unlocks a swarm once more.
@@ -80,7 +82,8 @@ impl Unlock {
     pub async fn again(&self) -> Result<()> {
         let began = Instant::now();
         loop {
-            let tried = self.attempt().await;
+            let late = || Error::failed("cannot unlock the swarm").because("the engine does not answer");
+            let tried = tokio::time::timeout(ANSWER, self.attempt()).await.unwrap_or_else(|_| Err(late()));
             match tried {
                 Ok(()) => return Ok(()),
                 Err(error) if began.elapsed() > PATIENCE => return Err(error),
