@@ -6,6 +6,7 @@ use crate::needs;
 use crate::support::{Ended, Lab};
 
 const README: &str = include_str!("../README.md");
+const GUIDE: &str = include_str!("../GUIDE.md");
 
 /// The commands of the blocks marked `<!-- test: NAME -->`.
 fn blocks(name: &str) -> Vec<&'static str> {
@@ -54,7 +55,7 @@ fn the_test_command_is_the_one_that_ci_runs() {
 #[test]
 fn every_other_command_line_is_one_that_sealift_takes() {
     let lab = Lab::new();
-    let shown = README.replace("\\\n", " ");
+    let shown = [README, GUIDE].concat().replace("\\\n", " ");
     let commands = shown.lines().filter_map(|line| line.trim().strip_prefix("sealift "));
     let mut count = 0;
     for line in commands.filter(|line| !line.contains('…')) {
