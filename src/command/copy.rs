@@ -96,7 +96,7 @@ fn wish(size: u64, limits: PartLimits) -> Wish {
 
 /// An object's octets, which end only when they are what the manifest says.
 fn checked(object: Object, expected: &manifest::Object, counters: Option<Arc<Counters>>) -> Receiver<Bytes> {
-    let (expected, key) = (expected.clone(), object.key().clone());
+    let expected = expected.clone();
     let octets = object.stream().map(Some).chain(futures_util::stream::iter([None]));
     let mut digest = Some(Digest::new());
     let checked = octets.filter_map(move |next| {
@@ -108,10 +108,8 @@ fn checked(object: Object, expected: &manifest::Object, counters: Option<Arc<Cou
             }
             Some(Err(error)) => Some(Err(error)),
             None => {
-                let stored = digest.take().map(Digest::finish);
-                let same = stored.is_some_and(|s| s.blake3 == expected.blake3 && s.size == expected.size);
-                let differs = || Error::damaged(format!("{key} is not what was stored: its BLAKE3 differs"));
-                (!same).then(|| Err(differs()))
+                let found = digest.take().map(Digest::finish).unwrap_or_else(|| Digest::new().finish());
+                object.must_be(&found, &expected.blake3, expected.size).err().map(Err)
             }
         };
         std::future::ready(next)

@@ -125,7 +125,7 @@ fn layers_of(manifest: &Manifest) -> Vec<Layer> {
 
 /// An object's octets, at whose end they are held against what was stored.
 fn checked(object: &Object, stored: Option<manifest::Object>, counters: Arc<Counters>) -> Octets {
-    let (digest, key) = (Arc::new(Mutex::new(Some(Digest::new()))), object.key().clone());
+    let (digest, object) = (Arc::new(Mutex::new(Some(Digest::new()))), object.clone());
     let of_pieces = Arc::clone(&digest);
     let pieces = object.stream().map(move |piece| {
         let piece = piece?;
@@ -138,8 +138,8 @@ fn checked(object: &Object, stored: Option<manifest::Object>, counters: Arc<Coun
     let end = futures_util::stream::once(async move {
         let digest = digest.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (digest.map(Digest::finish), stored) {
-            (Some(found), Some(stored)) if found.blake3 != stored.blake3 => {
-                Err(Error::damaged(format!("{key} is not what was stored: its BLAKE3 differs")))
+            (Some(found), Some(said)) => {
+                object.must_be(&found, &said.blake3, said.size).map(|()| Bytes::new())
             }
             _ => Ok(Bytes::new()),
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::backup::Outcome;
+use super::restore::PARALLEL;
 use super::{Found, Secrets, bytes, no_archive};
 use crate::cli::Verify;
 use crate::error::{Error, Kind, Result};
@@ -17,9 +18,6 @@ use crate::store::record::{self, Level, Mark, WHOLE};
 mod sample;
 mod stored;
 mod whole;
-
-/// Batches of frames under way at once: each takes up to 32 MiB.
-const PARALLEL: usize = 4;
 
 /// Verifies one archive, or those of a job that were not verified yet.
 pub async fn verify(options: Verify, ui: &Ui) -> Result<Outcome> {

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
 use super::Store;
+use crate::archive::wrap::Stored;
 use crate::error::{Error, Kind, Result};
 
 /// Octets in one request of a whole object.
@@ -58,6 +59,17 @@ impl Object {
             e => store.explain(&format!("looking at {key}"), e),
         })?;
         Ok(Object { store: Arc::clone(store), key: path, e_tag: meta.e_tag, size: meta.size })
+    }
+
+    /// Holds what was read of it to its end against what is said of it.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] where its size or its BLAKE3 is another.
+    pub fn must_be(&self, found: &Stored, blake3: &str, size: u64) -> Result<()> {
+        match found.blake3 == blake3 && found.size == size {
+            true => Ok(()),
+            false => Err(Error::damaged(format!("{} is not what was stored: its BLAKE3 differs", self.key))),
+        }
     }
 
     /// Its key, counted from the store's URL.

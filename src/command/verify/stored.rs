@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::{Confirmed, Deadline};
-use crate::archive::wrap::{Digest, Stored};
+use crate::archive::wrap::Digest;
 use crate::command::{Found, bytes};
 use crate::error::{Error, Result};
 use crate::progress::Counters;
@@ -52,7 +52,7 @@ async fn check(
     let mut octets = object.stream();
     while !deadline.is_over() {
         let Some(piece) = octets.next().await else {
-            return same(object, &digest.finish(), &expected.blake3, expected.size).map(|()| true);
+            return object.must_be(&digest.finish(), &expected.blake3, expected.size).map(|()| true);
         };
         let piece = piece?;
         counters.stored.add(piece.len() as u64);
@@ -63,14 +63,6 @@ async fn check(
         digest = hash.await.map_err(|e| Error::failed("a worker died").because(e))?;
     }
     Ok(false)
-}
-
-/// Whether what was hashed is what is said of it.
-pub(super) fn same(object: &Object, stored: &Stored, blake3: &str, size: u64) -> Result<()> {
-    match stored.blake3 == blake3 && stored.size == size {
-        true => Ok(()),
-        false => Err(Error::damaged(format!("{} is not what was stored: its BLAKE3 differs", object.key()))),
-    }
 }
 
 /// What the manifest says is not authenticated; it must not disagree with what is sealed.

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use secrecy::SecretString;
 
-use super::stored::{agree, catalog, same};
+use super::stored::{agree, catalog};
 use super::{Confirmed, Deadline, PARALLEL};
 use crate::archive::Format;
 use crate::archive::check::Check;
@@ -100,6 +100,6 @@ impl Checks {
                 return Err(Error::damaged("the tar's members are not those that the catalog lists"));
             }
         }
-        same(archive.object(), &self.digest.finish(), &contents.end.blake3, contents.end.stored_bytes)
+        archive.object().must_be(&self.digest.finish(), &contents.end.blake3, contents.end.stored_bytes)
     }
 }
