@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sealift::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
+use sealift::archive::catalog::{ArchiveRecord, FORMAT};
 use sealift::archive::frame::{Codec, FRAME_LEN};
+use sealift::archive::openpgp::Cipher;
 use sealift::archive::pipe::Receiver;
 use sealift::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
+use sealift::archive::pool::chunk_pool;
 use sealift::archive::seal::{SealOptions, seal};
 use sealift::archive::tap::Expectation;
-use sealift::archive::wrap::chunk_pool;
 use sealift::archive::{Format, Id};
 use sealift::progress::Counters;
 
@@ -30,19 +31,21 @@ const MEMORY_OF_A_WORKER: u64 = 16 << 20;
 
 fn main() {
     let megabytes = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(MEGABYTES);
-    table("registry", &Bytes::from(data::registry_tar(megabytes * 1_000_000)));
-    table("database", &Bytes::from(data::database_tar(megabytes * 1_000_000)));
+    for cipher in [Cipher::Cfb, Cipher::Aead] {
+        table("registry", &Bytes::from(data::registry_tar(megabytes * 1_000_000)), cipher);
+        table("database", &Bytes::from(data::database_tar(megabytes * 1_000_000)), cipher);
+    }
 }
 
-fn table(kind: &str, tar: &Bytes) {
+fn table(kind: &str, tar: &Bytes, cipher: Cipher) {
     let cores = std::thread::available_parallelism().unwrap().get();
-    let allowed = 1000.0 / work::allowed(&work::costs(tar, LEVEL).unwrap(), cores);
-    println!("\n{kind}, {} MB, {cores} cores allow {allowed:.0} MB/s", tar.len() / 1_000_000);
+    let allowed = 1000.0 / work::allowed(&work::costs(tar, LEVEL, cipher).unwrap(), cores);
+    println!("\n{kind}, {cipher:?}, {} MB, {cores} cores allow {allowed:.0} MB/s", tar.len() / 1_000_000);
     println!("| workers | MB/s | speed-up | of what the cores allow | stored |\n|--:|--:|--:|--:|--:|");
     let mut rows: Vec<(usize, f64)> = Vec::new();
     for workers in worker_counts(cores) {
         let (stored, speed) =
-            (0..3).map(|_| sealed(tar, workers)).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            (0..3).map(|_| sealed(tar, workers, cipher)).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
         rows.push((workers, speed));
         let (gain, share) = (speed / rows[0].1, speed / allowed);
         println!("| {workers} | {speed:.0} | {gain:.2} | {share:.2} | {:.1} MB |", stored as f64 / 1e6);
@@ -62,9 +65,9 @@ fn worker_counts(cores: usize) -> Vec<usize> {
 }
 
 /// Octets stored and MB/s of one run.
-fn sealed(tar: &Bytes, workers: usize) -> (u64, f64) {
+fn sealed(tar: &Bytes, workers: usize, cipher: Cipher) -> (u64, f64) {
     // The S2K takes a tenth of a second, while a real source is still starting.
-    let options = options(workers);
+    let options = options(workers, cipher);
     let (source, start) = (work::source(tar), Instant::now());
     let sealing = seal(source, options, Arc::new(Counters::default())).unwrap();
     let catalog = std::thread::spawn(move || count(sealing.catalog));
@@ -82,7 +85,7 @@ fn count(mut octets: Receiver<Bytes>) -> u64 {
     size
 }
 
-fn options(workers: usize) -> SealOptions {
+fn options(workers: usize, cipher: Cipher) -> SealOptions {
     let memory = DEFAULT_MEMORY + workers as u64 * MEMORY_OF_A_WORKER;
     let (codec, frame_len) = (Codec::Zstd, FRAME_LEN as u64);
     let wish = Wish { memory, workers, frame_len, codec, level: LEVEL, part_size: None, max_parts: None };
@@ -98,7 +101,7 @@ fn options(workers: usize) -> SealOptions {
         source: serde_json::Value::Null,
         kind: Format::Tar,
         codec,
-        cipher: Cipher::OpenPgp,
+        cipher: Some(cipher),
         frame_len,
         head_len: 0,
         started,
@@ -106,7 +109,7 @@ fn options(workers: usize) -> SealOptions {
     SealOptions {
         archive,
         level: LEVEL,
-        key: Some(work::key().unwrap()),
+        key: Some(work::key(cipher).unwrap()),
         passphrase: Some("bench".to_string().into()),
         expected: Expectation { format: Format::Tar, ..Expectation::default() },
         chunks: chunk_pool(plan.chunks),

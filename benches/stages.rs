@@ -10,6 +10,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use sealift::archive::Format;
+use sealift::archive::openpgp::Cipher;
 
 mod data;
 mod work;
@@ -32,8 +33,10 @@ fn main() {
     hashes(&mut criterion);
     opening(&mut criterion);
     criterion.final_summary();
-    sums("registry", &Bytes::from(data::registry_tar(SUM_SIZE)));
-    sums("database", &Bytes::from(data::database_tar(SUM_SIZE)));
+    for cipher in [Cipher::Cfb, Cipher::Aead] {
+        sums("registry", &Bytes::from(data::registry_tar(SUM_SIZE)), cipher);
+        sums("database", &Bytes::from(data::database_tar(SUM_SIZE)), cipher);
+    }
 }
 
 fn group<'a>(criterion: &'a mut Criterion, name: &str, octets: usize) -> BenchmarkGroup<'a, WallTime> {
@@ -74,13 +77,18 @@ fn stored_frames() -> Vec<Vec<u8>> {
 }
 
 fn seipd(criterion: &mut Criterion) {
-    let (frames, key) = (stored_frames(), work::key().unwrap());
-    let mut group = group(criterion, "SEIPD v1", SIZE);
-    group.bench_function("packer alone", |b| b.iter(|| work::pack(&frames, |_| Ok(())).unwrap()));
-    group.bench_function("one thread", |b| {
-        b.iter(|| work::seal_on_one(&key, &frames, |octets| drop(black_box(octets))).unwrap());
-    });
-    group.bench_function("two threads", |b| b.iter(|| work::seal_on_two(&key, &frames).unwrap()));
+    let (frames, cores) = (stored_frames(), std::thread::available_parallelism().unwrap().get());
+    for (cipher, name, sealers) in [(Cipher::Cfb, "SEIPD v1", 1), (Cipher::Aead, "SEIPD v2", cores)] {
+        let key = work::key(cipher).unwrap();
+        let mut group = group(criterion, name, SIZE);
+        group.bench_function("packer alone", |b| b.iter(|| work::pack(cipher, &frames, |_| Ok(())).unwrap()));
+        group.bench_function("one thread", |b| {
+            b.iter(|| work::seal_on_one(&key, &frames, |octets| drop(black_box(octets))).unwrap());
+        });
+        group.bench_function(format!("packer and {sealers} to encrypt"), |b| {
+            b.iter(|| work::seal_on_many(&key, &frames, sealers).unwrap());
+        });
+    }
 }
 
 fn hashes(criterion: &mut Criterion) {
@@ -93,9 +101,11 @@ fn hashes(criterion: &mut Criterion) {
 
 fn opening(criterion: &mut Criterion) {
     let frames = stored_frames();
-    let sealed = work::SealedBody::new(&frames).unwrap();
     let mut group = group(criterion, "opening", SIZE);
-    group.bench_function("decrypt ranges", |b| b.iter(|| sealed.decrypt()));
+    for cipher in [Cipher::Cfb, Cipher::Aead] {
+        let sealed = work::SealedMessage::new(cipher, &frames).unwrap();
+        group.bench_function(format!("decrypt ranges, {cipher:?}"), |b| b.iter(|| sealed.decrypt().unwrap()));
+    }
     group.bench_function("frame hashes", |b| b.iter(|| work::hash_frames(frames.iter().map(Vec::as_slice))));
     group.bench_function("decompress, random", |b| b.iter(|| work::expand(&frames, SIZE).unwrap()));
     let text = data::database_tar(SIZE as u64);
@@ -103,10 +113,10 @@ fn opening(criterion: &mut Criterion) {
     group.bench_function("decompress, text", |b| b.iter(|| work::expand(&frames, text.len()).unwrap()));
 }
 
-fn sums(kind: &str, tar: &Bytes) {
-    let costs = work::costs(tar, 3).unwrap();
+fn sums(kind: &str, tar: &Bytes, cipher: Cipher) {
+    let costs = work::costs(tar, 3, cipher).unwrap();
     let sum: f64 = costs.iter().map(|cost| cost.seconds).sum();
-    println!("\n{kind}: seconds of one core for a GB of source, level 3");
+    println!("\n{kind}, {cipher:?}: seconds of one core for a GB of source, level 3");
     costs.iter().for_each(|cost| println!("  {:28} {:.3}", cost.stage, cost.seconds));
     println!("  {:28} {sum:.3}", "sum");
     let cores = std::thread::available_parallelism().unwrap().get();

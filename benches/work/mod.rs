@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use sealift::archive::Format;
-use sealift::archive::cfb::decrypt_range;
 use sealift::archive::frame::{Codec, Compressor, FRAME_LEN, FrameKey, Packed, decompress};
-use sealift::archive::layout::Layout;
-use sealift::archive::openpgp::{Chunk, Cipher, MessageKey, Packer};
-use sealift::archive::pipe::{Sender, pipe};
-use sealift::archive::pool::Pool;
+use sealift::archive::openpgp::layout::Layout;
+use sealift::archive::openpgp::{Block, Body, Cipher, Head, MessageKey, Packer, Ranges, Sealer};
+use sealift::archive::pipe::pipe;
+use sealift::archive::pool::{Pool, chunk_pool};
 use sealift::archive::tap::{Expectation, FrameBuffers, tap};
 use sealift::archive::tar::Walker;
-use sealift::archive::wrap::chunk_pool;
+use sealift::archive::workers::workers;
 use sealift::error::Result;
 use sealift::progress::Counters;
 use sealift::source::{ByteStream, Proof};
@@ -82,39 +81,40 @@ pub fn frames(data: &[u8], level: i32) -> Result<Vec<Vec<u8>>> {
 }
 
 /// A message's key; its passphrase does not matter here.
-pub fn key() -> Result<MessageKey> {
-    MessageKey::generate(&"bench".to_string().into())
+pub fn key(cipher: Cipher) -> Result<MessageKey> {
+    MessageKey::generate(cipher, &"bench".to_string().into())
 }
 
-/// Lays frames out in chunks of a message; `emit` gets them.
-pub fn pack(frames: &[Vec<u8>], emit: impl FnMut(Chunk) -> Result<()>) -> Result<()> {
-    let mut packer = Packer::new(chunk_pool(32), emit)?;
+/// Lays frames out in blocks of a message; `emit` gets them.
+pub fn pack(cipher: Cipher, frames: &[Vec<u8>], emit: impl FnMut(Block) -> Result<()>) -> Result<()> {
+    let mut packer = Packer::new(Some(cipher), chunk_pool(32), emit)?;
     frames.iter().try_for_each(|frame| packer.push(frame))?;
     packer.finish()
 }
 
-/// A message's body made by one thread.
+/// A message made by one thread.
 pub fn seal_on_one(key: &MessageKey, frames: &[Vec<u8>], mut out: impl FnMut(Bytes)) -> Result<()> {
-    let mut cipher = Cipher::new(key)?;
-    pack(frames, |chunk| {
-        out(cipher.seal(chunk));
+    let mut sealer = Sealer::new(Some(key))?;
+    let mut body = Body::new(Some(key), |octets| {
+        out(octets);
         Ok(())
-    })
+    })?;
+    pack(key.cipher(), frames, |block| body.push(sealer.seal(block)?))
 }
 
-/// A message's body made by two threads, as a backup does it.
-pub fn seal_on_two(key: &MessageKey, frames: &[Vec<u8>]) -> Result<()> {
-    let mut cipher = Cipher::new(key)?;
-    let (to, mut from) = pipe(4);
+/// A message packed by one thread and encrypted by others, as a backup does it.
+pub fn seal_on_many(key: &MessageKey, frames: &[Vec<u8>], sealers: usize) -> Result<()> {
+    let sealers = vec![Sealer::new(Some(key))?; sealers];
+    let sealers = sealers.into_iter().map(|mut sealer| move |block: Block| sealer.seal(block));
+    let (blocks, mut sealed) = workers("cipher", 4, sealers.collect())?;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            while let Ok(Some(chunk)) = from.recv_blocking() {
-                black_box(cipher.seal(chunk));
+            while let Ok(Some(sealed)) = sealed.next_blocking() {
+                drop(black_box(sealed));
             }
         });
-        let to: Sender<Chunk> = to;
-        let packed = pack(frames, |chunk| to.send_blocking(chunk));
-        to.finish_blocking(Ok(()));
+        let packed = pack(key.cipher(), frames, |block| blocks.send(block));
+        blocks.finish(Ok(()));
         packed
     })
 }
@@ -134,32 +134,32 @@ pub fn hash_frames<'a>(frames: impl Iterator<Item = &'a [u8]>) {
     }
 }
 
-/// A sealed body, and how it lies there.
-pub struct SealedBody {
+/// A sealed message, and how it lies there.
+pub struct SealedMessage {
     octets: Vec<u8>,
     layout: Layout,
-    session: Vec<u8>,
+    ranges: Ranges,
 }
 
-impl SealedBody {
+impl SealedMessage {
     /// Seals frames.
-    pub fn new(frames: &[Vec<u8>]) -> Result<Self> {
-        let (key, mut octets) = (key()?, Vec::new());
-        seal_on_one(&key, frames, |chunk| octets.extend_from_slice(&chunk))?;
+    pub fn new(cipher: Cipher, frames: &[Vec<u8>]) -> Result<Self> {
+        let (key, mut octets) = (key(cipher)?, Vec::new());
+        seal_on_one(&key, frames, |piece| octets.extend_from_slice(&piece))?;
         let data = frames.iter().map(|frame| frame.len() as u64).sum();
-        Ok(SealedBody { octets, layout: Layout { head: 0, data }, session: key.session().to_vec() })
+        let Head { len: head, ranges, .. } = Head::open(&octets[..512], &"bench".to_string().into())?;
+        Ok(SealedMessage { octets, layout: Layout { cipher, head, data }, ranges })
     }
 
     /// Decrypts it range by range, as a restore does.
-    pub fn decrypt(&self) {
+    pub fn decrypt(&self) -> Result<()> {
         let mut text = Vec::new();
-        for at in (0..self.layout.data).step_by(8 << 20) {
+        (0..self.layout.data).step_by(8 << 20).try_for_each(|at| {
             let span = self.layout.span(at..self.layout.data.min(at + (8 << 20)));
             let fetched = &self.octets[span.object.start as usize..span.object.end as usize];
-            black_box(span.open(fetched, &mut text, |iv, text| {
-                decrypt_range(&self.session, iv, text).unwrap_or_else(|e| unreachable!("its own key: {e}"));
-            }));
-        }
+            black_box(span.open(fetched, &mut text, Some(&self.ranges))?);
+            Ok(())
+        })
     }
 }
 
@@ -186,11 +186,10 @@ pub struct Cost {
 }
 
 /// What each stage of a backup costs, alone, for a GB (10^9 octets) of this source.
-pub fn costs(tar: &Bytes, level: i32) -> Result<Vec<Cost>> {
+pub fn costs(tar: &Bytes, level: i32, cipher: Cipher) -> Result<Vec<Cost>> {
     let frames = frames(tar, level)?;
     let sealed: Vec<u8> = frames.concat();
-    let key = key()?;
-    let mut cipher = Duration::ZERO;
+    let (key, mut encryption) = (key(cipher)?, Duration::ZERO);
     let scale = 1e9 / tar.len() as f64;
     let mut costs = Vec::new();
     let mut add = |stage, serial, time: Duration| {
@@ -206,14 +205,18 @@ pub fn costs(tar: &Bytes, level: i32) -> Result<Vec<Cost>> {
             Ok(())
         })?,
     );
-    let packing = best(|| pack(&frames, |_| Ok(())))?;
-    add("packets and SHA-1", true, packing);
+    let packing = best(|| pack(cipher, &frames, |_| Ok(())))?;
+    let (packets, mode) = match cipher {
+        Cipher::Cfb => ("packets and SHA-1", "AES-256-CFB"),
+        Cipher::Aead => ("packets", "AES-256-GCM"),
+    };
+    add(packets, true, packing);
     for _ in 0..ROUNDS {
         let sealing = best_of(1, || seal_on_one(&key, &frames, |octets| drop(black_box(octets))))?;
         let alone = sealing.saturating_sub(packing);
-        cipher = if cipher.is_zero() { alone } else { cipher.min(alone) };
+        encryption = if encryption.is_zero() { alone } else { encryption.min(alone) };
     }
-    add("AES-256-CFB", true, cipher);
+    add(mode, cipher == Cipher::Cfb, encryption);
     add(
         "BLAKE3 of what is stored",
         true,

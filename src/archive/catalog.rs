@@ -8,11 +8,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::digest::{Digest, Stored};
 use super::frame::Codec;
-use super::openpgp::{self, Head, MessageKey};
+use super::openpgp::{self, Body, Cipher, Head, MessageKey, Packer, Sealer};
 use super::pipe::{Receiver, Sender};
+use super::pool::chunk_pool;
 use super::tar::Entry;
-use super::wrap::{Digest, Stored, Wrapper};
 use super::{Format, Id};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -51,24 +52,14 @@ pub struct ArchiveRecord {
     pub kind: Format,
     /// How frames are compressed.
     pub codec: Codec,
-    /// `openpgp` or `none`.
-    pub cipher: Cipher,
+    /// How it is encrypted: `cfb`, `aead`, or null (`--no-encrypt`).
+    pub cipher: Option<Cipher>,
     /// Octets of source in every frame but the last.
     pub frame_len: u64,
     /// Octets of the object before the SEIPD packet's first length; 0 without encryption.
     pub head_len: u64,
     /// When the backup began, RFC 3339.
     pub started: jiff::Timestamp,
-}
-
-/// How an archive is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cipher {
-    /// SKESK v4 and SEIPD v1, AES-256: every OpenPGP tool reads it.
-    OpenPgp,
-    /// Not at all (`--no-encrypt`).
-    None,
 }
 
 /// One frame.
@@ -137,6 +128,9 @@ impl Totals {
     }
 }
 
+/// Chunks of a catalog that may be under way: its parts are small.
+const CHUNKS: usize = 12;
+
 /// Seals records as they come; `end` is asked for once all have come. Runs on its own thread.
 pub fn write(
     mut records: Receiver<Vec<Record>>,
@@ -145,10 +139,14 @@ pub fn write(
     out: &Sender<Bytes>,
 ) -> Result<Stored> {
     let mut digest = Digest::new();
-    let mut wrapper = Wrapper::inline(key, |octets: Bytes| {
+    // It is small: one thread packs and encrypts.
+    let mut sealer = Sealer::new(key.as_ref())?;
+    let mut body = Body::new(key.as_ref(), |octets: Bytes| {
         digest.update(&octets);
         out.send_blocking(octets)
     })?;
+    let emit = |block| body.push(sealer.seal(block)?);
+    let mut packer = Packer::new(key.as_ref().map(MessageKey::cipher), chunk_pool(CHUNKS), emit)?;
     let mut zstd = zstd::Encoder::new(Vec::new(), 3).context(|| "cannot set up zstd".into())?;
     zstd.include_checksum(true).context(|| "cannot set up zstd".into())?;
     let mut totals = Totals::default();
@@ -157,13 +155,13 @@ pub fn write(
             totals.count(record);
             line(&mut zstd, record)?;
         }
-        wrapper.push(zstd.get_ref())?;
+        packer.push(zstd.get_ref())?;
         zstd.get_mut().clear();
     }
     line(&mut zstd, &Record::End(end(totals)?))?;
     let rest = zstd.finish().context(|| "zstd failed".into())?;
-    wrapper.push(&rest)?;
-    wrapper.finish()?;
+    packer.push(&rest)?;
+    packer.finish()?;
     Ok(digest.finish())
 }
 

@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub mod catalog;
-pub mod cfb;
 pub mod check;
+pub mod digest;
 pub mod frame;
-pub mod layout;
-pub mod message;
 pub mod open;
 pub mod openpgp;
 pub mod pipe;
@@ -23,7 +21,7 @@ pub mod select;
 pub mod sequential;
 pub mod tap;
 pub mod tar;
-pub mod wrap;
+pub mod workers;
 
 /// Octets in lower-case hex.
 pub fn hex(octets: &[u8]) -> String {

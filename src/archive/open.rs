@@ -9,13 +9,13 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use secrecy::SecretString;
 
-use super::catalog::{ArchiveRecord, Cipher, EndRecord, FrameRecord, Record};
+use super::catalog::{ArchiveRecord, EndRecord, FrameRecord, Record};
 use super::frame::{FrameKey, decompress};
-use super::layout::{Layout, Span};
-use super::openpgp::{self, HEAD_LEN, Head};
+use super::openpgp::layout::{Layout, Span};
+use super::openpgp::{HEAD_LEN, Head, Ranges};
 use super::pool::Pool;
 use super::tar::Entry;
-use super::{Id, catalog, cfb};
+use super::{Id, catalog};
 use crate::error::{Error, Result};
 use crate::store::download::Object;
 
@@ -108,8 +108,8 @@ pub struct Archive {
     object: Object,
     contents: Arc<Contents>,
     key: FrameKey,
-    /// The session key; none without encryption.
-    session: Option<Vec<u8>>,
+    /// What decrypts it; none without encryption.
+    ranges: Option<Ranges>,
     /// Buffers that were used before: fresh memory costs as much as reading into it. As many as are in flight, no limit
     /// of their own.
     plains: Pool<Vec<u8>>,
@@ -138,22 +138,24 @@ impl Archive {
     /// # Errors
     /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to be right by now.
     pub fn open(object: Object, contents: Contents, head: Option<Head>) -> Result<Self> {
-        let session = match (contents.archive.cipher, head) {
-            (Cipher::None, None) => None,
-            (Cipher::None, Some(_)) => {
+        let ranges = match (contents.archive.cipher, head) {
+            (None, None) => None,
+            (None, Some(_)) => {
                 return Err(Error::damaged("the catalog is sealed, but says that the archive is not"));
             }
-            (Cipher::OpenPgp, None) => return Err(Error::usage("this archive needs its passphrase")),
-            (Cipher::OpenPgp, Some(head)) if head.len == contents.archive.head_len => {
-                Some(head.session.to_vec())
-            }
-            (Cipher::OpenPgp, Some(_)) => {
-                return Err(Error::damaged("the archive's first packet is not the one that was sealed"));
+            (Some(_), None) => return Err(Error::usage("this archive needs its passphrase")),
+            (Some(cipher), Some(head)) => {
+                if head.len != contents.archive.head_len || head.ranges.cipher() != cipher {
+                    return Err(Error::damaged("the archive's first packet is not the one that was sealed"));
+                }
+                Some(head)
             }
         };
-        let key = FrameKey::new(session.as_deref().unwrap_or_default(), contents.archive.id.as_str());
+        let session = ranges.as_ref().map_or(&[][..], |head| &head.session);
+        let key = FrameKey::new(session, contents.archive.id.as_str());
+        let ranges = ranges.map(|head| head.ranges);
         let [plains, texts] = std::array::from_fn(|_| Pool::new(usize::MAX, Vec::new));
-        let archive = Archive { object, contents: Arc::new(contents), key, session, plains, texts };
+        let archive = Archive { object, contents: Arc::new(contents), key, ranges, plains, texts };
         let expected = match archive.layout() {
             Some(layout) => layout.object(),
             None => archive.data_len(),
@@ -184,8 +186,8 @@ impl Archive {
     }
 
     fn layout(&self) -> Option<Layout> {
-        let head = self.contents.archive.head_len;
-        self.session.is_some().then(|| Layout { head, data: self.data_len() })
+        let (head, data) = (self.contents.archive.head_len, self.data_len());
+        self.ranges.as_ref().map(|ranges| Layout { cipher: ranges.cipher(), head, data })
     }
 
     /// The frames that hold `ranges` of the source, in order, `parallel` batches at once on as many cores.
@@ -230,13 +232,8 @@ impl Archive {
     }
 
     fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
-        let (mut wrong_key, mut text) = (Ok(()), self.texts.take());
-        let data = batch.span.open(&fetched, &mut text, |iv, text| {
-            if let Some(session) = &self.session {
-                wrong_key = cfb::decrypt_range(session, iv, text);
-            }
-        });
-        wrong_key?;
+        let mut text = self.texts.take();
+        let data = batch.span.open(&fetched, &mut text, self.ranges.as_ref())?;
         let data = &text[data];
         let frames = &self.contents.frames[batch.frames.clone()];
         let first = frames.first().map_or(0, |frame| frame.stored_at);
@@ -318,11 +315,11 @@ impl Iterator for Batches {
 /// Opens the beginning of an object.
 ///
 /// # Errors
-/// As [`openpgp::open_head`].
+/// As [`Head::open`].
 pub async fn open_head(object: &Object, passphrase: &SecretString) -> Result<Head> {
     let head = object.range(0..HEAD_LEN.min(object.size)).await?;
     let passphrase = passphrase.clone();
     // The S2K takes a tenth of a second of one core.
-    let opened = tokio::task::spawn_blocking(move || openpgp::open_head(&head, &passphrase)).await;
+    let opened = tokio::task::spawn_blocking(move || Head::open(&head, &passphrase)).await;
     opened.map_err(|e| Error::failed("a worker died").because(e))?
 }

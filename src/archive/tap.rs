@@ -3,8 +3,7 @@
 use super::Format;
 use super::check::Check;
 use super::frame::Packed;
-use super::message::Message;
-use super::pipe::Sender;
+use super::openpgp::message::Message;
 use super::pool::{Lent, Pool};
 use super::tar::{Entry, Walker};
 use crate::error::{Error, Result};
@@ -142,33 +141,4 @@ fn fill(source: &mut ByteStream, frame: &mut [u8], counters: &Counters) -> Resul
         }
     }
     Ok(len)
-}
-
-/// Sends frames to whichever worker is free, and the tickets for their results in order.
-pub struct Dispatch<T> {
-    jobs: Sender<(Frame, tokio::sync::oneshot::Sender<T>)>,
-    tickets: Sender<tokio::sync::oneshot::Receiver<T>>,
-}
-
-impl<T> Dispatch<T> {
-    /// A dispatch over two pipes.
-    pub fn new(
-        jobs: Sender<(Frame, tokio::sync::oneshot::Sender<T>)>,
-        tickets: Sender<tokio::sync::oneshot::Receiver<T>>,
-    ) -> Self {
-        Dispatch { jobs, tickets }
-    }
-
-    /// Hands one frame on.
-    pub fn send(&self, frame: Frame) -> Result<()> {
-        let (result, ticket) = tokio::sync::oneshot::channel();
-        self.tickets.send_blocking(ticket)?;
-        self.jobs.send_blocking((frame, result))
-    }
-
-    /// Says how it ended, to workers and to whoever collects.
-    pub fn finish(self, outcome: Result<()>) {
-        self.jobs.finish_blocking(Ok(()));
-        self.tickets.finish_blocking(outcome);
-    }
 }

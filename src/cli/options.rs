@@ -7,6 +7,7 @@ use super::{CheckOptions, StoreAt, StoreFlags, job_name, size};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::archive::frame::{Codec, FRAME_LEN};
+use crate::archive::openpgp::Cipher;
 use crate::archive::plan::{DEFAULT_MEMORY, Wish};
 use crate::error::{Error, Result};
 use crate::passphrase;
@@ -90,6 +91,9 @@ pub struct BackupOptions {
     /// auto, zstd, gzip, xz or none; auto is zstd that passes over what does not shrink
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     compress: Codec,
+    /// How the archive is encrypted
+    #[arg(long, value_enum, default_value = "cfb", conflicts_with = "no_encrypt")]
+    pub cipher: Cipher,
     /// Compression level
     #[arg(long, value_name = "N")]
     level: Option<i32>,

@@ -9,13 +9,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::bytes;
-use crate::archive::catalog::{ArchiveRecord, Cipher, FORMAT};
+use crate::archive::catalog::{ArchiveRecord, FORMAT};
 use crate::archive::check::{Check, is_dangling};
 use crate::archive::openpgp::MessageKey;
 use crate::archive::plan::{Plan, Wish};
+use crate::archive::pool::chunk_pool;
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::Expectation;
-use crate::archive::wrap::chunk_pool;
 use crate::archive::{Format, Id, open};
 use crate::cli::{BackupOptions, WarnOk};
 use crate::docker::Engine;
@@ -216,7 +216,10 @@ impl Run {
             let stdin_is_data = matches!(source, Source::Stdin);
             Some(passphrase::Sources { stdin_is_data, twice: true, ..options.passphrase.sources() }.read()?)
         };
-        let key = passphrase.clone().map(|p| tokio::task::spawn_blocking(move || MessageKey::generate(&p)));
+        let cipher = passphrase.is_some().then(|| options.cipher);
+        let key = cipher.zip(passphrase.clone()).map(|(cipher, phrase)| {
+            tokio::task::spawn_blocking(move || MessageKey::generate(cipher, &phrase))
+        });
         let started = jiff::Timestamp::now();
         let record = ArchiveRecord {
             format: FORMAT,
@@ -226,7 +229,7 @@ impl Run {
             source: with_facts(source.describe(), facts),
             kind: Format::Raw,
             codec: wish.codec,
-            cipher: if passphrase.is_some() { Cipher::OpenPgp } else { Cipher::None },
+            cipher,
             frame_len: wish.frame_len,
             head_len: 0,
             started,
@@ -324,7 +327,7 @@ impl Run {
     }
 
     fn suffix(&self) -> String {
-        archive_suffix(self.record.kind, self.record.codec, self.passphrase.is_some())
+        archive_suffix(self.record.kind, self.record.codec, self.record.cipher)
     }
 
     fn manifest(&self, sealed: &Sealed) -> Manifest {

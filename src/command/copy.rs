@@ -7,10 +7,11 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{Found, bytes};
+use crate::archive::digest::Digest;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::pipe::{Receiver, pipe_from};
 use crate::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
-use crate::archive::wrap::{Digest, chunk_pool};
+use crate::archive::pool::chunk_pool;
 use crate::cli::Copy;
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Counter, Counters, Ui};

@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Id;
 use crate::archive::open::{self, Archive, Contents};
-use crate::archive::openpgp::Head;
+use crate::archive::openpgp::{Cipher, Head};
 use crate::archive::pipe::{Reader, pipe_from};
 use crate::archive::tar::Entry;
 use crate::cli::{ArchiveRef, OpenOptions, StoreAt};
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::store::download::Object;
-use crate::store::manifest::{Manifest, catalog_suffix};
+use crate::store::manifest::{Manifest, catalog_suffix, parts_of_suffix};
 
 pub mod backup;
 pub mod cat;
@@ -107,7 +107,12 @@ impl Found {
     }
 
     fn encrypted(&self) -> bool {
-        self.manifest.suffix.ends_with(".gpg")
+        self.cipher().is_some()
+    }
+
+    /// How it is encrypted, as its name has it.
+    fn cipher(&self) -> Option<Cipher> {
+        parts_of_suffix(&self.manifest.suffix).1
     }
 
     /// Whether it has lost its manifest since it was found: it is no archive any more.

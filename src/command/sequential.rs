@@ -12,10 +12,10 @@ use super::backup::Outcome;
 use super::restore::outside;
 use super::{Found, bytes, target};
 use crate::archive::Format;
+use crate::archive::digest::Digest;
 use crate::archive::select::refusal;
 use crate::archive::sequential::{Layer, Octets, peek, unwrap};
 use crate::archive::tar::{self, Entry, Walker};
-use crate::archive::wrap::Digest;
 use crate::cli::{Restore, To, What};
 use crate::error::{Error, Result};
 use crate::progress::{Counters, Ui, printable};
@@ -119,8 +119,8 @@ impl Front {
 
 /// The layers that an archive of ours was given, from the outside in.
 fn layers_of(manifest: &Manifest) -> Vec<Layer> {
-    let (codec, encrypted) = manifest::parts_of_suffix(&manifest.suffix);
-    encrypted.then_some(Layer::OpenPgp).into_iter().chain(Layer::of_codec(codec)).collect()
+    let (codec, cipher) = manifest::parts_of_suffix(&manifest.suffix);
+    cipher.map(|_| Layer::OpenPgp).into_iter().chain(Layer::of_codec(codec)).collect()
 }
 
 /// An object's octets, at whose end they are held against what was stored.

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{Found, bytes};
 use crate::archive::Format;
 use crate::archive::frame::Codec;
+use crate::archive::openpgp::Cipher;
 use crate::cli::Show;
 use crate::error::Result;
 use crate::progress::{Mode, print};
@@ -50,7 +51,11 @@ pub async fn show(options: Show, mode: Mode) -> Result<()> {
 /// The commands that restore it without us, from a copy of the object in this folder.
 fn by_hand(found: &Found, codec: Codec, kind: Format) -> String {
     let object = format!("{}{}", found.id, found.manifest.suffix);
-    let first = if found.encrypted() { format!("gpg -d {object}") } else { format!("cat {object}") };
+    let first = match found.cipher() {
+        Some(Cipher::Cfb) => format!("gpg -d {object}"),
+        Some(Cipher::Aead) => format!("sq decrypt {object}"),
+        None => format!("cat {object}"),
+    };
     let unpack = match codec {
         Codec::Zstd => " | zstd -d",
         Codec::Gzip => " | gzip -d",

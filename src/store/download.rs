@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
 use super::Store;
-use crate::archive::wrap::Stored;
+use crate::archive::digest::Stored;
 use crate::error::{Error, Kind, Result};
 
 /// Octets in one request of a whole object.

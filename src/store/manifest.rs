@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::json;
+use crate::archive::digest::Stored;
 use crate::archive::frame::Codec;
-use crate::archive::wrap::Stored;
+use crate::archive::openpgp::Cipher;
 use crate::archive::{Format, Id};
 use crate::error::{Error, Result};
 
@@ -61,27 +62,29 @@ pub struct Manifest {
 }
 
 /// What an archive object's name ends with.
-pub fn archive_suffix(format: Format, codec: Codec, encrypted: bool) -> String {
-    let suffix = format!("{}{}{}", format.suffix(), codec.suffix(), if encrypted { ".gpg" } else { "" });
+pub fn archive_suffix(format: Format, codec: Codec, cipher: Option<Cipher>) -> String {
+    let encrypted = cipher.map_or("", Cipher::suffix);
+    let suffix = format!("{}{}{encrypted}", format.suffix(), codec.suffix());
     if suffix.is_empty() { ".raw".into() } else { suffix }
 }
 
 /// Every codec, with and without encryption.
-fn all_parts() -> impl Iterator<Item = (Codec, bool)> {
+fn all_parts() -> impl Iterator<Item = (Codec, Option<Cipher>)> {
     let codecs = [Codec::Zstd, Codec::Gzip, Codec::Xz, Codec::None];
-    codecs.into_iter().flat_map(|codec| [(codec, true), (codec, false)])
+    let ciphers = [Some(Cipher::Cfb), Some(Cipher::Aead), None];
+    codecs.into_iter().flat_map(move |codec| ciphers.map(|cipher| (codec, cipher)))
 }
 
 /// Codec and encryption that a suffix stands for; a suffix that is none stands for neither.
-pub fn parts_of_suffix(suffix: &str) -> (Codec, bool) {
-    let is = |&(codec, encrypted): &(Codec, bool)| {
-        [Format::Tar, Format::Raw].iter().any(|&format| archive_suffix(format, codec, encrypted) == suffix)
+pub fn parts_of_suffix(suffix: &str) -> (Codec, Option<Cipher>) {
+    let is = |&(codec, cipher): &(Codec, Option<Cipher>)| {
+        [Format::Tar, Format::Raw].iter().any(|&format| archive_suffix(format, codec, cipher) == suffix)
     };
-    all_parts().find(is).unwrap_or((Codec::None, false))
+    all_parts().find(is).unwrap_or((Codec::None, None))
 }
 
 fn is_archive_suffix(suffix: &str) -> bool {
-    parts_of_suffix(suffix) != (Codec::None, false) || matches!(suffix, ".tar" | ".raw")
+    parts_of_suffix(suffix) != (Codec::None, None) || matches!(suffix, ".tar" | ".raw")
 }
 
 impl Manifest {
@@ -105,7 +108,11 @@ impl Manifest {
 
 /// What the catalog's name ends with.
 pub fn catalog_suffix(archive_suffix: &str) -> &'static str {
-    if archive_suffix.ends_with(".gpg") { ".catalog.zst.gpg" } else { ".catalog.zst" }
+    match parts_of_suffix(archive_suffix).1 {
+        Some(Cipher::Cfb) => ".catalog.zst.gpg",
+        Some(Cipher::Aead) => ".catalog.zst.pgp",
+        None => ".catalog.zst",
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::{Confirmed, Deadline};
-use crate::archive::wrap::Digest;
+use crate::archive::digest::Digest;
 use crate::command::{Found, bytes};
 use crate::error::{Error, Result};
 use crate::progress::Counters;

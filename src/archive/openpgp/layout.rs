@@ -1,10 +1,15 @@
 //! Where a byte of the compressed stream lies in the sealed object: plain arithmetic, because every partial length
-//! is 2^20 (see [`super::openpgp`]).
+//! is 2^20 (see [`super`]).
 //!
-//! Three coordinates: a *data* offset counts octets of the compressed stream; a *plain* offset counts octets that
-//! are encrypted (prefix, literal packet, MDC packet); an *object* offset counts octets of the stored object.
+//! Four coordinates: a *data* offset counts octets of the compressed stream; a *plain* offset counts octets that are
+//! encrypted (SEIPD v1: prefix, literal packet, MDC packet; v2: literal packet); a *body* offset counts octets of the
+//! SEIPD packet's body (v2 has a tag behind every chunk); an *object* offset counts octets of the stored object.
 
 use std::ops::Range;
+
+use super::gcm::Gcm;
+use super::{Cipher, Ranges, cfb, gcm};
+use crate::error::Result;
 
 /// Every partial body length but the last (RFC 9580 §4.2.1.4).
 pub const PARTIAL: u64 = 1 << 20;
@@ -17,11 +22,16 @@ pub const MDC: u64 = 22;
 /// A last length is always written in five octets (RFC 9580 §4.2.1.3), so that it can be counted on.
 pub const LAST_LENGTH: u64 = 5;
 /// Octets of an AES block.
-pub const BLOCK: u64 = 16;
+const BLOCK: u64 = cfb::BLOCK as u64;
+/// Octets of the AEAD's chunks and of the tag behind each.
+const CHUNK: u64 = gcm::CHUNK as u64;
+const TAG: u64 = gcm::TAG as u64;
 
 /// The layout of one sealed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
+    /// How it is encrypted.
+    pub cipher: Cipher,
     /// Octets before the SEIPD packet's first length: the SKESK packet and the SEIPD tag.
     pub head: u64,
     /// Octets of the compressed stream.
@@ -34,10 +44,22 @@ impl Layout {
         LITERAL_HEADER + self.data
     }
 
-    /// Octets of the SEIPD packet's body: version, then all that is encrypted.
+    /// Octets of the SEIPD packet's body.
     fn body(&self) -> u64 {
         let literal = 1 + self.literal() / PARTIAL + LAST_LENGTH + self.literal();
-        1 + PREFIX + literal + MDC
+        self.lead()
+            + match self.cipher {
+                Cipher::Cfb => PREFIX + literal + MDC,
+                Cipher::Aead => literal + (literal.div_ceil(CHUNK) + 1) * TAG,
+            }
+    }
+
+    /// Octets of the body that are not encrypted: the version, and with version 2 the algorithms and the salt.
+    fn lead(&self) -> u64 {
+        match self.cipher {
+            Cipher::Cfb => 1,
+            Cipher::Aead => (gcm::VERSION.len() + gcm::SALT) as u64,
+        }
     }
 
     /// Octets of the object.
@@ -48,20 +70,37 @@ impl Layout {
     /// The plain offset of a data offset.
     fn plain_of(&self, data: u64) -> u64 {
         let offset = LITERAL_HEADER + data;
-        PREFIX + 1 + lengths_before(offset, self.literal()) + offset
+        let literal = 1 + lengths_before(offset, self.literal()) + offset;
+        match self.cipher {
+            Cipher::Cfb => PREFIX + literal,
+            Cipher::Aead => literal,
+        }
+    }
+
+    /// The body offset of a plain offset.
+    fn body_of(&self, plain: u64) -> u64 {
+        self.lead()
+            + match self.cipher {
+                Cipher::Cfb => plain,
+                Cipher::Aead => plain + plain / CHUNK * TAG,
+            }
     }
 
     /// The object offset of a plain offset.
     fn object_of(&self, plain: u64) -> u64 {
-        let offset = 1 + plain;
+        let offset = self.body_of(plain);
         self.head + lengths_before(offset, self.body()) + offset
     }
 
     /// What to fetch and decrypt for a range of data.
     pub fn span(&self, data: Range<u64>) -> Span {
         let plain = self.plain_of(data.start)..self.plain_of(data.end.max(data.start + 1) - 1) + 1;
-        // CFB needs the block of ciphertext before the first one wanted.
-        let from = (plain.start / BLOCK * BLOCK).saturating_sub(BLOCK);
+        let block = plain.start / BLOCK * BLOCK;
+        let from = match self.cipher {
+            // CFB needs the block of ciphertext before the first one wanted.
+            Cipher::Cfb => block.saturating_sub(BLOCK),
+            Cipher::Aead => block,
+        };
         let object = self.object_of(from)..self.object_of(plain.end - 1) + 1;
         Span { layout: Some(*self), data, plain_from: from, object }
     }
@@ -92,31 +131,45 @@ impl Span {
 
     /// From the fetched octets to the data, in `text`: drops the SEIPD packet's lengths, decrypts, drops the literal
     /// packet's. Returns where in `text` the data lies.
-    ///
-    /// `decrypt(iv, text)` decrypts in place; `iv` is the block before, zeros at the very beginning.
-    pub fn open(
-        &self,
-        fetched: &[u8],
-        text: &mut Vec<u8>,
-        decrypt: impl FnOnce([u8; 16], &mut [u8]),
-    ) -> Range<usize> {
+    pub fn open(&self, fetched: &[u8], text: &mut Vec<u8>, ranges: Option<&Ranges>) -> Result<Range<usize>> {
         text.clear();
-        let Some(layout) = &self.layout else {
+        let (Some(layout), Some(ranges)) = (&self.layout, ranges) else {
             text.extend_from_slice(fetched);
-            return 0..text.len();
+            return Ok(0..text.len());
         };
         // The first octet fetched is body, never a length: object_of() points behind its chunk's header.
-        copy_body(fetched, 1 + self.plain_from, layout.body(), text);
-        let mut iv = [0; 16];
-        let skip = if self.plain_from == 0 && layout.plain_of(self.data.start) < 2 * BLOCK {
-            0
-        } else {
-            iv.copy_from_slice(&text[..BLOCK as usize]);
-            BLOCK as usize
-        };
-        decrypt(iv, &mut text[skip..]);
+        copy_body(fetched, layout.body_of(self.plain_from), layout.body(), text);
+        match ranges {
+            Ranges::Cfb(session) => self.decrypt_cfb(text, session)?,
+            Ranges::Gcm(gcm) => self.decrypt_gcm(text, gcm)?,
+        }
         let first = (layout.plain_of(self.data.start) - self.plain_from) as usize;
-        first..close_up(text, first, LITERAL_HEADER + self.data.start, layout.literal())
+        Ok(first..close_up(text, first, LITERAL_HEADER + self.data.start, layout.literal()))
+    }
+
+    /// Decrypts all but the first block, which the second needs; at the very beginning there is none before the first.
+    fn decrypt_cfb(&self, text: &mut [u8], session: &[u8]) -> Result<()> {
+        let mut iv = [0; cfb::BLOCK];
+        let skip = if self.plain_from == 0 { 0 } else { iv.len() };
+        iv[..skip].copy_from_slice(&text[..skip]);
+        cfb::decrypt_range(session, iv, &mut text[skip..])
+    }
+
+    /// Decrypts chunk by chunk, and moves each over the tag of the one before.
+    fn decrypt_gcm(&self, text: &mut Vec<u8>, gcm: &Gcm) -> Result<()> {
+        let (mut from, mut end, mut plain) = (0, 0, self.plain_from);
+        while from < text.len() {
+            let at = plain % CHUNK;
+            let chunk = from..text.len().min(from + (CHUNK - at) as usize);
+            gcm.decrypt_range(plain / CHUNK, at as usize, &mut text[chunk.clone()])?;
+            plain += chunk.len() as u64;
+            from = chunk.end + gcm::TAG;
+            let len = chunk.len();
+            text.copy_within(chunk, end);
+            end += len;
+        }
+        text.truncate(end);
+        Ok(())
     }
 }
 

@@ -7,12 +7,13 @@ use cfb_mode::cipher::{AsyncStreamCipher, BlockEncrypt, InnerIvInit, KeyInit, Ke
 use crate::error::{Context, Result};
 
 /// Octets of an AES block.
-const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 
 /// Encrypts a stream in pieces of any length, from a zero IV.
 ///
 /// Pieces may end within a block; what lies between is encrypted in one call, because a call for each block takes a
 /// third longer.
+#[derive(Clone)]
 pub struct Cfb {
     aes: Aes256,
     /// The block of ciphertext before the one at hand, and what there is of that one.

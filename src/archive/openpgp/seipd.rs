@@ -1,0 +1,137 @@
+//! The SEIPD packet (RFC 9580 §5.13), from blocks of plaintext to the octets that are stored: [`Sealer`] encrypts them,
+//! for version 2 on as many threads as there are, and [`Body`] puts them in order into partial lengths of 2^20.
+
+use bytes::Bytes;
+
+use super::cfb::Cfb;
+use super::gcm::{self, Gcm};
+use super::layout::PARTIAL;
+use super::packer::Block;
+use super::{MessageKey, PARTIAL_OCTET, VERSION_1, long_length};
+use crate::error::Result;
+
+/// Encrypts blocks.
+#[derive(Clone)]
+pub enum Sealer {
+    /// Not at all.
+    Clear,
+    /// SEIPD v1: one after the other.
+    Cfb(Cfb),
+    /// SEIPD v2: each alone.
+    Gcm(Gcm),
+}
+
+/// An encrypted block.
+pub struct Sealed {
+    octets: Bytes,
+    last: bool,
+}
+
+impl Sealer {
+    /// A sealer at the beginning of a message; without a key, of octets that are stored as they are.
+    pub fn new(key: Option<&MessageKey>) -> Result<Self> {
+        Ok(match key {
+            None => Sealer::Clear,
+            Some(key) => match key.gcm()? {
+                None => Sealer::Cfb(Cfb::new(key.session())?),
+                Some(gcm) => Sealer::Gcm(gcm),
+            },
+        })
+    }
+
+    /// Whether clones of it may seal the blocks in any order.
+    pub fn is_parallel(&self) -> bool {
+        matches!(self, Sealer::Gcm(_))
+    }
+
+    /// Encrypts a block in place.
+    pub fn seal(&mut self, mut block: Block) -> Result<Sealed> {
+        match self {
+            Sealer::Clear => {}
+            Sealer::Cfb(cfb) => cfb.encrypt(&mut block.text),
+            // There is no empty chunk: the tag behind the last one is not its own.
+            Sealer::Gcm(_) if block.text.is_empty() => {}
+            Sealer::Gcm(gcm) => gcm.seal(block.n, &mut block.text)?,
+        }
+        // The buffer returns to its pool when the last upload lets go of it.
+        Ok(Sealed { octets: Bytes::from_owner(block.text), last: block.last })
+    }
+}
+
+/// Puts sealed blocks, which come in order, into the packet's partial lengths.
+pub struct Body<E> {
+    emit: E,
+    /// None: nothing is encrypted, and there is no packet.
+    packet: Option<Packet>,
+}
+
+struct Packet {
+    /// Of SEIPD v2: makes the last tag.
+    gcm: Option<Gcm>,
+    /// Chunks of the AEAD, and octets of plaintext in them.
+    chunks: u64,
+    octets: u64,
+    /// What is not known yet to fill a partial length, and how many octets that are.
+    held: Vec<Bytes>,
+    len: usize,
+}
+
+impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
+    /// Emits the message's head, if there is one, and begins the packet.
+    pub fn new(key: Option<&MessageKey>, emit: E) -> Result<Self> {
+        let mut body = Body { emit, packet: None };
+        if let Some(key) = key {
+            let gcm = key.gcm()?;
+            (body.emit)(key.head())?;
+            let lead = match &gcm {
+                None => Bytes::from_static(&[VERSION_1]),
+                Some(_) => [&gcm::VERSION[..], key.salt()].concat().into(),
+            };
+            let mut packet = Packet { gcm, chunks: 0, octets: 0, held: Vec::new(), len: 0 };
+            packet.put(lead, &mut body.emit)?;
+            body.packet = Some(packet);
+        }
+        Ok(body)
+    }
+
+    /// Appends a block; the last one ends the packet.
+    pub fn push(&mut self, sealed: Sealed) -> Result<()> {
+        let Some(packet) = &mut self.packet else { return (self.emit)(sealed.octets) };
+        if packet.gcm.is_some() && !sealed.octets.is_empty() {
+            packet.chunks += 1;
+            packet.octets += (sealed.octets.len() - gcm::TAG) as u64;
+        }
+        packet.put(sealed.octets, &mut self.emit)?;
+        if sealed.last { packet.finish(&mut self.emit) } else { Ok(()) }
+    }
+}
+
+impl Packet {
+    fn put(&mut self, mut octets: Bytes, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
+        while !octets.is_empty() {
+            let room = PARTIAL as usize - self.len;
+            let now = octets.split_to(room.min(octets.len()));
+            self.len += now.len();
+            self.held.push(now);
+            if self.len == PARTIAL as usize {
+                emit(Bytes::from_static(&[PARTIAL_OCTET]))?;
+                self.release(emit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
+        if let Some(gcm) = &self.gcm {
+            let tag = gcm.last_tag(self.chunks, self.octets)?;
+            self.put(Bytes::copy_from_slice(&tag), emit)?;
+        }
+        emit(Bytes::copy_from_slice(&long_length(self.len)))?;
+        self.release(emit)
+    }
+
+    fn release(&mut self, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
+        self.len = 0;
+        self.held.drain(..).try_for_each(emit)
+    }
+}
