@@ -14,12 +14,16 @@ struct Stored<'a> {
 
 impl<'a> Stored<'a> {
     fn new(lab: &'a Lab, store: &'a AnyStore, seed: u64) -> Self {
+        Self::by(lab, store, seed, "cfb")
+    }
+
+    fn by(lab: &'a Lab, store: &'a AnyStore, seed: u64, cipher: &str) -> Self {
         let before = store.names();
         let input = [noise(seed, 4_000_000), text(600_000)].concat();
-        lab.backup_stdin(&store.url(), &input, &["--format", "raw"]).expect(0);
+        lab.backup_stdin(&store.url(), &input, &["--format", "raw", "--cipher", cipher]).expect(0);
         let new: Vec<_> = store.names().into_iter().filter(|name| !before.contains(name)).collect();
-        let find = |suffix: &str| new.iter().find(|name| name.ends_with(suffix)).expect("an object").clone();
-        let (catalog, manifest) = (find(".catalog.zst.gpg"), find(".manifest.json"));
+        let find = |part: &str| new.iter().find(|name| name.contains(part)).expect("an object").clone();
+        let (catalog, manifest) = (find(".catalog.zst."), find(".manifest.json"));
         let archive = catalog.replace(".catalog", "");
         Stored { lab, store, input, archive, catalog, manifest }
     }
@@ -68,19 +72,30 @@ fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
 
 #[test]
 fn a_flipped_byte_anywhere_in_the_archive_is_found() {
+    flipped_in_the_archive("cfb", 49);
+}
+
+#[test]
+fn a_flipped_byte_anywhere_in_an_archive_sealed_by_the_aead_is_found() {
+    flipped_in_the_archive("aead", 79);
+}
+
+/// `head`: octets of the key packet and the next packet's tag.
+fn flipped_in_the_archive(cipher: &str, head: usize) {
     let lab = Lab::new();
     let store = AnyStore::File(lab.path("store"));
-    let stored = Stored::new(&lab, &store, 11);
+    let stored = Stored::by(&lab, &store, 11, cipher);
     let len = stored.len(&stored.archive);
-    // The key packet, the prefix and the first frame's beginning; the seams of chunks; the MDC; and some anywhere.
-    let seams = (1..4).flat_map(|mib| [(mib << 20) + 49, (mib << 20) + 50, (mib << 20) + 80]);
-    let places: Vec<_> = (0..84).chain(seams).chain(len - 26..len).chain(spread(len, 40)).collect();
+    // The key packet, the prefix or salt and the first frame's beginning; the seams of chunks with their tags; the MDC or
+    // the last tag; and some anywhere.
+    let seams = (1..4).flat_map(|mib| [0, 1, 20, 31, 36, 40, 51].map(|at| (mib << 20) + head + at));
+    let places: Vec<_> = (0..head + 48).chain(seams).chain(len - 26..len).chain(spread(len, 40)).collect();
     let mut noticed = 0;
     for &place in &places {
         let what = format!("byte {place} of the archive");
         let (restored, verified) = stored.with(&stored.archive, &what, |bytes| bytes[place] ^= 0x10);
         // A flip inside the key packet may look like another passphrase.
-        let damaged = |code| code == 13 || code == 12 && place < 49;
+        let damaged = |code| code == 13 || code == 12 && place < head;
         assert!(damaged(verified), "{what}: verify {verified}");
         // What a restore need not read, lengths of chunks and the MDC, it need not notice: the bytes are the right ones.
         assert!(damaged(restored) || restored == 0, "{what}: restore {restored}");
@@ -92,9 +107,13 @@ fn a_flipped_byte_anywhere_in_the_archive_is_found() {
 
 #[test]
 fn a_flipped_byte_anywhere_in_catalog_or_manifest_is_found() {
+    ["cfb", "aead"].iter().for_each(|cipher| flipped_in_catalog_or_manifest(cipher));
+}
+
+fn flipped_in_catalog_or_manifest(cipher: &str) {
     let lab = Lab::new();
     let store = AnyStore::File(lab.path("store"));
-    let stored = Stored::new(&lab, &store, 15);
+    let stored = Stored::by(&lab, &store, 15, cipher);
     let len = stored.len(&stored.catalog);
     for place in (0..84).chain(spread(len, 30)).chain(len - 26..len) {
         let what = format!("byte {place} of the catalog");

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod aead;
 mod bad_input;
 mod config;
 mod damage;

@@ -405,7 +405,7 @@ impl AnyStore {
     #[track_caller]
     pub fn archive(&self) -> (String, Vec<u8>) {
         let names = self.names();
-        let kinds = [".catalog.zst.gpg", ".manifest.json", ".catalog.zst"];
+        let kinds = [".catalog.zst", ".catalog.zst.gpg", ".catalog.zst.pgp", ".manifest.json"];
         let beside =
             |name: &str| name.contains(".verified-") || kinds.iter().any(|kind| name.ends_with(kind));
         let name = names.iter().rfind(|name| !beside(name));
