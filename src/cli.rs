@@ -315,6 +315,14 @@ fn size(text: &str) -> Result<u64> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// A size a second, which may say so.
+fn rate(text: &str) -> Result<u64> {
+    match size(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err(Error::usage("at a rate of 0 nothing would ever be sent")),
+        rate => Ok(rate),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration> {
     let parsed: jiff::SignedDuration = text.parse().context(|| format!("{text:?} is no time"))?;
     Duration::try_from(parsed)
@@ -339,6 +347,7 @@ mod tests {
             assert_eq!(size(text).unwrap(), octets, "{text}");
         }
         assert!(size("much").is_err() && size("1XB").is_err() && size("99999999999T").is_err());
+        assert!(rate("10MiB/s").unwrap() == 10 << 20 && rate("0").is_err() && rate("/s").is_err());
         assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
         assert!(duration("-5m").is_err());
     }

@@ -9,6 +9,7 @@ pub mod docker;
 pub mod error;
 pub mod passphrase;
 pub mod preset;
+pub mod priority;
 pub mod progress;
 pub mod sink;
 pub mod source;

@@ -16,6 +16,7 @@ mod damage;
 mod diff;
 mod ee;
 mod failures;
+mod friendly;
 mod off_disk;
 mod readme;
 mod registry;

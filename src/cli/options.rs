@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use super::{CheckOptions, StoreAt, StoreFlags, job_name, size};
+use super::{CheckOptions, StoreAt, StoreFlags, job_name, rate, size};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::archive::frame::{Codec, FRAME_LEN};
@@ -11,6 +11,7 @@ use crate::archive::openpgp::Cipher;
 use crate::archive::plan::{DEFAULT_MEMORY, Wish};
 use crate::error::{Error, Result};
 use crate::passphrase;
+use crate::priority::IoNice;
 use crate::store::StoreOptions;
 
 /// How a passphrase is given.
@@ -127,6 +128,16 @@ pub struct BackupOptions {
     /// Parts in flight to each store
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
+    /// Bytes a second to send to each store at most, on average: 10MiB; a part itself goes as fast as it can
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    pub limit_rate: Option<u64>,
+    /// Nice value, 0 to 19, but at least what sealift was started with; 10, or where the engine is stopped for it, 0. The
+    /// I/O priority follows it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
+    pub nice: Option<i32>,
+    /// I/O priority: idle, or 0 (first) to 7 (last), as `ionice` sets it
+    #[arg(long, value_name = "LEVEL")]
+    pub io_nice: Option<IoNice>,
     #[command(flatten)]
     store: StoreFlags,
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{PassphraseOptions, StoreAt, docker_run, job_name};
+use super::{PassphraseOptions, StoreAt, docker_run, job_name, rate};
 use crate::archive::Id;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
@@ -239,6 +239,9 @@ pub struct Copy {
     /// Store to copy to: its URL, or its name in the settings file (whose `to` is for backups alone)
     #[arg(long, value_name = "STORE")]
     pub to: StoreAt,
+    /// Bytes a second to send at most, on average: 10MiB; a part itself goes as fast as it can
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    pub limit_rate: Option<u64>,
 }
 
 /// `diff`

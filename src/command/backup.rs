@@ -21,12 +21,14 @@ use crate::cli::{BackupOptions, WarnOk};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::passphrase;
+use crate::priority;
 use crate::progress::{Counter, Counters, Ui};
 use crate::source::{ByteStream, Running, Source};
 use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, Naming};
 use crate::store::manifest::{Manifest, archive_suffix};
+use crate::store::pace::Pace;
 use crate::store::set::SetRef;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
@@ -90,6 +92,7 @@ pub struct Made {
 /// Nothing was committed anywhere.
 pub async fn backup(task: Task, ui: &Ui, cancel: &CancellationToken) -> Result<Made> {
     let (mut run, source) = Run::prepare(task, ui)?;
+    give_way(&run.options, &source).await?;
     let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
     let engine = tokio::select! {
         biased;
@@ -117,6 +120,16 @@ pub async fn backup(task: Task, ui: &Ui, cancel: &CancellationToken) -> Result<M
             let outcome = run.report(&sealed, &committed, &failed, ui);
             Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
+    }
+}
+
+/// Others come first, unless they wait for this backup: an engine that is stopped for it is to be back soon.
+async fn give_way(options: &BackupOptions, source: &Source) -> Result<()> {
+    let usual = if source.stops_engine() { 0 } else { priority::FRIENDLY };
+    priority::nice(options.nice.unwrap_or(usual))?;
+    match options.io_nice {
+        Some(level) => priority::io_nice(level).await,
+        None => Ok(()),
     }
 }
 
@@ -322,7 +335,7 @@ impl Run {
         };
         let sealing = seal(stream, options, Arc::clone(&self.counters))?;
         let _tracking = ui.track("read", Arc::clone(&self.counters));
-        fan.pump(sealing.archive, sealing.catalog).await?;
+        fan.pump(sealing.archive, sealing.catalog, Pace::new(self.options.limit_rate)).await?;
         sealing.sealed.await.map_err(|_| Error::failed("the catalog's thread died"))
     }
 

@@ -18,6 +18,7 @@ use crate::progress::{Counter, Counters, Ui};
 use crate::store::download::Object;
 use crate::store::fan::{FanOut, Naming};
 use crate::store::manifest::Manifest;
+use crate::store::pace::Pace;
 use crate::store::{Store, manifest};
 
 /// Octets of parts that may be in flight.
@@ -48,7 +49,7 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
         fan.begin(&[Arc::clone(&store)], &naming, parallel, &counters).await?;
         let archive = checked(archive, &found.manifest.archive, Some(Arc::clone(&counters)));
         let catalog = checked(catalog, &found.manifest.catalog, None);
-        fan.pump(archive, catalog).await
+        fan.pump(archive, catalog, Pace::new(options.limit_rate)).await
     };
     let copied = tokio::select! {
         biased;

@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinHandle};
 use super::Store;
 use super::commit::Target;
 use super::manifest::Manifest;
+use super::pace::Pace;
 use super::upload::Upload;
 use crate::archive::Id;
 use crate::archive::pipe::Receiver;
@@ -119,8 +120,14 @@ impl FanOut {
         self.any_left(self.targets.len())
     }
 
-    /// Sends the octets of archive and catalog to every store that is left, to the point where only the commit is missing.
-    pub async fn pump(&mut self, mut archive: Receiver<Bytes>, mut catalog: Receiver<Bytes>) -> Result<()> {
+    /// Sends the octets of archive and catalog to every store that is left, at the pace given, to the point where only the
+    /// commit is missing.
+    pub async fn pump(
+        &mut self,
+        mut archive: Receiver<Bytes>,
+        mut catalog: Receiver<Bytes>,
+        mut pace: Pace,
+    ) -> Result<()> {
         let (mut archive_parts, mut catalog_parts) = (Cutter::default(), Cutter::default());
         let (mut archive_open, mut catalog_open) = (true, true);
         while archive_open || catalog_open {
@@ -128,11 +135,13 @@ impl FanOut {
                 octets = archive.recv(), if archive_open => {
                     let Ok(octets) = octets else { return Err(cause(octets, &mut catalog).await) };
                     archive_open = octets.is_some();
+                    pace.pass(octets.as_ref().map_or(0, Bytes::len)).await;
                     self.archive(&mut archive_parts, octets).await?;
                 }
                 octets = catalog.recv(), if catalog_open => {
                     let Ok(octets) = octets else { return Err(cause(octets, &mut archive).await) };
                     catalog_open = octets.is_some();
+                    pace.pass(octets.as_ref().map_or(0, Bytes::len)).await;
                     self.catalog(&mut catalog_parts, octets).await?;
                 }
             }

@@ -22,6 +22,7 @@ pub mod fan;
 mod json;
 pub mod list;
 pub mod manifest;
+pub mod pace;
 pub mod record;
 pub mod set;
 pub mod upload;
