@@ -1,6 +1,6 @@
 //! Sealing: from a source's bytes to the octets of archive and catalog, each stage on threads of its own.
 //!
-//! tap → frames (compression, keyed hash) → packer (packets, SHA-1) → cipher → digest (partial lengths, BLAKE3) → out
+//! tap → frames (compression, keyed hash) → packer → cipher (encryption, SHA-1) → digest (partial lengths, BLAKE3) → out
 //!
 //! Frames are as many threads as there are workers, and so is the cipher where its chunks are independent (AEAD); CFB is
 //! one thread.

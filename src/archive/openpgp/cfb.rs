@@ -1,26 +1,34 @@
-//! AES-256 in CFB mode, as SEIPD v1 wants it (RFC 9580 §5.13.1): a stream encrypted in order, and any range of it
-//! decrypted alone.
+//! AES-256 in CFB mode with the MDC's SHA-1, as SEIPD v1 wants them (RFC 9580 §5.13.1): a stream encrypted and hashed in
+//! order, and any range of it decrypted alone.
 
 use aes::Aes256;
-use cfb_mode::cipher::{AsyncStreamCipher, BlockEncrypt, InnerIvInit, KeyInit, KeyIvInit};
+use aws_lc_rs::digest;
+use cfb_mode::cipher::consts::U16;
+use cfb_mode::cipher::generic_array::GenericArray;
+use cfb_mode::cipher::{AsyncStreamCipher, BlockBackend, BlockClosure, BlockEncrypt, BlockSizeUser};
+use cfb_mode::cipher::{KeyInit, KeyIvInit};
 
 use crate::error::{Context, Result};
 
 /// Octets of an AES block.
 pub const BLOCK: usize = 16;
+/// Octets that are hashed and encrypted in turn: a block of SHA-1.
+const LUMP: usize = 64;
 
-/// Encrypts a stream in pieces of any length, from a zero IV.
+/// Hashes and encrypts a stream in pieces of any length, from a zero IV.
 ///
-/// Pieces may end within a block; what lies between is encrypted in one call, because a call for each block takes a
-/// third longer.
+/// Both wait for themselves only: each AES block needs the one before, and so does each of SHA-1's. A processor that looks
+/// some hundred instructions ahead does one while it waits for the other, if they take turns often enough: every 64
+/// octets, hashing costs nothing; every 1024, as much as it would alone.
 #[derive(Clone)]
 pub struct Cfb {
     aes: Aes256,
-    /// The block of ciphertext before the one at hand, and what there is of that one.
-    before: [u8; BLOCK],
-    begun: [u8; BLOCK],
-    /// What the block at hand is combined with, and how much of it is used up.
+    sha1: digest::Context,
+    /// The block of ciphertext before the one at hand; or as much as there is of that one, and the rest of the one before.
+    chain: [u8; BLOCK],
+    /// What the block at hand is combined with.
     stream: [u8; BLOCK],
+    /// Octets since the last whole lump.
     used: usize,
 }
 
@@ -28,40 +36,68 @@ impl Cfb {
     /// A cipher at the first octet.
     pub fn new(session: &[u8]) -> Result<Self> {
         let aes = Aes256::new_from_slice(session).context(|| "the session key has a wrong length".into())?;
-        let [before, begun, stream] = [[0; BLOCK]; 3];
-        Ok(Cfb { aes, before, begun, stream, used: 0 })
+        let sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+        Ok(Cfb { aes, sha1, chain: [0; BLOCK], stream: [0; BLOCK], used: 0 })
     }
 
-    /// Encrypts the next octets in place.
+    /// Hashes and encrypts the next octets in place.
     pub fn encrypt(&mut self, text: &mut [u8]) {
-        let open = (BLOCK - self.used) % BLOCK;
+        let open = (LUMP - self.used) % LUMP;
         let (first, text) = text.split_at_mut(open.min(text.len()));
         self.within(first);
-        let (blocks, last) = text.split_at_mut(text.len() / BLOCK * BLOCK);
-        if let Some(end) = blocks.len().checked_sub(BLOCK) {
-            cfb_mode::Encryptor::inner_iv_init(self.aes.clone(), &self.before.into()).encrypt(blocks);
-            self.before.copy_from_slice(&blocks[end..]);
-        }
+        let (lumps, last) = text.split_at_mut(text.len() / LUMP * LUMP);
+        let Cfb { aes, sha1, chain, .. } = self;
+        aes.encrypt_with_backend(Lumps { lumps, sha1, chain });
         self.within(last);
     }
 
-    /// Encrypts what does not lead out of the block at hand.
+    /// Appends the SHA-1 of all that was encrypted, encrypted itself.
+    pub fn append_sha1(&mut self, text: &mut Vec<u8>) {
+        let end = text.len();
+        text.extend_from_slice(self.sha1.clone().finish().as_ref());
+        self.encrypt(&mut text[end..]);
+    }
+
+    /// Hashes and encrypts what does not lead out of the lump at hand.
     fn within(&mut self, text: &mut [u8]) {
-        if text.is_empty() {
-            return;
-        }
-        if self.used == 0 {
-            self.stream = self.before;
-            self.aes.encrypt_block((&mut self.stream).into());
-        }
+        self.sha1.update(text);
         for octet in text {
-            *octet ^= self.stream[self.used];
-            self.begun[self.used] = *octet;
-            self.used += 1;
+            let at = self.used % BLOCK;
+            if at == 0 {
+                self.stream = self.chain;
+                self.aes.encrypt_block((&mut self.stream).into());
+            }
+            *octet ^= self.stream[at];
+            self.chain[at] = *octet;
+            self.used = (self.used + 1) % LUMP;
         }
-        if self.used == BLOCK {
-            (self.before, self.used) = (self.begun, 0);
+    }
+}
+
+/// Whole lumps: one call for all of them keeps the key in registers.
+struct Lumps<'a> {
+    lumps: &'a mut [u8],
+    sha1: &'a mut digest::Context,
+    chain: &'a mut [u8; BLOCK],
+}
+
+impl BlockSizeUser for Lumps<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockClosure for Lumps<'_> {
+    #[inline(always)]
+    fn call<B: BlockBackend<BlockSize = U16>>(self, aes: &mut B) {
+        let mut chain = GenericArray::from(*self.chain);
+        for lump in self.lumps.chunks_exact_mut(LUMP) {
+            self.sha1.update(lump);
+            for block in lump.chunks_exact_mut(BLOCK) {
+                aes.proc_block((&mut chain).into());
+                chain.iter_mut().zip(block.iter()).for_each(|(stream, plain)| *stream ^= plain);
+                block.copy_from_slice(&chain);
+            }
         }
+        *self.chain = chain.into();
     }
 }
 
@@ -79,15 +115,19 @@ mod tests {
     #[test]
     fn pieces_of_any_length_are_one_stream_and_every_block_is_read_alone() {
         let (session, plain) = ([7; 32], (0..=255).cycle().take(1000).collect::<Vec<u8>>());
-        for step in [1, 2, 15, 16, 17, 31, 32, 100, 999, 1000] {
+        for step in [1, 2, 15, 16, 17, 31, 32, 63, 64, 65, 100, 130, 999, 1000] {
             let (mut cipher, mut text) = (Cfb::new(&session).unwrap(), plain.clone());
             text.chunks_mut(step).for_each(|piece| cipher.encrypt(piece));
+            cipher.append_sha1(&mut text);
             for block in [0, 1, 30] {
                 let at = block * BLOCK;
                 let iv = if block == 0 { [0; BLOCK] } else { text[at - BLOCK..at].try_into().unwrap() };
                 let mut range = text[at..].to_vec();
                 decrypt_range(&session, iv, &mut range).unwrap();
-                assert!(range == plain[at..], "step {step}, block {block}");
+                let (body, sha1) = range.split_at(plain.len() - at);
+                assert!(body == &plain[at..], "step {step}, block {block}");
+                let expected = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &plain);
+                assert!(sha1 == expected.as_ref(), "step {step}");
             }
         }
         assert!(Cfb::new(&[0; 31]).is_err());

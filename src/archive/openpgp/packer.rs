@@ -1,20 +1,20 @@
 //! What a message says, before it is encrypted: one literal packet (RFC 9580 §5.9) whose partial lengths are all 2^20,
 //! with what SEIPD v1 puts around it. Laid out in blocks, on one thread; [`super::layout`] is the way back.
 
-use aws_lc_rs::digest;
-
 use super::layout::{PARTIAL, PREFIX};
-use super::{Cipher, PARTIAL_OCTET, gcm, long_length};
+use super::{Cipher, PARTIAL_OCTET, long_length};
 use crate::archive::pool::{Lent, Pool};
 use crate::error::{Context, Result};
 
 const TAG_LITERAL: u8 = 0xCB;
 const TAG_MDC: u8 = 0xD3;
+/// Octets of a SHA-1.
+const SHA1: usize = 20;
 /// The literal packet's header: binary, no file name, no date.
 const LITERAL_HEADER: [u8; 6] = [b'b', 0, 0, 0, 0, 0];
 
-/// Octets that a block's buffer must be able to hold: a chunk of the AEAD with its tag.
-pub const BLOCK_LEN: usize = gcm::CHUNK + gcm::TAG;
+/// Octets that a block's buffer must be able to hold: what is encrypted in one go, with a tag or a SHA-1 behind it.
+pub const BLOCK_LEN: usize = PARTIAL as usize + SHA1;
 
 /// A run of plaintext: what is encrypted in one go.
 pub struct Block {
@@ -26,7 +26,7 @@ pub struct Block {
     pub last: bool,
 }
 
-/// Lays the packets out in blocks and computes the MDC's SHA-1 on the way, where there is one.
+/// Lays the packets out in blocks.
 ///
 /// A literal packet's length stands before its octets. It is written as that of a full one, so that nothing has to wait
 /// to be copied; the last, which is shorter, is taken back at the end and written anew.
@@ -38,8 +38,6 @@ pub struct Packer<E> {
     block: Block,
     /// The block before, where the literal packet's length at hand stands in it and may yet be taken back.
     held: Option<Block>,
-    /// Of SEIPD v1's MDC only.
-    sha1: Option<digest::Context>,
     literal: Literal,
 }
 
@@ -56,17 +54,15 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
     /// A packer at the beginning of a message, or of octets that are stored as they are; blocks are laid out in `buffers`
     /// and handed to `emit`.
     pub fn new(cipher: Option<Cipher>, buffers: Pool<Vec<u8>>, emit: E) -> Result<Self> {
-        let has_mdc = cipher == Some(Cipher::Cfb);
         let mut packer = Packer {
             cipher,
             block: empty(&buffers, 0),
             held: None,
             buffers,
             emit,
-            sha1: has_mdc.then(|| digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY)),
             literal: Literal::default(),
         };
-        if has_mdc {
+        if cipher == Some(Cipher::Cfb) {
             let mut prefix = [0; PREFIX as usize];
             sequoia_openpgp::crypto::random(&mut prefix[..16]).context(|| "no random bytes".into())?;
             prefix.copy_within(14..16, 16);
@@ -95,7 +91,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
             if now.len() == room {
                 // It is a full one: its length stands.
                 self.literal = Literal::default();
-                self.held.take().map_or(Ok(()), |held| self.release(held))?;
+                self.held.take().map_or(Ok(()), &mut self.emit)?;
             }
             self.put(now)?;
             data = later;
@@ -103,7 +99,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         Ok(())
     }
 
-    /// Ends the literal packet, appends the MDC packet and hands out the last block.
+    /// Ends the literal packet, begins the MDC packet, whose SHA-1 whoever encrypts it adds, and hands out the last block.
     ///
     /// A packer that is dropped without this leaves a message that no reader accepts.
     pub fn finish(mut self) -> Result<()> {
@@ -112,12 +108,8 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
             self.put(&long_length(rest.len()))?;
             self.put(&rest)?;
         }
-        if self.sha1.is_some() {
-            self.put(&[TAG_MDC, 20])?;
-        }
-        if let Some(mut sha1) = self.sha1.take() {
-            sha1.update(&self.block.text);
-            self.put(sha1.finish().as_ref())?;
+        if self.cipher == Some(Cipher::Cfb) {
+            self.put(&[TAG_MDC, SHA1 as u8])?;
         }
         self.block.last = true;
         (self.emit)(self.block)
@@ -150,7 +142,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
                 // A part that began in the block before is full before this one is: one is held at most.
                 match self.literal.at {
                     Some(_) => self.held = Some(full),
-                    None => self.release(full)?,
+                    None => (self.emit)(full)?,
                 }
             }
         }
@@ -163,13 +155,6 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
             Some(Cipher::Cfb) if self.block.n == 0 => PARTIAL as usize - 1,
             _ => PARTIAL as usize,
         }
-    }
-
-    fn release(&mut self, block: Block) -> Result<()> {
-        if let Some(sha1) = &mut self.sha1 {
-            sha1.update(&block.text);
-        }
-        (self.emit)(block)
     }
 }
 

@@ -48,7 +48,12 @@ impl Sealer {
     pub fn seal(&mut self, mut block: Block) -> Result<Sealed> {
         match self {
             Sealer::Clear => {}
-            Sealer::Cfb(cfb) => cfb.encrypt(&mut block.text),
+            Sealer::Cfb(cfb) => {
+                cfb.encrypt(&mut block.text);
+                if block.last {
+                    cfb.append_sha1(&mut block.text);
+                }
+            }
             // There is no empty chunk: the tag behind the last one is not its own.
             Sealer::Gcm(_) if block.text.is_empty() => {}
             Sealer::Gcm(gcm) => gcm.seal(block.n, &mut block.text)?,
