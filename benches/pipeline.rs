@@ -109,7 +109,6 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
     SealOptions {
         archive,
         level: LEVEL,
-        key: Some(work::key(cipher).unwrap()),
         passphrase: Some("bench".to_string().into()),
         expected: Expectation { format: Format::Tar, ..Expectation::default() },
         chunks: chunk_pool(plan.chunks),

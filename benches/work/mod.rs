@@ -80,9 +80,11 @@ pub fn frames(data: &[u8], level: i32) -> Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// A message's key; its passphrase does not matter here.
-pub fn key(cipher: Cipher) -> Result<MessageKey> {
-    MessageKey::generate(cipher, &"bench".to_string().into())
+/// A message's key and head; its passphrase does not matter here.
+pub fn key(cipher: Cipher) -> Result<(MessageKey, Bytes)> {
+    let key = MessageKey::new(cipher)?;
+    let head = key.head(&"bench".to_string().into())?;
+    Ok((key, head))
 }
 
 /// Lays frames out in blocks of a message; `emit` gets them.
@@ -93,9 +95,13 @@ pub fn pack(cipher: Cipher, frames: &[Vec<u8>], emit: impl FnMut(Block) -> Resul
 }
 
 /// A message made by one thread.
-pub fn seal_on_one(key: &MessageKey, frames: &[Vec<u8>], mut out: impl FnMut(Bytes)) -> Result<()> {
+pub fn seal_on_one(
+    (key, head): &(MessageKey, Bytes),
+    frames: &[Vec<u8>],
+    mut out: impl FnMut(Bytes),
+) -> Result<()> {
     let mut sealer = Sealer::new(Some(key))?;
-    let mut body = Body::new(Some(key), |octets| {
+    let mut body = Body::new(Some((key, head.clone())), |octets| {
         out(octets);
         Ok(())
     })?;
@@ -103,7 +109,7 @@ pub fn seal_on_one(key: &MessageKey, frames: &[Vec<u8>], mut out: impl FnMut(Byt
 }
 
 /// A message packed by one thread and encrypted by others, as a backup does it.
-pub fn seal_on_many(key: &MessageKey, frames: &[Vec<u8>], sealers: usize) -> Result<()> {
+pub fn seal_on_many((key, _): &(MessageKey, Bytes), frames: &[Vec<u8>], sealers: usize) -> Result<()> {
     let sealers = vec![Sealer::new(Some(key))?; sealers];
     let sealers = sealers.into_iter().map(|mut sealer| move |block: Block| sealer.seal(block));
     let (blocks, mut sealed) = workers("cipher", 4, sealers.collect())?;

@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 
 use bytes::Bytes;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Stored};
@@ -135,18 +136,24 @@ const CHUNKS: usize = 12;
 pub fn write(
     mut records: Receiver<Vec<Record>>,
     end: impl FnOnce(Totals) -> Result<EndRecord>,
-    key: Option<MessageKey>,
+    sealed: Option<(Cipher, &SecretString)>,
     out: &Sender<Bytes>,
 ) -> Result<Stored> {
     let mut digest = Digest::new();
     // It is small: one thread packs and encrypts.
-    let mut sealer = Sealer::new(key.as_ref())?;
-    let mut body = Body::new(key.as_ref(), |octets: Bytes| {
+    let key = sealed.map(|(cipher, passphrase)| {
+        let key = MessageKey::new(cipher)?;
+        let head = key.head(passphrase)?;
+        Ok((key, head))
+    });
+    let key = key.transpose()?;
+    let mut sealer = Sealer::new(key.as_ref().map(|(key, _)| key))?;
+    let mut body = Body::new(key.as_ref().map(|(key, head)| (key, head.clone())), |octets: Bytes| {
         digest.update(&octets);
         out.send_blocking(octets)
     })?;
     let emit = |block| body.push(sealer.seal(block)?);
-    let mut packer = Packer::new(key.as_ref().map(MessageKey::cipher), chunk_pool(CHUNKS), emit)?;
+    let mut packer = Packer::new(sealed.map(|(cipher, _)| cipher), chunk_pool(CHUNKS), emit)?;
     let mut zstd = zstd::Encoder::new(Vec::new(), 3).context(|| "cannot set up zstd".into())?;
     zstd.include_checksum(true).context(|| "cannot set up zstd".into())?;
     let mut totals = Totals::default();

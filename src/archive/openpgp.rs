@@ -63,36 +63,31 @@ impl Cipher {
             Cipher::Aead => ".pgp",
         }
     }
+
+    /// Octets of [`MessageKey::head`], known before the passphrase has been made a key.
+    pub fn head_len(self) -> u64 {
+        match self {
+            Cipher::Cfb => 49,
+            Cipher::Aead => 79,
+        }
+    }
 }
 
-/// The secrets of one message: its session key, and the SKESK packet that hands it to whoever knows the passphrase.
+/// The secret of one message.
 pub struct MessageKey {
     cipher: Cipher,
     session: SessionKey,
-    skesk: Vec<u8>,
     /// Of SEIPD v2; not secret.
     salt: [u8; SALT],
 }
 
 impl MessageKey {
-    /// A random session key, sealed with `passphrase`. Costs a tenth of a second by design.
-    pub fn generate(cipher: Cipher, passphrase: &SecretString) -> Result<Self> {
-        let sealed = || -> sequoia_openpgp::Result<Self> {
-            let aes = SymmetricAlgorithm::AES256;
-            let (session, password) = (SessionKey::new(32)?, password(passphrase));
-            let s2k = S2K::new_iterated(HashAlgorithm::SHA256, S2K_COUNT)?;
-            let skesk = match cipher {
-                Cipher::Cfb => SKESK::from(SKESK4::with_password(aes, aes, s2k, &session, &password)?),
-                Cipher::Aead => {
-                    SKESK6::with_password(aes, aes, AEADAlgorithm::GCM, s2k, &session, &password)?.into()
-                }
-            };
-            let (mut packet, mut salt) = (Vec::new(), [0; SALT]);
-            Packet::from(skesk).serialize(&mut packet)?;
-            crypto::random(&mut salt)?;
-            Ok(MessageKey { cipher, session, skesk: packet, salt })
-        };
-        sealed().context(|| "cannot make a session key".into())
+    /// A random session key.
+    pub fn new(cipher: Cipher) -> Result<Self> {
+        let (session, mut salt) = (SessionKey::new(32), [0; SALT]);
+        let session = session.context(|| "no random bytes".into())?;
+        crypto::random(&mut salt).context(|| "no random bytes".into())?;
+        Ok(MessageKey { cipher, session, salt })
     }
 
     /// How the message is encrypted.
@@ -105,9 +100,23 @@ impl MessageKey {
         &self.session
     }
 
-    /// The first octets of the message: the SKESK packet and the SEIPD packet's tag.
-    pub fn head(&self) -> Bytes {
-        Bytes::from([&self.skesk[..], &[TAG_SEIPD]].concat())
+    /// The first octets of the message: the SKESK packet, which hands the session key to whoever knows the passphrase, and
+    /// the SEIPD packet's tag. Costs a tenth of a second by design.
+    pub fn head(&self, passphrase: &SecretString) -> Result<Bytes> {
+        let sealed = || -> sequoia_openpgp::Result<Bytes> {
+            let (aes, gcm) = (SymmetricAlgorithm::AES256, AEADAlgorithm::GCM);
+            let (session, password) = (&self.session, password(passphrase));
+            let s2k = S2K::new_iterated(HashAlgorithm::SHA256, S2K_COUNT)?;
+            let skesk = match self.cipher {
+                Cipher::Cfb => SKESK::from(SKESK4::with_password(aes, aes, s2k, session, &password)?),
+                Cipher::Aead => SKESK6::with_password(aes, aes, gcm, s2k, session, &password)?.into(),
+            };
+            let mut head = Vec::new();
+            Packet::from(skesk).serialize(&mut head)?;
+            head.push(TAG_SEIPD);
+            Ok(head.into())
+        };
+        sealed().context(|| "cannot seal the session key".into())
     }
 
     fn salt(&self) -> &[u8] {
@@ -235,11 +244,13 @@ mod tests {
 
     const CIPHERS: [Cipher; 2] = [Cipher::Cfb, Cipher::Aead];
 
-    fn seal(data: &[u8], step: usize, key: &MessageKey) -> Vec<u8> {
+    fn seal(data: &[u8], step: usize, key: &MessageKey, passphrase: &str) -> Vec<u8> {
+        let head = key.head(&passphrase.into()).unwrap();
+        assert_eq!(head.len() as u64, key.cipher().head_len());
         let pool = Pool::new(4, || Vec::with_capacity(BLOCK_LEN));
         let mut stored = Vec::new();
         let mut sealer = Sealer::new(Some(key)).unwrap();
-        let mut body = Body::new(Some(key), |octets: Bytes| {
+        let mut body = Body::new(Some((key, head)), |octets: Bytes| {
             stored.extend_from_slice(&octets);
             Ok(())
         })
@@ -266,7 +277,7 @@ mod tests {
 
     fn every_size(cipher: Cipher) {
         let passphrase = SecretString::from("correct horse");
-        let key = MessageKey::generate(cipher, &passphrase).unwrap();
+        let key = MessageKey::new(cipher).unwrap();
         let mib = PARTIAL as usize;
         // Around the ends of the literal packet's chunks (6 octets of header), of the SEIPD packet's (53 in all with
         // version 1, 70 with version 2), and of the AEAD's (13).
@@ -278,7 +289,7 @@ mod tests {
         let all = noise(3 * mib + 5);
         for size in sizes {
             let data = &all[..size];
-            let stored = seal(data, 700_001, &key);
+            let stored = seal(data, 700_001, &key, "correct horse");
             let head = Head::open(&stored[..stored.len().min(HEAD_LEN as usize)], &passphrase).unwrap();
             let layout = Layout { cipher, head: head.len, data: size as u64 };
             assert_eq!(layout.object(), stored.len() as u64, "{cipher:?}, size {size}");
@@ -311,11 +322,10 @@ mod tests {
     #[test]
     fn a_wrong_passphrase_is_known_from_the_head() {
         for cipher in CIPHERS {
-            let key = MessageKey::generate(cipher, &SecretString::from("right")).unwrap();
-            let stored = seal(b"data", 4, &key);
+            let stored = seal(b"data", 4, &MessageKey::new(cipher).unwrap(), "right");
             let error = Head::open(&stored, &SecretString::from("wrong")).err().unwrap();
             assert_eq!(error.kind(), Kind::WrongPassphrase);
-            for cut in 0..key.head().len() + 5 {
+            for cut in 0..cipher.head_len() as usize + 5 {
                 let error = Head::open(&stored[..cut], &SecretString::from("right")).err().unwrap();
                 assert_eq!(error.kind(), Kind::Damaged, "cut at {cut}");
             }
@@ -335,8 +345,7 @@ mod tests {
     fn a_message_that_was_not_finished_is_refused() {
         let passphrase = SecretString::from("p");
         for cipher in CIPHERS {
-            let key = MessageKey::generate(cipher, &passphrase).unwrap();
-            let stored = seal(&noise(3 << 20), 1 << 20, &key);
+            let stored = seal(&noise(3 << 20), 1 << 20, &MessageKey::new(cipher).unwrap(), "p");
             for cut in [stored.len() - 1, stored.len() - 30, 2 << 20, 1 << 20] {
                 let read = decrypt(&stored[..cut], &passphrase)
                     .and_then(|mut m| m.read_to_end(&mut Vec::new()).context(|| "read".into()));

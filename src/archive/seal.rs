@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Totals};
 use super::digest::{Digest, Stored};
 use super::frame::{Compressor, FrameKey, Packed};
-use super::openpgp::{Block, Body, MessageKey, Packer, Sealer};
+use super::openpgp::{Block, Body, Cipher, MessageKey, Packer, Sealer};
 use super::pipe::{Receiver, Sender, pipe};
 use super::plan::Plan;
 use super::pool::Pool;
@@ -30,9 +30,7 @@ pub struct SealOptions {
     pub archive: ArchiveRecord,
     /// Compression level.
     pub level: i32,
-    /// The archive's session key; none only when the operator asked for no encryption.
-    pub key: Option<MessageKey>,
-    /// The passphrase, for the catalog's own session key.
+    /// The passphrase; none only when the operator asked for no encryption.
     pub passphrase: Option<SecretString>,
     /// What the source must be.
     pub expected: Expectation,
@@ -68,11 +66,10 @@ pub struct Sealed {
 /// Starts the stages. The octets must be taken from both receivers as they come; the first failure of any stage
 /// arrives at `archive`.
 pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
-    let key = options.key.take();
-    let cipher = key.as_ref().map(MessageKey::cipher);
+    let cipher = options.archive.cipher;
+    let key = cipher.map(MessageKey::new).transpose()?;
     let sealer = Sealer::new(key.as_ref())?;
-    options.archive.cipher = cipher;
-    options.archive.head_len = key.as_ref().map_or(0, |key| key.head().len() as u64);
+    options.archive.head_len = cipher.map_or(0, Cipher::head_len);
     let frame_key = FrameKey::new(key.as_ref().map_or(b"", MessageKey::session), options.archive.id.as_str());
     let plan = options.plan.clone();
 
@@ -111,6 +108,7 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
         blocks.finish(outcome);
     })?;
 
+    let passphrase = options.passphrase.clone();
     thread("digest", move || {
         let mut digest = Digest::new();
         let emit = |octets: Bytes| {
@@ -118,7 +116,10 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
             counters.stored.add(octets.len() as u64);
             archive_out.send_blocking(octets)
         };
-        let outcome = Body::new(key.as_ref(), emit).and_then(|mut body| {
+        // The stages before it begin while the passphrase is being made a key.
+        let key = key.as_ref().zip(passphrase.as_ref()).map(|(key, phrase)| Ok((key, key.head(phrase)?)));
+        let outcome = key.transpose().and_then(|key| {
+            let mut body = Body::new(key, emit)?;
             while let Some(sealed) = encrypted.next_blocking()? {
                 body.push(sealed)?;
             }
@@ -143,9 +144,7 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
             ended = Some((stored, end.clone()));
             Ok(end)
         };
-        let key =
-            cipher.zip(passphrase.as_ref()).map(|(cipher, phrase)| MessageKey::generate(cipher, phrase));
-        let written = key.transpose().and_then(|key| catalog::write(recorded, end, key, &catalog_out));
+        let written = catalog::write(recorded, end, cipher.zip(passphrase.as_ref()), &catalog_out);
         let outcome = written.map(|catalog| {
             if let Some((archive, end)) = ended {
                 let _ = sealed_out.send(Sealed { archive, catalog, end });

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::bytes;
 use crate::archive::catalog::{ArchiveRecord, FORMAT};
 use crate::archive::check::{Check, is_dangling};
-use crate::archive::openpgp::MessageKey;
 use crate::archive::plan::{Plan, Wish};
 use crate::archive::pool::chunk_pool;
 use crate::archive::seal::{SealOptions, Sealed, seal};
@@ -172,8 +171,6 @@ struct Run {
     stores: Vec<Arc<Store>>,
     chunks: crate::archive::pool::Pool<Vec<u8>>,
     passphrase: Option<SecretString>,
-    /// The archive's session key, in the making while the source starts: its S2K takes a while by design.
-    key: Option<JoinHandle<Result<MessageKey>>>,
     /// The catalog's first record; the format is settled when the first bytes are there.
     record: ArchiveRecord,
     format: Option<Format>,
@@ -230,9 +227,6 @@ impl Run {
             Some(passphrase::Sources { stdin_is_data, twice: true, ..options.passphrase.sources() }.read()?)
         };
         let cipher = passphrase.is_some().then(|| options.cipher);
-        let key = cipher.zip(passphrase.clone()).map(|(cipher, phrase)| {
-            tokio::task::spawn_blocking(move || MessageKey::generate(cipher, &phrase))
-        });
         let started = jiff::Timestamp::now();
         let record = ArchiveRecord {
             format: FORMAT,
@@ -258,7 +252,6 @@ impl Run {
             stores,
             chunks,
             passphrase,
-            key,
             record,
             format,
             expected,
@@ -320,12 +313,7 @@ impl Run {
         let suffix = self.suffix();
         let naming = Naming { job: &self.record.job, id: &self.record.id, suffix: &suffix };
         fan.begin(&self.stores, &naming, usize::from(self.options.parallel), &self.counters).await?;
-        let key = match self.key.take() {
-            Some(key) => Some(key.await.map_err(|e| Error::failed("a worker died").because(e))??),
-            None => None,
-        };
         let options = SealOptions {
-            key,
             archive: self.record.clone(),
             level: self.wish.level,
             passphrase: self.passphrase.clone(),

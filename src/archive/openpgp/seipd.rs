@@ -83,11 +83,11 @@ struct Packet {
 
 impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
     /// Emits the message's head, if there is one, and begins the packet.
-    pub fn new(key: Option<&MessageKey>, emit: E) -> Result<Self> {
+    pub fn new(key: Option<(&MessageKey, Bytes)>, emit: E) -> Result<Self> {
         let mut body = Body { emit, packet: None };
-        if let Some(key) = key {
+        if let Some((key, head)) = key {
             let gcm = key.gcm()?;
-            (body.emit)(key.head())?;
+            (body.emit)(head)?;
             let lead = match &gcm {
                 None => Bytes::from_static(&[VERSION_1]),
                 Some(_) => [&gcm::VERSION[..], key.salt()].concat().into(),
