@@ -82,7 +82,7 @@ impl Plan {
     /// The memory is not enough for one worker, or for the part size asked for.
     pub fn new(wish: &Wish, limits: PartLimits) -> Result<Plan> {
         let worker = wish.codec.worker_memory(wish.level) as u64;
-        let frames = |workers: u64| (workers + 2) * (2 * wish.frame_len + 64 * 1024);
+        let frames = |workers: u64| (workers + 3) * (2 * wish.frame_len + 64 * 1024);
         let needed = |workers: u64| OVERHEAD + frames(workers) + workers * worker;
         let least = needed(1) + FEWEST_CHUNKS * MIB;
         if wish.memory < least {
@@ -97,7 +97,7 @@ impl Plan {
         let chunks = (wish.memory - needed(workers)) / MIB;
         let parts = PartSizes::new(chunks, wish, limits)?;
         let (workers, chunks) = (workers as usize, chunks as usize);
-        Ok(Plan { workers, frames: workers + 2, chunks, parts, memory: wish.memory })
+        Ok(Plan { workers, frames: workers + 3, chunks, parts, memory: wish.memory })
     }
 }
 

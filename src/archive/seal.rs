@@ -41,7 +41,7 @@ pub struct SealOptions {
 }
 
 /// Items that may wait between two stages.
-const DEPTH: usize = 4;
+const DEPTH: usize = 8;
 
 /// A sealing under way.
 pub struct Sealing {
