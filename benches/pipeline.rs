@@ -1,8 +1,11 @@
 //! The whole pipeline, from memory into memory: `cargo bench --bench pipeline [-- MEGABYTES]`. What is sealed is counted
-//! and dropped. Says what more workers gain, where that stops, and how near it comes to what the cores allow.
+//! and dropped. Says what more workers gain, where that stops, and how near it comes to what the cores allow; then how
+//! fast the whole command is that is fed by a pipe, into a folder in memory and into an S3 server that drops what it gets.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may fail and write")]
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +22,12 @@ use sealift::archive::{Format, Id};
 use sealift::progress::Counters;
 
 mod data;
+#[allow(dead_code, reason = "a bench counts nothing")]
+#[path = "../tests/support/sink.rs"]
+mod sink;
 mod work;
+#[path = "../tests/support/xml.rs"]
+mod xml;
 
 const LEVEL: i32 = 3;
 /// Octets of source, unless said otherwise.
@@ -54,6 +62,27 @@ fn table(kind: &str, tar: &Bytes, cipher: Cipher) {
         Some(pair) => println!("more than {} workers gain nothing", pair[0].0),
         None => println!("every worker up to {cores} gained"),
     }
+    let server = sink::Sink::start(sink::Fault::None);
+    let folder = format!("/dev/shm/sealift-pipeline.{}", std::process::id());
+    for (what, store) in [("a folder in memory", format!("file://{folder}")), ("S3", "s3://bucket".into())] {
+        let speed = (0..3).map(|_| command(tar, cipher, &store, &server.endpoint)).max_by(f64::total_cmp);
+        println!("the command, from a pipe into {what}: {:.0} MB/s", speed.unwrap());
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// MB/s of `backup stdin`.
+fn command(tar: &Bytes, cipher: Cipher, store: &str, s3: &str) -> f64 {
+    let cipher = format!("{cipher:?}").to_lowercase();
+    let mut sealift = Command::new(env!("CARGO_BIN_EXE_sealift"));
+    sealift.args(["backup", "stdin", "--quiet", "--job", "bench", "--to", store, "--cipher", &cipher]);
+    sealift.env("SEALIFT_PASSPHRASE", "bench").env("AWS_ENDPOINT_URL", s3).env("AWS_REGION", "us-east-1");
+    sealift.env("AWS_ACCESS_KEY_ID", "bench").env("AWS_SECRET_ACCESS_KEY", "bench").stdin(Stdio::piped());
+    let start = Instant::now();
+    let mut child = sealift.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(tar).unwrap();
+    assert!(child.wait().unwrap().success());
+    tar.len() as f64 / 1e6 / start.elapsed().as_secs_f64()
 }
 
 /// 1, 2, 4, … and the number of cores.

@@ -5,7 +5,8 @@ use std::process::Command;
 use aws_lc_rs::hmac;
 
 use super::Ended;
-use super::s3::{all, below};
+use super::s3::below;
+use super::xml::all;
 
 fn variable(name: &str) -> String {
     std::env::var(format!("SEALIFT_TEST_AZURE{name}")).unwrap_or_default()

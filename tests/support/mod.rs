@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod ee;
 pub mod s3;
 pub mod sink;
+pub mod xml;
 
 pub const PASSPHRASE: &str = "correct horse battery staple";
 pub const JOB: &str = "job";

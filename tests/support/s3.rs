@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::Ended;
+use super::xml::all;
 
 /// The SHA-256 of nothing.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -60,13 +61,6 @@ pub fn delete(key: &str) {
     let mut curl = curl(NOTHING);
     curl.args(["--request", "DELETE"]).arg(format!("{}/{}/{key}", endpoint(), bucket()));
     Ended::from(curl.output().expect("curl runs")).expect(0);
-}
-
-/// The text of every `<tag>` in an answer.
-pub fn all(xml: &[u8], tag: &str) -> Vec<String> {
-    let text = String::from_utf8_lossy(xml).into_owned();
-    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-    text.split(&open).skip(1).filter_map(|rest| rest.split(&close).next()).map(String::from).collect()
 }
 
 /// Objects below a prefix, without it.

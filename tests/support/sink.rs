@@ -143,7 +143,7 @@ fn answer(
         "POST" if query.starts_with("delete") => {
             let (bucket, _) =
                 path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_matches('/'), ""));
-            for key in super::s3::all(&body, "Key") {
+            for key in super::xml::all(&body, "Key") {
                 state.objects.remove(&format!("/{bucket}/{key}"));
             }
             ok("<DeleteResult></DeleteResult>".into())
