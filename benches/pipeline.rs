@@ -2,7 +2,12 @@
 //! and dropped. Says what more workers gain, where that stops, and how near it comes to what the cores allow; then how
 //! fast the whole command is that is fed by a pipe, into a folder in memory and into an S3 server that drops what it gets.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench may fail and write")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may fail and write"
+)]
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -12,10 +17,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use sealift::archive::catalog::{ArchiveRecord, FORMAT};
 use sealift::archive::frame::{Codec, FRAME_LEN};
-use sealift::archive::openpgp::Cipher;
+use sealift::archive::openpgp::{Cipher, block_pool};
 use sealift::archive::pipe::Receiver;
 use sealift::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
-use sealift::archive::pool::chunk_pool;
 use sealift::archive::seal::{SealOptions, seal};
 use sealift::archive::tap::Expectation;
 use sealift::archive::{Format, Id};
@@ -95,7 +99,6 @@ fn worker_counts(cores: usize) -> Vec<usize> {
 
 /// Octets stored and MB/s of one run.
 fn sealed(tar: &Bytes, workers: usize, cipher: Cipher) -> (u64, f64) {
-    // The S2K takes a tenth of a second, while a real source is still starting.
     let options = options(workers, cipher);
     let (source, start) = (work::source(tar), Instant::now());
     let sealing = seal(source, options, Arc::new(Counters::default())).unwrap();
@@ -140,7 +143,7 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
         level: LEVEL,
         passphrase: Some("bench".to_string().into()),
         expected: Expectation { format: Format::Tar, ..Expectation::default() },
-        chunks: chunk_pool(plan.chunks),
+        chunks: block_pool(plan.chunks),
         plan,
     }
 }

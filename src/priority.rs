@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::str::FromStr;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 use crate::error::{Context, Error, Result};
@@ -37,10 +38,13 @@ impl FromStr for IoNice {
 /// The kernel does not allow it.
 pub fn nice(value: i32) -> Result<()> {
     for thread in threads()? {
-        // A thread may have ended meanwhile.
-        let Ok(now) = getpriority_process(Some(thread)) else { continue };
-        if now < value {
-            setpriority_process(Some(thread), value).context(|| format!("cannot set nice value {value}"))?;
+        let now = getpriority_process(Some(thread));
+        let given =
+            now.and_then(|now| if now < value { setpriority_process(Some(thread), value) } else { Ok(()) });
+        match given {
+            // It has ended meanwhile.
+            Err(Errno::SRCH) => {}
+            given => given.context(|| format!("cannot set nice value {value}"))?,
         }
     }
     Ok(())
@@ -53,26 +57,35 @@ pub fn nice(value: i32) -> Result<()> {
 /// # Errors
 /// It is not installed, or fails.
 pub async fn io_nice(level: IoNice) -> Result<()> {
-    let mut ionice = tokio::process::Command::new("ionice");
-    match level {
-        IoNice::Idle => ionice.args(["-c", "3"]),
-        IoNice::BestEffort(level) => ionice.args(["-c", "2", "-n", &level.to_string()]),
-    };
-    ionice.arg("-p").args(threads()?.iter().map(|thread| thread.as_raw_nonzero().to_string()));
-    let run = ionice.stdin(Stdio::null()).stdout(Stdio::null()).output().await;
-    let ended = run.context(|| "cannot run ionice, which --io-nice needs".into())?;
-    if ended.status.success() {
-        return Ok(());
+    let mut said = String::new();
+    // A thread may end before it is its turn.
+    for _ in 0..TRIES {
+        let mut ionice = tokio::process::Command::new("ionice");
+        match level {
+            IoNice::Idle => ionice.args(["-c", "3"]),
+            IoNice::BestEffort(level) => ionice.args(["-c", "2", "-n", &level.to_string()]),
+        };
+        ionice.arg("-p").args(threads()?.iter().map(|thread| thread.as_raw_nonzero().to_string()));
+        let run = ionice.stdin(Stdio::null()).stdout(Stdio::null()).output().await;
+        let ended = run.context(|| "cannot run ionice, which --io-nice needs".into())?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        said = String::from_utf8_lossy(&ended.stderr).trim().to_string();
     }
-    Err(Error::failed("ionice failed").because(String::from_utf8_lossy(&ended.stderr).trim().to_string()))
+    Err(Error::failed("ionice failed").because(said))
 }
+
+const TRIES: usize = 3;
 
 fn threads() -> Result<Vec<Pid>> {
     let failed = || "cannot read /proc/self/task".to_string();
-    let entries = std::fs::read_dir("/proc/self/task").context(failed)?;
-    let names = entries.map(|entry| Ok(entry.context(failed)?.file_name()));
-    let ids = names.map(|name: Result<_>| Ok(name?.to_str().and_then(|name| name.parse().ok())));
-    ids.filter_map(|id: Result<Option<i32>>| id.map(|id| id.and_then(Pid::from_raw)).transpose()).collect()
+    let mut threads = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/task").context(failed)? {
+        let name = entry.context(failed)?.file_name();
+        threads.extend(name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw));
+    }
+    Ok(threads)
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use sealift::archive::Format;
 use sealift::archive::frame::{Codec, Compressor, FRAME_LEN, FrameKey, Packed, decompress};
 use sealift::archive::openpgp::layout::Layout;
-use sealift::archive::openpgp::{Block, Body, Cipher, Head, MessageKey, Packer, Ranges, Sealer};
+use sealift::archive::openpgp::{Block, Body, Cipher, Head, MessageKey, Opener, Packer, Sealer, block_pool};
 use sealift::archive::pipe::pipe;
-use sealift::archive::pool::{Pool, chunk_pool};
+use sealift::archive::pool::Pool;
 use sealift::archive::tap::{Expectation, FrameBuffers, tap};
 use sealift::archive::tar::Walker;
 use sealift::archive::workers::workers;
@@ -89,7 +89,7 @@ pub fn key(cipher: Cipher) -> Result<(MessageKey, Bytes)> {
 
 /// Lays frames out in blocks of a message; `emit` gets them.
 pub fn pack(cipher: Cipher, frames: &[Vec<u8>], emit: impl FnMut(Block) -> Result<()>) -> Result<()> {
-    let mut packer = Packer::new(Some(cipher), chunk_pool(32), emit)?;
+    let mut packer = Packer::new(Some(cipher), block_pool(32), emit)?;
     frames.iter().try_for_each(|frame| packer.push(frame))?;
     packer.finish()
 }
@@ -108,20 +108,21 @@ pub fn seal_on_one(
     pack(key.cipher(), frames, |block| body.push(sealer.seal(block)?))
 }
 
-/// A message packed by one thread and encrypted by others, as a backup does it.
+/// A message packed by one thread and encrypted by others.
 pub fn seal_on_many((key, _): &(MessageKey, Bytes), frames: &[Vec<u8>], sealers: usize) -> Result<()> {
-    let sealers = vec![Sealer::new(Some(key))?; sealers];
+    let sealers = Sealer::new(Some(key))?.shared_by(sealers);
     let sealers = sealers.into_iter().map(|mut sealer| move |block: Block| sealer.seal(block));
     let (blocks, mut sealed) = workers("cipher", 4, sealers.collect())?;
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            while let Ok(Some(sealed)) = sealed.next_blocking() {
+        let collector = scope.spawn(move || -> Result<()> {
+            while let Some(sealed) = sealed.next_blocking()? {
                 drop(black_box(sealed));
             }
+            Ok(())
         });
         let packed = pack(key.cipher(), frames, |block| blocks.send(block));
-        blocks.finish(Ok(()));
-        packed
+        blocks.finish(packed);
+        collector.join().unwrap_or_else(|_| unreachable!("it does not panic"))
     })
 }
 
@@ -144,7 +145,7 @@ pub fn hash_frames<'a>(frames: impl Iterator<Item = &'a [u8]>) {
 pub struct SealedMessage {
     octets: Vec<u8>,
     layout: Layout,
-    ranges: Ranges,
+    opener: Opener,
 }
 
 impl SealedMessage {
@@ -153,8 +154,8 @@ impl SealedMessage {
         let (key, mut octets) = (key(cipher)?, Vec::new());
         seal_on_one(&key, frames, |piece| octets.extend_from_slice(&piece))?;
         let data = frames.iter().map(|frame| frame.len() as u64).sum();
-        let Head { len: head, ranges, .. } = Head::open(&octets[..512], &"bench".to_string().into())?;
-        Ok(SealedMessage { octets, layout: Layout { cipher, head, data }, ranges })
+        let Head { len: head, opener, .. } = Head::open(&octets[..512], &"bench".to_string().into())?;
+        Ok(SealedMessage { octets, layout: Layout { cipher, head, data }, opener })
     }
 
     /// Decrypts it range by range, as a restore does.
@@ -163,7 +164,7 @@ impl SealedMessage {
         (0..self.layout.data).step_by(8 << 20).try_for_each(|at| {
             let span = self.layout.span(at..self.layout.data.min(at + (8 << 20)));
             let fetched = &self.octets[span.object.start as usize..span.object.end as usize];
-            black_box(span.open(fetched, &mut text, Some(&self.ranges))?);
+            black_box(span.open(fetched, &mut text, Some(&self.opener))?);
             Ok(())
         })
     }
@@ -213,7 +214,7 @@ pub fn costs(tar: &Bytes, level: i32, cipher: Cipher) -> Result<Vec<Cost>> {
     );
     let packing = best(|| pack(cipher, &frames, |_| Ok(())))?;
     let (packets, mode) = match cipher {
-        Cipher::Cfb => ("packets and SHA-1", "AES-256-CFB"),
+        Cipher::Cfb => ("packets", "AES-256-CFB and SHA-1"),
         Cipher::Aead => ("packets", "AES-256-GCM"),
     };
     add(packets, true, packing);

@@ -7,13 +7,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use bytes::Bytes;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::{Digest, Stored};
 use super::frame::Codec;
-use super::openpgp::{self, Body, Cipher, Head, MessageKey, Packer, Sealer};
+use super::openpgp::{self, Body, Cipher, Head, MessageKey, Packer, Sealer, block_pool};
 use super::pipe::{Receiver, Sender};
-use super::pool::chunk_pool;
 use super::tar::Entry;
 use super::{Format, Id};
 use crate::error::{Context, Error, Kind, Result};
@@ -54,6 +54,7 @@ pub struct ArchiveRecord {
     /// How frames are compressed.
     pub codec: Codec,
     /// How it is encrypted: `cfb`, `aead`, or null (`--no-encrypt`).
+    #[serde(deserialize_with = "cipher")]
     pub cipher: Option<Cipher>,
     /// Octets of source in every frame but the last.
     pub frame_len: u64,
@@ -61,6 +62,12 @@ pub struct ArchiveRecord {
     pub head_len: u64,
     /// When the backup began, RFC 3339.
     pub started: jiff::Timestamp,
+}
+
+/// The first archives say `openpgp` for `cfb`, and `none` for null.
+fn cipher<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Cipher>, D::Error> {
+    let name = Option::<String>::deserialize(from)?.filter(|name| name != "none");
+    name.map(|name| Cipher::deserialize(name.into_deserializer())).transpose()
 }
 
 /// One frame.
@@ -153,7 +160,7 @@ pub fn write(
         out.send_blocking(octets)
     })?;
     let emit = |block| body.push(sealer.seal(block)?);
-    let mut packer = Packer::new(sealed.map(|(cipher, _)| cipher), chunk_pool(CHUNKS), emit)?;
+    let mut packer = Packer::new(sealed.map(|(cipher, _)| cipher), block_pool(CHUNKS), emit)?;
     let mut zstd = zstd::Encoder::new(Vec::new(), 3).context(|| "cannot set up zstd".into())?;
     zstd.include_checksum(true).context(|| "cannot set up zstd".into())?;
     let mut totals = Totals::default();
@@ -179,7 +186,7 @@ fn line(zstd: &mut zstd::Encoder<'_, Vec<u8>>, record: &Record) -> Result<()> {
 
 /// Reads a sealed catalog to its proved end, showing each frame and entry to `visit`.
 ///
-/// What `visit` saw may be acted on only when this returns: the MDC comes last.
+/// What `visit` saw may be acted on only when this returns: the MDC, or the AEAD's last tag, comes last.
 ///
 /// # Errors
 /// [`Kind::Damaged`] when it is not whole or not a catalog.
@@ -214,7 +221,7 @@ fn lines(
             record => visit(record)?,
         }
     }
-    // The MDC is checked at the message's end: read it.
+    // The MDC, or the last tag, is checked at the message's end: read it.
     std::io::copy(&mut packed, &mut std::io::sink()).map_err(broken)?;
     archive.zip(end).ok_or_else(|| damaged("it has no end"))
 }
@@ -232,4 +239,27 @@ fn known_format(record: ArchiveRecord) -> Result<ArchiveRecord> {
 fn broken(error: std::io::Error) -> Error {
     let kind = error.get_ref().and_then(|e| e.downcast_ref::<Error>()).map(Error::kind);
     Error::new(kind.unwrap_or(Kind::Damaged), "the catalog cannot be read to its end").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_an_archive_is_encrypted_is_read_by_its_first_names_too() {
+        let read = |cipher: &str| {
+            let line = format!(
+                r#"{{"archive":{{"format":1,"id":"20261122T020000Z-1f2e3d4c","job":"db","source":null,"kind":"raw",
+                "codec":"zstd","cipher":{cipher},"frame_len":1,"head_len":49,"started":"2026-11-22T02:00:00Z"}}}}"#
+            );
+            match serde_json::from_str(&line) {
+                Ok(Record::Archive(record)) => Some(record.cipher),
+                _ => None,
+            }
+        };
+        assert_eq!([r#""cfb""#, r#""openpgp""#].map(read), [Some(Some(Cipher::Cfb)); 2]);
+        assert_eq!(read(r#""aead""#), Some(Some(Cipher::Aead)));
+        assert_eq!(["null", r#""none""#].map(read), [Some(None); 2]);
+        assert_eq!(read(r#""rot13""#), None);
+    }
 }

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use super::catalog::{ArchiveRecord, EndRecord, FrameRecord, Record};
 use super::frame::{FrameKey, decompress};
 use super::openpgp::layout::{Layout, Span};
-use super::openpgp::{HEAD_LEN, Head, Ranges};
+use super::openpgp::{HEAD_LEN, Head, Opener};
 use super::pool::Pool;
 use super::tar::Entry;
 use super::{Id, catalog};
@@ -26,7 +26,7 @@ const SPAN_PLAIN: u64 = 16 << 20;
 /// The most that a frame may claim to hold, so that a catalog cannot ask for any amount of memory.
 const LARGEST_FRAME: u64 = 256 << 20;
 
-/// What a sealed catalog says, all of it confirmed by its MDC.
+/// What a sealed catalog says, all of it confirmed by its MDC or last tag.
 #[derive(Debug, Clone)]
 pub struct Contents {
     /// What archive it is.
@@ -109,7 +109,7 @@ pub struct Archive {
     contents: Arc<Contents>,
     key: FrameKey,
     /// What decrypts it; none without encryption.
-    ranges: Option<Ranges>,
+    opener: Option<Opener>,
     /// Buffers that were used before: fresh memory costs as much as reading into it. As many as are in flight, no limit
     /// of their own.
     plains: Pool<Vec<u8>>,
@@ -138,24 +138,24 @@ impl Archive {
     /// # Errors
     /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to be right by now.
     pub fn open(object: Object, contents: Contents, head: Option<Head>) -> Result<Self> {
-        let ranges = match (contents.archive.cipher, head) {
+        let head = match (contents.archive.cipher, head) {
             (None, None) => None,
             (None, Some(_)) => {
                 return Err(Error::damaged("the catalog is sealed, but says that the archive is not"));
             }
             (Some(_), None) => return Err(Error::usage("this archive needs its passphrase")),
             (Some(cipher), Some(head)) => {
-                if head.len != contents.archive.head_len || head.ranges.cipher() != cipher {
+                if head.len != contents.archive.head_len || head.opener.cipher() != cipher {
                     return Err(Error::damaged("the archive's first packet is not the one that was sealed"));
                 }
                 Some(head)
             }
         };
-        let session = ranges.as_ref().map_or(&[][..], |head| &head.session);
+        let session = head.as_ref().map_or(&[][..], |head| &head.session);
         let key = FrameKey::new(session, contents.archive.id.as_str());
-        let ranges = ranges.map(|head| head.ranges);
+        let opener = head.map(|head| head.opener);
         let [plains, texts] = std::array::from_fn(|_| Pool::new(usize::MAX, Vec::new));
-        let archive = Archive { object, contents: Arc::new(contents), key, ranges, plains, texts };
+        let archive = Archive { object, contents: Arc::new(contents), key, opener, plains, texts };
         let expected = match archive.layout() {
             Some(layout) => layout.object(),
             None => archive.data_len(),
@@ -187,7 +187,7 @@ impl Archive {
 
     fn layout(&self) -> Option<Layout> {
         let (head, data) = (self.contents.archive.head_len, self.data_len());
-        self.ranges.as_ref().map(|ranges| Layout { cipher: ranges.cipher(), head, data })
+        self.opener.as_ref().map(|opener| Layout { cipher: opener.cipher(), head, data })
     }
 
     /// The frames that hold `ranges` of the source, in order, `parallel` batches at once on as many cores.
@@ -233,7 +233,7 @@ impl Archive {
 
     fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
         let mut text = self.texts.take();
-        let data = batch.span.open(&fetched, &mut text, self.ranges.as_ref())?;
+        let data = batch.span.open(&fetched, &mut text, self.opener.as_ref())?;
         let data = &text[data];
         let frames = &self.contents.frames[batch.frames.clone()];
         let first = frames.first().map_or(0, |frame| frame.stored_at);

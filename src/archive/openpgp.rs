@@ -28,7 +28,7 @@ mod packer;
 mod read;
 mod seipd;
 
-pub use packer::{BLOCK_LEN, Block, Packer};
+pub use packer::{Block, Packer, block_pool};
 pub use read::{decrypt, decrypt_from};
 pub use seipd::{Body, Sealed, Sealer};
 
@@ -50,8 +50,9 @@ const VERSION_1: u8 = 1;
 #[serde(rename_all = "lowercase")]
 pub enum Cipher {
     /// SEIPD v1, CFB mode: every OpenPGP tool reads it
+    #[serde(alias = "openpgp")]
     Cfb,
-    /// SEIPD v2 of RFC 9580, GCM in chunks of 1 MiB: faster, but gpg does not read it
+    /// SEIPD v2 of RFC 9580, GCM in chunks of 1 MiB: faster, but gpg does not read it, and not every other tool
     Aead,
 }
 
@@ -116,7 +117,12 @@ impl MessageKey {
             head.push(TAG_SEIPD);
             Ok(head.into())
         };
-        sealed().context(|| "cannot seal the session key".into())
+        let head = sealed().context(|| "cannot seal the session key".into())?;
+        // The catalog has said already how long it is.
+        match head.len() as u64 == self.cipher.head_len() {
+            true => Ok(head),
+            false => Err(Error::failed(format!("the sealed session key has {} octets", head.len()))),
+        }
     }
 
     fn salt(&self) -> &[u8] {
@@ -151,24 +157,24 @@ pub struct Head {
     /// Octets before the SEIPD packet's first length.
     pub len: u64,
     /// What decrypts any range of its body.
-    pub ranges: Ranges,
+    pub opener: Opener,
 }
 
 /// What decrypts any range of a message's body.
 #[derive(Clone)]
-pub enum Ranges {
+pub enum Opener {
     /// SEIPD v1, by the session key itself.
     Cfb(SessionKey),
     /// SEIPD v2, by a key derived from it.
     Gcm(Gcm),
 }
 
-impl Ranges {
+impl Opener {
     /// How the body is encrypted.
     pub fn cipher(&self) -> Cipher {
         match self {
-            Ranges::Cfb(_) => Cipher::Cfb,
-            Ranges::Gcm(_) => Cipher::Aead,
+            Opener::Cfb(_) => Cipher::Cfb,
+            Opener::Gcm(_) => Cipher::Aead,
         }
     }
 }
@@ -192,24 +198,24 @@ impl Head {
         };
         let body = seipd.get(1 + length..).unwrap_or_default();
         // Our versions, and an iterated and salted S2K, as ours are: what others cost in memory is the writer's choice.
-        let (session, ranges) = match &skesk[2..] {
+        let (session, opener) = match &skesk[2..] {
             [4, _, S2K_ITERATED, ..] => {
                 let prefix =
                     body.strip_prefix(&[VERSION_1]).and_then(<[u8]>::first_chunk).ok_or_else(foreign)?;
                 let session = open_skesk(skesk, passphrase)?;
                 prove(&session, *prefix)?;
-                (session.clone(), Ranges::Cfb(session))
+                (session.clone(), Opener::Cfb(session))
             }
             [6, _, _, _, _, S2K_ITERATED, ..] => {
                 let salt =
-                    body.strip_prefix(&gcm::VERSION).and_then(<[u8]>::first_chunk).ok_or_else(foreign)?;
+                    body.strip_prefix(&gcm::PARAMETERS).and_then(<[u8]>::first_chunk).ok_or_else(foreign)?;
                 let session = open_skesk(skesk, passphrase)?;
                 let gcm = Gcm::new(&session, salt)?;
-                (session, Ranges::Gcm(gcm))
+                (session, Opener::Gcm(gcm))
             }
             _ => return Err(foreign()),
         };
-        Ok(Head { session, len: len as u64 + 1, ranges })
+        Ok(Head { session, len: len as u64 + 1, opener })
     }
 }
 
@@ -240,14 +246,13 @@ mod tests {
 
     use super::layout::{Layout, PARTIAL};
     use super::*;
-    use crate::archive::pool::Pool;
 
     const CIPHERS: [Cipher; 2] = [Cipher::Cfb, Cipher::Aead];
 
     fn seal(data: &[u8], step: usize, key: &MessageKey, passphrase: &str) -> Vec<u8> {
         let head = key.head(&passphrase.into()).unwrap();
         assert_eq!(head.len() as u64, key.cipher().head_len());
-        let pool = Pool::new(4, || Vec::with_capacity(BLOCK_LEN));
+        let pool = block_pool(4);
         let mut stored = Vec::new();
         let mut sealer = Sealer::new(Some(key)).unwrap();
         let mut body = Body::new(Some((key, head)), |octets: Bytes| {
@@ -279,12 +284,12 @@ mod tests {
         let passphrase = SecretString::from("correct horse");
         let key = MessageKey::new(cipher).unwrap();
         let mib = PARTIAL as usize;
-        // Around the ends of the literal packet's chunks (6 octets of header), of the SEIPD packet's (53 in all with
-        // version 1, 70 with version 2), and of the AEAD's (13).
+        // Around the ends of the literal packet's chunks (6 octets of header), of the SEIPD packet's (53 octets before and
+        // behind the data with version 1, 80 with version 2), and of the AEAD's (12).
         let mut sizes = vec![0, 1, 2, 15, 16, 17, 512];
         sizes.extend([mib - 60, mib - 7, mib - 6, mib - 5, mib, mib + 1]);
         sizes.extend([2 * mib - 8, 2 * mib - 6, 3 * mib + 5]);
-        sizes.extend((mib - 72)..(mib - 48));
+        sizes.extend((mib - 84)..(mib - 44));
         sizes.extend((mib - 20)..(mib - 8));
         let all = noise(3 * mib + 5);
         for size in sizes {
@@ -302,7 +307,7 @@ mod tests {
                 let span = layout.span(range.start as u64..range.end as u64);
                 let fetched = &stored[span.object.start as usize..span.object.end as usize];
                 let mut text = Vec::new();
-                let data = span.open(fetched, &mut text, Some(&head.ranges)).unwrap();
+                let data = span.open(fetched, &mut text, Some(&head.opener)).unwrap();
                 assert!(text[data] == all[range.clone()], "{cipher:?}, size {size}, range {range:?}");
             }
         }

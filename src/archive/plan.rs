@@ -11,7 +11,7 @@ pub const CHUNK: u64 = MIB;
 const OVERHEAD: u64 = 56 * MIB;
 /// Fewer chunks than this and uploads would wait for each other all the time.
 const FEWEST_CHUNKS: u64 = 48;
-/// Chunks that are between the stages and in no part yet.
+/// Chunks that may be held between the stages while a part is not full yet.
 const CHUNKS_ON_THE_WAY: u64 = 12;
 /// The first parts, where the store has a limit on their number or not.
 const FIRST_PART: u64 = 16 * MIB;

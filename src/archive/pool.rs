@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::openpgp::BLOCK_LEN;
-
 struct State<T> {
     idle: Vec<T>,
     /// How many more may be made.
@@ -23,11 +21,6 @@ impl<T> Clone for Pool<T> {
     fn clone(&self) -> Self {
         Pool(Arc::clone(&self.0))
     }
-}
-
-/// A pool of buffers for chunks of what is stored: of [`BLOCK_LEN`] octets.
-pub fn chunk_pool(chunks: usize) -> Pool<Vec<u8>> {
-    Pool::new(chunks, || Vec::with_capacity(BLOCK_LEN))
 }
 
 /// A value of a pool; it goes back when it is dropped.

@@ -26,7 +26,7 @@ use crate::source::{ByteStream, Proof};
 
 /// What to seal and how.
 pub struct SealOptions {
-    /// The catalog's first record; codec, kind and frame length are taken from it.
+    /// The catalog's first record; codec, cipher, kind and frame length are taken from it.
     pub archive: ArchiveRecord,
     /// Compression level.
     pub level: i32,
@@ -67,6 +67,9 @@ pub struct Sealed {
 /// arrives at `archive`.
 pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
     let cipher = options.archive.cipher;
+    if cipher.is_some() != options.passphrase.is_some() {
+        return Err(Error::failed("a cipher needs a passphrase, and a passphrase a cipher"));
+    }
     let key = cipher.map(MessageKey::new).transpose()?;
     let sealer = Sealer::new(key.as_ref())?;
     options.archive.head_len = cipher.map_or(0, Cipher::head_len);
@@ -87,8 +90,8 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
     });
     let (frames, packed) = workers("frame", plan.frames, compressors.collect::<Result<Vec<_>>>()?)?;
 
-    let sealers = if sealer.is_parallel() { plan.workers } else { 1 };
-    let sealers = vec![sealer; sealers].into_iter().map(|mut sealer| move |block: Block| sealer.seal(block));
+    let sealers = sealer.shared_by(plan.workers).into_iter();
+    let sealers = sealers.map(|mut sealer| move |block: Block| sealer.seal(block));
     let (blocks, mut encrypted) = workers("cipher", DEPTH, sealers.collect())?;
 
     let expected = std::mem::take(&mut options.expected);

@@ -261,6 +261,7 @@ mod tests {
         for (head, layer) in [
             (&b"\xC3\x0D\x04\x09\x03\x08"[..], Some(Layer::OpenPgp)),
             (b"\x8C\x0D\x04\x09\x03\x08", Some(Layer::OpenPgp)),
+            (b"\xC3\x4C\x06\x1A\x09\x03", Some(Layer::OpenPgp)),
             (b"\x85\x02\x0C\x03abc", Some(Layer::OpenPgp)),
             (b"-----BEGIN PGP MESSAGE-----\n\n", Some(Layer::OpenPgp)),
             (b"\x28\xB5\x2F\xFD\0", Some(Layer::Zstd)),

@@ -76,3 +76,45 @@ impl<R> Results<R> {
         ticket.blocking_recv().map_err(|_| Error::failed("a worker died"))?.map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// What comes of so many jobs; job 7 is special.
+    fn results(seven: fn() -> Result<u64>, outcome: Result<()>) -> (Vec<u64>, Result<()>) {
+        let work = move |job: u64| {
+            // The first are the slowest.
+            std::thread::sleep(Duration::from_millis(10_u64.saturating_sub(job)));
+            if job == 7 { seven() } else { Ok(job) }
+        };
+        let (jobs, mut results) = workers("worker", 2, vec![work; 3]).unwrap();
+        std::thread::spawn(move || {
+            let sent = (0..20).try_for_each(|job| jobs.send(job));
+            jobs.finish(sent.and(outcome));
+        });
+        let mut got = Vec::new();
+        loop {
+            match results.next_blocking() {
+                Ok(Some(result)) => got.push(result),
+                Ok(None) => return (got, Ok(())),
+                Err(error) => return (got, Err(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn results_come_in_order_up_to_the_first_failure() {
+        let (got, ended) = results(|| Ok(7), Ok(()));
+        assert!(ended.is_ok() && got.into_iter().eq(0..20));
+        let (got, ended) = results(|| Err(Error::damaged("seven")), Ok(()));
+        assert!(ended.unwrap_err().kind() == Kind::Damaged && got.into_iter().eq(0..7));
+        let (got, ended) = results(|| panic!("on purpose"), Ok(()));
+        assert!(ended.unwrap_err().to_string().contains("a worker died") && got.into_iter().eq(0..7));
+        let (got, ended) = results(|| Ok(7), Err(Error::damaged("the source")));
+        assert!(ended.unwrap_err().kind() == Kind::Damaged && got.into_iter().eq(0..20));
+    }
+}

@@ -128,11 +128,12 @@ pub struct BackupOptions {
     /// Parts in flight to each store
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
     pub parallel: u16,
-    /// Bytes a second to send to each store at most, on average: 10MiB; a part itself goes as fast as it can
+    /// At most so many bytes a second to each store, on average, as in 10MiB; a part itself goes as fast as it can. The
+    /// source is held back meanwhile
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub limit_rate: Option<u64>,
-    /// Nice value, 0 to 19, but at least what sealift was started with; 10, or where the engine is stopped for it, 0. The
-    /// I/O priority follows it
+    /// Nice value, 0 to 19, but never below what sealift was started with; the I/O priority follows it, unless --io-nice
+    /// is given [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
     pub nice: Option<i32>,
     /// I/O priority: idle, or 0 (first) to 7 (last), as `ionice` sets it

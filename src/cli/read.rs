@@ -239,7 +239,7 @@ pub struct Copy {
     /// Store to copy to: its URL, or its name in the settings file (whose `to` is for backups alone)
     #[arg(long, value_name = "STORE")]
     pub to: StoreAt,
-    /// Bytes a second to send at most, on average: 10MiB; a part itself goes as fast as it can
+    /// At most so many bytes a second, on average, as in 10MiB; a part itself goes as fast as it can
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub limit_rate: Option<u64>,
 }

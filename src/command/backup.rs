@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::bytes;
 use crate::archive::catalog::{ArchiveRecord, FORMAT};
 use crate::archive::check::{Check, is_dangling};
+use crate::archive::openpgp::block_pool;
 use crate::archive::plan::{Plan, Wish};
-use crate::archive::pool::chunk_pool;
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::Expectation;
 use crate::archive::{Format, Id, open};
@@ -91,7 +91,7 @@ pub struct Made {
 /// Nothing was committed anywhere.
 pub async fn backup(task: Task, ui: &Ui, cancel: &CancellationToken) -> Result<Made> {
     let (mut run, source) = Run::prepare(task, ui)?;
-    give_way(&run.options, &source).await?;
+    give_way(&run.options, ui).await?;
     let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
     let engine = tokio::select! {
         biased;
@@ -122,10 +122,13 @@ pub async fn backup(task: Task, ui: &Ui, cancel: &CancellationToken) -> Result<M
     }
 }
 
-/// Others come first, unless they wait for this backup: an engine that is stopped for it is to be back soon.
-async fn give_way(options: &BackupOptions, source: &Source) -> Result<()> {
-    let usual = if source.stops_engine() { 0 } else { priority::FRIENDLY };
-    priority::nice(options.nice.unwrap_or(usual))?;
+/// Others come first. What nobody asked for and cannot be had is no reason to lose the night.
+async fn give_way(options: &BackupOptions, ui: &Ui) -> Result<()> {
+    match options.nice {
+        Some(value) => priority::nice(value)?,
+        None => priority::nice(priority::FRIENDLY)
+            .unwrap_or_else(|e| ui.detail(&format!("the nice value stays as it is: {e}"))),
+    }
     match options.io_nice {
         Some(level) => priority::io_nice(level).await,
         None => Ok(()),
@@ -226,7 +229,7 @@ impl Run {
             let stdin_is_data = matches!(source, Source::Stdin);
             Some(passphrase::Sources { stdin_is_data, twice: true, ..options.passphrase.sources() }.read()?)
         };
-        let cipher = passphrase.is_some().then(|| options.cipher);
+        let cipher = passphrase.is_some().then_some(options.cipher);
         let started = jiff::Timestamp::now();
         let record = ArchiveRecord {
             format: FORMAT,
@@ -243,7 +246,7 @@ impl Run {
         };
         let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
         let counters = Arc::new(Counters { stores: counted.collect(), ..Counters::default() });
-        let chunks = chunk_pool(plan.chunks);
+        let chunks = block_pool(plan.chunks);
         let (clock, warnings) = (Instant::now(), Vec::new());
         let run = Run {
             options,

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Found, bytes};
 use crate::archive::digest::Digest;
 use crate::archive::frame::{Codec, FRAME_LEN};
+use crate::archive::openpgp::block_pool;
 use crate::archive::pipe::{Receiver, pipe_from};
 use crate::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
-use crate::archive::pool::chunk_pool;
 use crate::cli::Copy;
 use crate::error::{Error, Kind, Result};
 use crate::progress::{Counter, Counters, Ui};
@@ -42,7 +42,7 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
     let wish = wish(found.manifest.archive.size, store.kind.limits());
     let parallel = (PARTS_IN_FLIGHT / wish.part_size.unwrap_or(PARTS_IN_FLIGHT)).clamp(1, 4) as usize;
     let plan = Plan::new(&wish, store.kind.limits())?;
-    let mut fan = FanOut::new(plan.parts.clone(), chunk_pool(plan.chunks), ui);
+    let mut fan = FanOut::new(plan.parts.clone(), block_pool(plan.chunks), ui);
     let naming = Naming { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
     let tracking = ui.track("copied", Arc::clone(&counters));
     let work = async {

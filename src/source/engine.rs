@@ -24,12 +24,14 @@ pub struct StopEngine {
 }
 
 /// Waits for its standard input to end, as it does when we close it or die, and then starts the engine: more than once
-/// if need be, as a signal to all processes of ours ends a start that is under way.
+/// if need be, as a signal to all processes of ours ends a start that is under way. An engine serves people: it does not
+/// inherit how readily a backup gives way.
 const GUARD: &str = "trap '' HUP INT TERM; cat >/dev/null; trap : HUP INT TERM
+{ renice -n 0 -p $$; ionice -c 0 -p $$; } >/dev/null 2>&1
 for try in 1 2 3; do sh -c \"$1\" && exit 0; sleep 1; done; exit 1";
-/// Runs a command that holds the guard's pipe open for as long as it runs: the engine is not started before it has
-/// stopped, though we may be dead by then.
-const STOP: &str = "exec 3<&0 </dev/null; eval \"$1\"";
+/// Runs a command and holds the guard's pipe open for as long as it runs: the engine is not started before it has
+/// stopped, though we may be dead by then. What the command leaves running has no part in that.
+const STOP: &str = "exec 3<&0 </dev/null; sh -c \"$1\" 3<&-";
 
 /// A tar of the folder `name` below `below`; with `engine`, read while the engine is stopped.
 pub async fn folder(

@@ -81,11 +81,6 @@ impl Source {
         !matches!(self, Source::Path(_) | Source::Folder { .. } | Source::Stdin)
     }
 
-    /// Whether the Docker Engine does not run while it is read.
-    pub fn stops_engine(&self) -> bool {
-        matches!(self, Source::Folder { stop: Some(_), .. })
-    }
-
     /// The job name used when none is given.
     pub fn default_job(&self) -> Option<String> {
         let one = |names: &[String]| match names {

@@ -123,6 +123,10 @@ mod tests {
     fn a_manifest_reads_back_and_any_flip_is_seen() {
         let now = jiff::Timestamp::now();
         let object = Object { size: 7, blake3: "00".into() };
+        for cipher in [Some(Cipher::Cfb), Some(Cipher::Aead), None] {
+            let suffix = archive_suffix(Format::Raw, Codec::Zstd, cipher);
+            assert_eq!(parts_of_suffix(&suffix), (Codec::Zstd, cipher), "{suffix}");
+        }
         let manifest = Manifest {
             format: 1,
             id: Id::new(now).unwrap(),

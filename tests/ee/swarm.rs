@@ -40,11 +40,16 @@ fn it_is_backed_up_while_the_engine_runs_or_is_stopped() {
 
     // The commands may stand in the settings file, for whoever says --stop-engine.
     let (stop, start) = (node.stop_command(), node.start_command());
-    let settings =
-        format!("[jobs.swarm]\nsource = \"swarm\"\nstop_command = \"{stop}\"\nstart_command = \"{start}\"\n");
+    // The engine gives way to nobody, though the backup does; and what stopping it leaves running keeps nobody waiting.
+    let nice = lab.path("nice").display().to_string();
+    let settings = format!(
+        "[jobs.swarm]\nsource = \"swarm\"\nnice = 15\nstop_command = \"{stop}; [ ! -e /proc/self/fd/3 ]\"\n\
+         start_command = \"{start} && cut -d' ' -f19 /proc/self/stat >{nice}\"\n"
+    );
     lab.write("sealift.toml", settings.as_bytes());
     let ended = run(&node, &lab, &["backup", "job", "swarm", "--stop-engine", "--to", &store], &[]).expect(0);
     assert!(ended.stderr.contains("only manager") && node.runs(), "{}", ended.stderr);
+    assert_eq!(std::fs::read_to_string(nice).expect("a nice value"), "0\n");
 
     // It fails, and the engine runs again: what is expected is not there, the store is full.
     let commands = (stop.as_str(), start.as_str());

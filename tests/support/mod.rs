@@ -154,24 +154,23 @@ impl Lab {
         lines.map(|line| (text(&line["job"]), text(&line["id"]))).collect()
     }
 
-    /// The bytes that `gpg -d OBJECT | zstd -d` gives: no part of ours reads them.
-    #[track_caller]
-    pub fn by_gpg(&self, object: &[u8], decompress: &[&str]) -> Vec<u8> {
+    /// `gpg -d` with the passphrase and a home of its own.
+    pub fn gpg(&self) -> Command {
         let home = self.path("gnupg");
         if !home.exists() {
             use std::os::unix::fs::DirBuilderExt;
             std::fs::DirBuilder::new().mode(0o700).create(&home).expect("a GNUPGHOME");
         }
         let mut gpg = Command::new("gpg");
-        gpg.env("GNUPGHOME", &home).args([
-            "--batch",
-            "--quiet",
-            "--pinentry-mode",
-            "loopback",
-            "--passphrase-file",
-        ]);
-        gpg.arg(self.path("passphrase")).arg("-d");
-        let mut octets = feed(&mut gpg, object).expect(0).stdout;
+        gpg.env("GNUPGHOME", &home).args(["--batch", "--quiet", "--pinentry-mode", "loopback"]);
+        gpg.arg("--passphrase-file").arg(self.path("passphrase")).arg("-d");
+        gpg
+    }
+
+    /// The bytes that `gpg -d OBJECT | zstd -d` gives: no part of ours reads them.
+    #[track_caller]
+    pub fn by_gpg(&self, object: &[u8], decompress: &[&str]) -> Vec<u8> {
+        let mut octets = feed(&mut self.gpg(), object).expect(0).stdout;
         if let Some((program, arguments)) = decompress.split_first() {
             octets = feed(Command::new(program).args(arguments), &octets).expect(0).stdout;
         }

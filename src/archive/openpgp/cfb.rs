@@ -20,7 +20,6 @@ const LUMP: usize = 64;
 /// Both wait for themselves only: each AES block needs the one before, and so does each of SHA-1's. A processor that looks
 /// some hundred instructions ahead does one while it waits for the other, if they take turns often enough: every 64
 /// octets, hashing costs nothing; every 1024, as much as it would alone.
-#[derive(Clone)]
 pub struct Cfb {
     aes: Aes256,
     sha1: digest::Context,

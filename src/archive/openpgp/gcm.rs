@@ -20,7 +20,7 @@ pub const SALT: usize = 32;
 /// Octets of plaintext in every chunk but the last: 2^(14 + 6).
 pub const CHUNK: usize = 1 << 20;
 /// What the packet's body says of itself before the salt: version 2, AES-256, GCM, chunk size.
-pub const VERSION: [u8; 4] = [2, 9, 3, 14];
+pub const PARAMETERS: [u8; 4] = [2, 9, 3, 14];
 
 // Octets of key and of IV that are derived; the IV is followed by the number of a chunk.
 const KEY: usize = 32;
@@ -104,7 +104,7 @@ impl Gcm {
 /// The additional data of every chunk, and what the key is derived for: the packet's tag and what it says of itself.
 fn additional() -> [u8; 5] {
     let mut octets = [super::TAG_SEIPD; 5];
-    octets[1..].copy_from_slice(&VERSION);
+    octets[1..].copy_from_slice(&PARAMETERS);
     octets
 }
 

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::gcm::Gcm;
-use super::{Cipher, Ranges, cfb, gcm};
+use super::{Cipher, Opener, cfb, gcm};
 use crate::error::Result;
 
 /// Every partial body length but the last (RFC 9580 §4.2.1.4).
@@ -58,7 +58,7 @@ impl Layout {
     fn lead(&self) -> u64 {
         match self.cipher {
             Cipher::Cfb => 1,
-            Cipher::Aead => (gcm::VERSION.len() + gcm::SALT) as u64,
+            Cipher::Aead => (gcm::PARAMETERS.len() + gcm::SALT) as u64,
         }
     }
 
@@ -131,17 +131,17 @@ impl Span {
 
     /// From the fetched octets to the data, in `text`: drops the SEIPD packet's lengths, decrypts, drops the literal
     /// packet's. Returns where in `text` the data lies.
-    pub fn open(&self, fetched: &[u8], text: &mut Vec<u8>, ranges: Option<&Ranges>) -> Result<Range<usize>> {
+    pub fn open(&self, fetched: &[u8], text: &mut Vec<u8>, opener: Option<&Opener>) -> Result<Range<usize>> {
         text.clear();
-        let (Some(layout), Some(ranges)) = (&self.layout, ranges) else {
+        let (Some(layout), Some(opener)) = (&self.layout, opener) else {
             text.extend_from_slice(fetched);
             return Ok(0..text.len());
         };
         // The first octet fetched is body, never a length: object_of() points behind its chunk's header.
         copy_body(fetched, layout.body_of(self.plain_from), layout.body(), text);
-        match ranges {
-            Ranges::Cfb(session) => self.decrypt_cfb(text, session)?,
-            Ranges::Gcm(gcm) => self.decrypt_gcm(text, gcm)?,
+        match opener {
+            Opener::Cfb(session) => self.decrypt_cfb(text, session)?,
+            Opener::Gcm(gcm) => self.decrypt_gcm(text, gcm)?,
         }
         let first = (layout.plain_of(self.data.start) - self.plain_from) as usize;
         Ok(first..close_up(text, first, LITERAL_HEADER + self.data.start, layout.literal()))

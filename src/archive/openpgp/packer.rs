@@ -1,20 +1,25 @@
 //! What a message says, before it is encrypted: one literal packet (RFC 9580 §5.9) whose partial lengths are all 2^20,
 //! with what SEIPD v1 puts around it. Laid out in blocks, on one thread; [`super::layout`] is the way back.
 
-use super::layout::{PARTIAL, PREFIX};
+use super::layout::{LITERAL_HEADER, MDC, PARTIAL, PREFIX};
 use super::{Cipher, PARTIAL_OCTET, long_length};
 use crate::archive::pool::{Lent, Pool};
 use crate::error::{Context, Result};
 
 const TAG_LITERAL: u8 = 0xCB;
 const TAG_MDC: u8 = 0xD3;
-/// Octets of a SHA-1.
-const SHA1: usize = 20;
+/// Octets of the SHA-1 in the MDC packet, behind tag and length.
+const SHA1: usize = MDC as usize - 2;
 /// The literal packet's header: binary, no file name, no date.
-const LITERAL_HEADER: [u8; 6] = [b'b', 0, 0, 0, 0, 0];
+const HEADER: [u8; LITERAL_HEADER as usize] = [b'b', 0, 0, 0, 0, 0];
 
 /// Octets that a block's buffer must be able to hold: what is encrypted in one go, with a tag or a SHA-1 behind it.
-pub const BLOCK_LEN: usize = PARTIAL as usize + SHA1;
+const BLOCK_LEN: usize = PARTIAL as usize + SHA1;
+
+/// A pool of buffers for blocks.
+pub fn block_pool(blocks: usize) -> Pool<Vec<u8>> {
+    Pool::new(blocks, || Vec::with_capacity(BLOCK_LEN))
+}
 
 /// A run of plaintext: what is encrypted in one go.
 pub struct Block {
@@ -70,7 +75,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         }
         if cipher.is_some() {
             packer.put(&[TAG_LITERAL])?;
-            packer.push(&LITERAL_HEADER)?;
+            packer.push(&HEADER)?;
         }
         Ok(packer)
     }

@@ -72,7 +72,7 @@ impl DecryptionHelper for Helper {
 }
 
 /// Reads any passphrase-encrypted OpenPGP message through Sequoia. What is read may be acted on only after the end:
-/// SEIPD v1 is authenticated by its MDC, which comes last.
+/// SEIPD v1 is authenticated by its MDC, which comes last, and that v2 was not cut is known by its last tag.
 pub fn decrypt<'a, R>(message: R, passphrase: &SecretString) -> Result<impl Read + Send + Sync + use<'a, R>>
 where
     R: Read + Send + Sync + 'a,

@@ -11,12 +11,11 @@ use super::{MessageKey, PARTIAL_OCTET, VERSION_1, long_length};
 use crate::error::Result;
 
 /// Encrypts blocks.
-#[derive(Clone)]
 pub enum Sealer {
     /// Not at all.
     Clear,
     /// SEIPD v1: one after the other.
-    Cfb(Cfb),
+    Cfb(Box<Cfb>),
     /// SEIPD v2: each alone.
     Gcm(Gcm),
 }
@@ -33,15 +32,18 @@ impl Sealer {
         Ok(match key {
             None => Sealer::Clear,
             Some(key) => match key.gcm()? {
-                None => Sealer::Cfb(Cfb::new(key.session())?),
+                None => Sealer::Cfb(Cfb::new(key.session())?.into()),
                 Some(gcm) => Sealer::Gcm(gcm),
             },
         })
     }
 
-    /// Whether clones of it may seal the blocks in any order.
-    pub fn is_parallel(&self) -> bool {
-        matches!(self, Sealer::Gcm(_))
+    /// One for each of so many threads, where blocks may be sealed in any order; otherwise the one that there can be.
+    pub fn shared_by(self, threads: usize) -> Vec<Sealer> {
+        match self {
+            Sealer::Gcm(gcm) => vec![gcm; threads].into_iter().map(Sealer::Gcm).collect(),
+            one => vec![one],
+        }
     }
 
     /// Encrypts a block in place.
@@ -90,7 +92,7 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
             (body.emit)(head)?;
             let lead = match &gcm {
                 None => Bytes::from_static(&[VERSION_1]),
-                Some(_) => [&gcm::VERSION[..], key.salt()].concat().into(),
+                Some(_) => [&gcm::PARAMETERS[..], key.salt()].concat().into(),
             };
             let mut packet = Packet { gcm, chunks: 0, octets: 0, held: Vec::new(), len: 0 };
             packet.put(lead, &mut body.emit)?;

@@ -68,7 +68,7 @@ impl Checks {
         }
     }
 
-    /// Hashes what lies between two batches: the head, and at last the end with the MDC.
+    /// Hashes what lies between two batches: the head, and at last the end with the MDC or the last tag.
     async fn gap(&mut self, archive: &Archive, until: u64) -> Result<()> {
         if self.hashed < until {
             let octets = archive.object().range(self.hashed..until).await?;
