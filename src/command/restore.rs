@@ -86,17 +86,10 @@ impl Plan {
         let original = original_volume(name, &self.archive)?;
         let own = format!("{original}/_data");
         match self.roots.iter().find(|root| **root != own && **root != original) {
-            Some(other) => Err(outside(&own, other)),
+            Some(other) => Err(target::outside(&own, other)),
             None => Ok(original),
         }
     }
-}
-
-/// Of a volume's archive, a member that belongs to something else.
-pub fn outside(own: &str, other: &str) -> Error {
-    let other = crate::progress::printable(other);
-    Error::damaged(format!("the archive has members outside of {own}: {other}"))
-        .hint("leave them out with --exclude, or restore --to-path and look")
 }
 
 /// Which members are wanted, and whether they may be unpacked.

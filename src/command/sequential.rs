@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
-use super::restore::outside;
 use super::{Found, bytes, target};
 use crate::archive::Format;
 use crate::archive::digest::Digest;
@@ -223,7 +222,7 @@ impl Guard {
         };
         let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);
         match [Some(entry.path.as_str()), target].into_iter().flatten().find(|name| !within(name)) {
-            Some(other) => Err(outside(&own, other)),
+            Some(other) => Err(target::outside(&own, other)),
             None => Ok(()),
         }
     }

@@ -45,6 +45,12 @@ fn early(code: i64) -> Result<i64> {
     }
 }
 
+/// Of a volume's archive, a member that belongs to something else.
+pub fn outside(own: &str, other: &str) -> Error {
+    Error::damaged(format!("the archive has members outside of {own}: {}", printable(other)))
+        .hint("leave them out with --exclude, or restore --to-path and look")
+}
+
 /// Opens a sink. `original` says, of the volume to restore to, below which name its files lie in the archive.
 pub async fn open(
     to: To,
