@@ -148,14 +148,10 @@ pub fn write(
 ) -> Result<Stored> {
     let mut digest = Digest::new();
     // It is small: one thread packs and encrypts.
-    let key = sealed.map(|(cipher, passphrase)| {
-        let key = MessageKey::new(cipher)?;
-        let head = key.head(passphrase)?;
-        Ok((key, head))
-    });
-    let key = key.transpose()?;
-    let mut sealer = Sealer::new(key.as_ref().map(|(key, _)| key))?;
-    let mut body = Body::new(key.as_ref().map(|(key, head)| (key, head.clone())), |octets: Bytes| {
+    let key = sealed.map(|(cipher, _)| MessageKey::new(cipher)).transpose()?;
+    let with_head = key.as_ref().zip(sealed).map(|(key, (_, phrase))| Ok((key, key.head(phrase)?)));
+    let mut sealer = Sealer::new(key.as_ref())?;
+    let mut body = Body::new(with_head.transpose()?, |octets: Bytes| {
         digest.update(&octets);
         out.send_blocking(octets)
     })?;

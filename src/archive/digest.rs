@@ -28,7 +28,7 @@ impl Digest {
     }
 
     /// What passed by.
-    pub fn finish(self) -> Stored {
+    pub fn finish(&self) -> Stored {
         Stored { size: self.size, blake3: self.blake3.finalize().to_hex().to_string() }
     }
 }

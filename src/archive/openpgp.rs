@@ -76,24 +76,29 @@ impl Cipher {
 
 /// The secret of one message.
 pub struct MessageKey {
-    cipher: Cipher,
     session: SessionKey,
-    /// Of SEIPD v2; not secret.
-    salt: [u8; SALT],
+    /// Of SEIPD v2: the salt, which is not secret, and what is derived by it.
+    aead: Option<([u8; SALT], Gcm)>,
 }
 
 impl MessageKey {
     /// A random session key.
     pub fn new(cipher: Cipher) -> Result<Self> {
-        let (session, mut salt) = (SessionKey::new(32), [0; SALT]);
-        let session = session.context(|| "no random bytes".into())?;
-        crypto::random(&mut salt).context(|| "no random bytes".into())?;
-        Ok(MessageKey { cipher, session, salt })
+        let session = SessionKey::new(32).context(|| "no random bytes".into())?;
+        let aead = match cipher {
+            Cipher::Cfb => None,
+            Cipher::Aead => {
+                let mut salt = [0; SALT];
+                crypto::random(&mut salt).context(|| "no random bytes".into())?;
+                Some((salt, Gcm::new(&session, &salt)?))
+            }
+        };
+        Ok(MessageKey { session, aead })
     }
 
     /// How the message is encrypted.
     pub fn cipher(&self) -> Cipher {
-        self.cipher
+        if self.aead.is_some() { Cipher::Aead } else { Cipher::Cfb }
     }
 
     /// The session key, for keys derived from it.
@@ -108,7 +113,7 @@ impl MessageKey {
             let (aes, gcm) = (SymmetricAlgorithm::AES256, AEADAlgorithm::GCM);
             let (session, password) = (&self.session, password(passphrase));
             let s2k = S2K::new_iterated(HashAlgorithm::SHA256, S2K_COUNT)?;
-            let skesk = match self.cipher {
+            let skesk = match self.cipher() {
                 Cipher::Cfb => SKESK::from(SKESK4::with_password(aes, aes, s2k, session, &password)?),
                 Cipher::Aead => SKESK6::with_password(aes, aes, gcm, s2k, session, &password)?.into(),
             };
@@ -119,19 +124,10 @@ impl MessageKey {
         };
         let head = sealed().context(|| "cannot seal the session key".into())?;
         // The catalog has said already how long it is.
-        match head.len() as u64 == self.cipher.head_len() {
+        match head.len() as u64 == self.cipher().head_len() {
             true => Ok(head),
             false => Err(Error::failed(format!("the sealed session key has {} octets", head.len()))),
         }
-    }
-
-    fn salt(&self) -> &[u8] {
-        &self.salt
-    }
-
-    fn gcm(&self) -> Result<Option<Gcm>> {
-        let wanted = self.cipher == Cipher::Aead;
-        wanted.then(|| Gcm::new(&self.session, &self.salt)).transpose()
     }
 }
 

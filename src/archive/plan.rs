@@ -13,6 +13,8 @@ const OVERHEAD: u64 = 56 * MIB;
 const FEWEST_CHUNKS: u64 = 48;
 /// Chunks that may be held between the stages while a part is not full yet.
 const CHUNKS_ON_THE_WAY: u64 = 12;
+/// Frames that are being filled, or wait for a worker or to be packed.
+const FRAMES_WAITING: u64 = 3;
 /// The first parts, where the store has a limit on their number or not.
 const FIRST_PART: u64 = 16 * MIB;
 
@@ -82,7 +84,7 @@ impl Plan {
     /// The memory is not enough for one worker, or for the part size asked for.
     pub fn new(wish: &Wish, limits: PartLimits) -> Result<Plan> {
         let worker = wish.codec.worker_memory(wish.level) as u64;
-        let frames = |workers: u64| (workers + 3) * (2 * wish.frame_len + 64 * 1024);
+        let frames = |workers: u64| (workers + FRAMES_WAITING) * (2 * wish.frame_len + 64 * 1024);
         let needed = |workers: u64| OVERHEAD + frames(workers) + workers * worker;
         let least = needed(1) + FEWEST_CHUNKS * MIB;
         if wish.memory < least {
@@ -96,8 +98,9 @@ impl Plan {
         let workers = (1..=wish.workers.max(1) as u64).rev().find(|&w| fits(w)).unwrap_or(1);
         let chunks = (wish.memory - needed(workers)) / MIB;
         let parts = PartSizes::new(chunks, wish, limits)?;
+        let frames = (workers + FRAMES_WAITING) as usize;
         let (workers, chunks) = (workers as usize, chunks as usize);
-        Ok(Plan { workers, frames: workers + 3, chunks, parts, memory: wish.memory })
+        Ok(Plan { workers, frames, chunks, parts, memory: wish.memory })
     }
 }
 

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{Found, bytes};
-use crate::archive::digest::Digest;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::block_pool;
-use crate::archive::pipe::{Receiver, pipe_from};
+use crate::archive::pipe::pipe_from;
 use crate::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
 use crate::cli::Copy;
 use crate::error::{Error, Kind, Result};
@@ -47,8 +45,11 @@ pub async fn copy(options: Copy, ui: &Ui, cancel: &CancellationToken) -> Result<
     let tracking = ui.track("copied", Arc::clone(&counters));
     let work = async {
         fan.begin(&[Arc::clone(&store)], &naming, parallel, &counters).await?;
-        let archive = checked(archive, &found.manifest.archive, Some(Arc::clone(&counters)));
-        let catalog = checked(catalog, &found.manifest.catalog, None);
+        let counted = Arc::clone(&counters);
+        let archive = archive.checked(&found.manifest.archive);
+        let archive = archive.inspect_ok(move |octets| counted.source.add(octets.len() as u64));
+        let catalog = catalog.checked(&found.manifest.catalog);
+        let (archive, catalog) = (pipe_from(archive, DEPTH), pipe_from(catalog, DEPTH));
         fan.pump(archive, catalog, Pace::new(options.limit_rate)).await
     };
     let copied = tokio::select! {
@@ -94,27 +95,4 @@ fn wish(size: u64, limits: PartLimits) -> Wish {
         part_size: Some(part_size),
         max_parts: None,
     }
-}
-
-/// An object's octets, which end only when they are what the manifest says.
-fn checked(object: Object, expected: &manifest::Object, counters: Option<Arc<Counters>>) -> Receiver<Bytes> {
-    let expected = expected.clone();
-    let octets = object.stream().map(Some).chain(futures_util::stream::iter([None]));
-    let mut digest = Some(Digest::new());
-    let checked = octets.filter_map(move |next| {
-        let next = match next {
-            Some(Ok(octets)) => {
-                digest.iter_mut().for_each(|digest| digest.update(&octets));
-                counters.iter().for_each(|counters| counters.source.add(octets.len() as u64));
-                Some(Ok(octets))
-            }
-            Some(Err(error)) => Some(Err(error)),
-            None => {
-                let found = digest.take().map(Digest::finish).unwrap_or_else(|| Digest::new().finish());
-                object.must_be(&found, &expected.blake3, expected.size).err().map(Err)
-            }
-        };
-        std::future::ready(next)
-    });
-    pipe_from(checked, DEPTH)
 }

@@ -2,16 +2,15 @@
 //! final check, so this happens only when it was asked for, and a failure says that the target is incomplete.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::{Found, bytes, target};
 use crate::archive::Format;
-use crate::archive::digest::Digest;
 use crate::archive::select::refusal;
 use crate::archive::sequential::{Layer, Octets, peek, unwrap};
 use crate::archive::tar::{self, Entry, Walker};
@@ -122,28 +121,13 @@ fn layers_of(manifest: &Manifest) -> Vec<Layer> {
     cipher.map(|_| Layer::OpenPgp).into_iter().chain(Layer::of_codec(codec)).collect()
 }
 
-/// An object's octets, at whose end they are held against what was stored.
+/// An object's octets, at whose end they are held against what was stored, where that is known.
 fn checked(object: &Object, stored: Option<manifest::Object>, counters: Arc<Counters>) -> Octets {
-    let (digest, object) = (Arc::new(Mutex::new(Some(Digest::new()))), object.clone());
-    let of_pieces = Arc::clone(&digest);
-    let pieces = object.stream().map(move |piece| {
-        let piece = piece?;
-        counters.stored.add(piece.len() as u64);
-        if let Some(digest) = of_pieces.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            digest.update(&piece);
-        }
-        Ok(piece)
-    });
-    let end = futures_util::stream::once(async move {
-        let digest = digest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (digest.map(Digest::finish), stored) {
-            (Some(found), Some(said)) => {
-                object.must_be(&found, &said.blake3, said.size).map(|()| Bytes::new())
-            }
-            _ => Ok(Bytes::new()),
-        }
-    });
-    Box::pin(pieces.chain(end))
+    let count = move |octets: &Bytes| counters.stored.add(octets.len() as u64);
+    match stored {
+        Some(said) => Box::pin(object.checked(&said).inspect_ok(count)),
+        None => Box::pin(object.stream().inspect_ok(count)),
+    }
 }
 
 /// Follows a tar as it passes by, and lets no member through that may not be unpacked.

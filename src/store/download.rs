@@ -10,7 +10,8 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
 use super::Store;
-use crate::archive::digest::Stored;
+use super::manifest;
+use crate::archive::digest::{Digest, Stored};
 use crate::error::{Error, Kind, Result};
 
 /// Octets in one request of a whole object.
@@ -70,6 +71,19 @@ impl Object {
             true => Ok(()),
             false => Err(Error::damaged(format!("{} is not what was stored: its BLAKE3 differs", self.key))),
         }
+    }
+
+    /// [`Object::stream`], which ends without a failure only where what came is what is said of it.
+    pub fn checked(&self, said: &manifest::Object) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+        let (object, said, mut digest) = (self.clone(), said.clone(), Digest::new());
+        let with_end = self.stream().map(Some).chain(futures_util::stream::iter([None]));
+        with_end.filter_map(move |next| {
+            let next = match next {
+                Some(piece) => Some(piece.inspect(|octets| digest.update(octets))),
+                None => object.must_be(&digest.finish(), &said.blake3, said.size).err().map(Err),
+            };
+            std::future::ready(next)
+        })
     }
 
     /// Its key, counted from the store's URL.

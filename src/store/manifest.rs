@@ -68,7 +68,7 @@ pub fn archive_suffix(format: Format, codec: Codec, cipher: Option<Cipher>) -> S
     if suffix.is_empty() { ".raw".into() } else { suffix }
 }
 
-/// Every codec, with and without encryption.
+/// Every codec, with every cipher and without.
 fn all_parts() -> impl Iterator<Item = (Codec, Option<Cipher>)> {
     let codecs = [Codec::Zstd, Codec::Gzip, Codec::Xz, Codec::None];
     let ciphers = [Some(Cipher::Cfb), Some(Cipher::Aead), None];
@@ -120,13 +120,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_reads_back_and_any_flip_is_seen() {
-        let now = jiff::Timestamp::now();
-        let object = Object { size: 7, blake3: "00".into() };
+    fn a_suffix_tells_the_cipher() {
         for cipher in [Some(Cipher::Cfb), Some(Cipher::Aead), None] {
             let suffix = archive_suffix(Format::Raw, Codec::Zstd, cipher);
             assert_eq!(parts_of_suffix(&suffix), (Codec::Zstd, cipher), "{suffix}");
         }
+    }
+
+    #[test]
+    fn a_manifest_reads_back_and_any_flip_is_seen() {
+        let now = jiff::Timestamp::now();
+        let object = Object { size: 7, blake3: "00".into() };
         let manifest = Manifest {
             format: 1,
             id: Id::new(now).unwrap(),

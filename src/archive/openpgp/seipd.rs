@@ -31,10 +31,8 @@ impl Sealer {
     pub fn new(key: Option<&MessageKey>) -> Result<Self> {
         Ok(match key {
             None => Sealer::Clear,
-            Some(key) => match key.gcm()? {
-                None => Sealer::Cfb(Cfb::new(key.session())?.into()),
-                Some(gcm) => Sealer::Gcm(gcm),
-            },
+            Some(MessageKey { aead: Some((_, gcm)), .. }) => Sealer::Gcm(gcm.clone()),
+            Some(key) => Sealer::Cfb(Cfb::new(&key.session)?.into()),
         })
     }
 
@@ -88,12 +86,12 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
     pub fn new(key: Option<(&MessageKey, Bytes)>, emit: E) -> Result<Self> {
         let mut body = Body { emit, packet: None };
         if let Some((key, head)) = key {
-            let gcm = key.gcm()?;
             (body.emit)(head)?;
-            let lead = match &gcm {
+            let lead = match &key.aead {
                 None => Bytes::from_static(&[VERSION_1]),
-                Some(_) => [&gcm::PARAMETERS[..], key.salt()].concat().into(),
+                Some((salt, _)) => [&gcm::PARAMETERS[..], salt].concat().into(),
             };
+            let gcm = key.aead.as_ref().map(|(_, gcm)| gcm.clone());
             let mut packet = Packet { gcm, chunks: 0, octets: 0, held: Vec::new(), len: 0 };
             packet.put(lead, &mut body.emit)?;
             body.packet = Some(packet);
