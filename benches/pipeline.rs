@@ -15,26 +15,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use sealift::archive::budget::{BudgetRequest, DEFAULT_MEMORY, MemoryBudget, PartLimits};
 use sealift::archive::catalog::{ArchiveRecord, FORMAT};
 use sealift::archive::frame::{Codec, FRAME_LEN};
 use sealift::archive::openpgp::{Cipher, block_pool};
-use sealift::archive::pipe::Receiver;
-use sealift::archive::plan::{DEFAULT_MEMORY, PartLimits, Plan, Wish};
 use sealift::archive::seal::{SealOptions, seal};
-use sealift::archive::tap::Expectation;
+use sealift::archive::tap::SourceChecks;
 use sealift::archive::{Format, Id};
-use sealift::progress::Counters;
+use sealift::stream::channel::Receiver;
+use sealift::stream::counters::Counters;
 
 mod data;
 #[allow(dead_code, reason = "a bench counts nothing")]
-#[path = "../tests/support/sink.rs"]
-mod sink;
+#[path = "../tests/support/fake_s3.rs"]
+mod fake_s3;
 mod work;
 #[path = "../tests/support/xml.rs"]
 mod xml;
 
 const LEVEL: i32 = 3;
-/// Octets of source, unless said otherwise.
+/// Bytes of source, unless said otherwise.
 const MEGABYTES: u64 = 512;
 /// A row that gains less than this over the one before gains nothing.
 const GAIN: f64 = 1.05;
@@ -66,7 +66,7 @@ fn table(kind: &str, tar: &Bytes, cipher: Cipher) {
         Some(pair) => println!("more than {} workers gain nothing", pair[0].0),
         None => println!("every worker up to {cores} gained"),
     }
-    let server = sink::Sink::start(sink::Fault::None);
+    let server = fake_s3::FakeS3::start(fake_s3::Fault::None);
     let folder = format!("/dev/shm/sealift-pipeline.{}", std::process::id());
     for (what, store) in [("a folder in memory", format!("file://{folder}")), ("S3", "s3://bucket".into())] {
         let speed = (0..3).map(|_| command(tar, cipher, &store, &server.endpoint)).max_by(f64::total_cmp);
@@ -97,7 +97,7 @@ fn worker_counts(cores: usize) -> Vec<usize> {
     counts
 }
 
-/// Octets stored and MB/s of one run.
+/// Bytes stored and MB/s of one run.
 fn sealed(tar: &Bytes, workers: usize, cipher: Cipher) -> (u64, f64) {
     let options = options(workers, cipher);
     let (source, start) = (work::source(tar), Instant::now());
@@ -109,10 +109,10 @@ fn sealed(tar: &Bytes, workers: usize, cipher: Cipher) -> (u64, f64) {
     (stored, tar.len() as f64 / 1e6 / start.elapsed().as_secs_f64())
 }
 
-fn count(mut octets: Receiver<Bytes>) -> u64 {
+fn count(mut bytes: Receiver<Bytes>) -> u64 {
     let mut size = 0;
-    while let Some(octets) = octets.recv_blocking().unwrap() {
-        size += octets.len() as u64;
+    while let Some(bytes) = bytes.recv_blocking().unwrap() {
+        size += bytes.len() as u64;
     }
     size
 }
@@ -120,9 +120,10 @@ fn count(mut octets: Receiver<Bytes>) -> u64 {
 fn options(workers: usize, cipher: Cipher) -> SealOptions {
     let memory = DEFAULT_MEMORY + workers as u64 * MEMORY_OF_A_WORKER;
     let (codec, frame_len) = (Codec::Zstd, FRAME_LEN as u64);
-    let wish = Wish { memory, workers, frame_len, codec, level: LEVEL, part_size: None, max_parts: None };
+    let request =
+        BudgetRequest { memory, workers, frame_len, codec, level: LEVEL, part_size: None, max_parts: None };
     let limits = PartLimits { count: u64::MAX, smallest: 1, largest: u64::MAX };
-    let plan = Plan::new(&wish, limits).unwrap();
+    let plan = MemoryBudget::new(&request, limits).unwrap();
     assert_eq!(plan.workers, workers);
     let started = jiff::Timestamp::now();
     let archive = ArchiveRecord {
@@ -142,7 +143,7 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
         archive,
         level: LEVEL,
         passphrase: Some("bench".to_string().into()),
-        expected: Expectation { format: Format::Tar, ..Expectation::default() },
+        expected: SourceChecks { format: Format::Tar, ..SourceChecks::default() },
         chunks: block_pool(plan.chunks),
         plan,
     }

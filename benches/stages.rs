@@ -15,9 +15,9 @@ use sealift::archive::openpgp::Cipher;
 mod data;
 mod work;
 
-/// Octets of source that a stage is given: far more than any cache holds, yet a run takes minutes only.
+/// Bytes of source that a stage is given: far more than any cache holds, yet a run takes minutes only.
 const SIZE: usize = 64 << 20;
-/// Octets of source for the closing sums.
+/// Bytes of source for the closing sums.
 const SUM_SIZE: u64 = 256 << 20;
 
 fn main() {
@@ -39,9 +39,9 @@ fn main() {
     }
 }
 
-fn group<'a>(criterion: &'a mut Criterion, name: &str, octets: usize) -> BenchmarkGroup<'a, WallTime> {
+fn group<'a>(criterion: &'a mut Criterion, name: &str, bytes: usize) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
-    group.throughput(Throughput::Bytes(octets as u64)).sampling_mode(SamplingMode::Flat);
+    group.throughput(Throughput::Bytes(bytes as u64)).sampling_mode(SamplingMode::Flat);
     group
 }
 
@@ -71,7 +71,7 @@ fn frames(criterion: &mut Criterion) {
     }
 }
 
-/// Frames as an incompressible source gives them: nothing but octets to be packed.
+/// Frames as an incompressible source gives them: nothing but bytes to be packed.
 fn stored_frames() -> Vec<Vec<u8>> {
     work::frames(&data::noise(SIZE), 3).unwrap()
 }
@@ -83,7 +83,7 @@ fn seipd(criterion: &mut Criterion) {
         let mut group = group(criterion, name, SIZE);
         group.bench_function("packer alone", |b| b.iter(|| work::pack(cipher, &frames, |_| Ok(())).unwrap()));
         group.bench_function("one thread", |b| {
-            b.iter(|| work::seal_on_one(&key, &frames, |octets| drop(black_box(octets))).unwrap());
+            b.iter(|| work::seal_on_one(&key, &frames, |bytes| drop(black_box(bytes))).unwrap());
         });
         group.bench_function(format!("packer and {sealers} to encrypt"), |b| {
             b.iter(|| work::seal_on_many(&key, &frames, sealers).unwrap());

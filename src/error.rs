@@ -18,15 +18,15 @@ pub enum Kind {
     Damaged,
     /// A signal asked us to stop; everything begun was aborted.
     Interrupted,
-    /// A neighbour in the pipeline is gone. Never the cause, only its echo: see [`crate::archive::pipe`].
-    Gone,
+    /// A neighbour in the pipeline is gone. Never the cause, only its echo: see [`crate::stream::channel`].
+    Disconnected,
 }
 
 impl Kind {
     /// The process exit code, as the README documents it.
     pub fn exit_code(self) -> u8 {
         match self {
-            Kind::Failed | Kind::Gone => 1,
+            Kind::Failed | Kind::Disconnected => 1,
             Kind::Usage => 2,
             Kind::NotFound => 10,
             Kind::WrongPassphrase => 12,
@@ -75,8 +75,8 @@ impl Error {
     }
 
     /// The echo of a failure elsewhere.
-    pub fn gone() -> Self {
-        Self::new(Kind::Gone, "the other end of the pipeline is gone")
+    pub fn disconnected() -> Self {
+        Self::new(Kind::Disconnected, "the other end of the pipeline is gone")
     }
 
     /// Records why: the error and its own causes, each text once.
@@ -141,7 +141,7 @@ impl Error {
 
     /// Of two failures of one run, the one that is a cause.
     pub fn or_cause(self, other: Error) -> Error {
-        if self.kind == Kind::Gone { other } else { self }
+        if self.kind == Kind::Disconnected { other } else { self }
     }
 }
 
@@ -187,9 +187,9 @@ mod tests {
 
     #[test]
     fn an_echo_gives_way_to_the_cause() {
-        let cause = Error::gone().or_cause(Error::damaged("flipped"));
+        let cause = Error::disconnected().or_cause(Error::damaged("flipped"));
         assert_eq!(cause.kind(), Kind::Damaged);
-        assert_eq!(Error::interrupted().or_cause(Error::gone()).kind(), Kind::Interrupted);
+        assert_eq!(Error::interrupted().or_cause(Error::disconnected()).kind(), Kind::Interrupted);
     }
 
     #[test]

@@ -4,28 +4,27 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
-use sealift::command::backup::Outcome;
-use sealift::command::{
-    backup, cat, config, copy, diff, list, ls, plan, restore, restore_set, set, show, until, verify,
-};
-use sealift::config::{Config, Given, Parsed, Refusal};
+use sealift::command::{cat, config, list, ls, show};
+use sealift::config::{Config, ExplicitArg, ParseError, Parsed};
 use sealift::error::{Context, Error, Result};
+use sealift::job::backup::Outcome;
+use sealift::job::{backup, copy, diff, plan, restore, restore_set, set, until, verify};
 use sealift::preset::Preset;
-use sealift::progress::Ui;
+use sealift::report::Reporter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let Parsed { cli, config, given } = match sealift::config::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
-        Err(Refusal::Words(error)) => error.exit(),
-        Err(Refusal::Settings(error, view)) => {
+        Err(ParseError::Words(error)) => error.exit(),
+        Err(ParseError::Settings(error, view)) => {
             let (mode, verbose) = view.mode();
-            return fail(&Ui::new(mode, verbose).leaving_stdout(), &error);
+            return fail(&Reporter::new(mode, verbose).leaving_stdout(), &error);
         }
     };
     let (mode, verbose) = cli.view.mode();
-    let ui = Ui::new(mode, verbose);
+    let ui = Reporter::new(mode, verbose);
     let ui = if cli.verb.writes_data() { ui.leaving_stdout() } else { ui };
     if let Verb::Completions { shell } = cli.verb {
         clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut std::io::stdout());
@@ -49,12 +48,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn fail(ui: &Ui, error: &Error) -> ExitCode {
+fn fail(ui: &Reporter, error: &Error) -> ExitCode {
     ui.error(error);
     ExitCode::from(error.kind().exit_code())
 }
 
-async fn run(cli: Cli, config: Option<Config>, given: Vec<Given>, ui: &Ui) -> Result<Outcome> {
+async fn run(cli: Cli, config: Option<Config>, given: Vec<ExplicitArg>, ui: &Reporter) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
     match cli.verb {
@@ -85,14 +84,14 @@ async fn run(cli: Cli, config: Option<Config>, given: Vec<Given>, ui: &Ui) -> Re
 async fn backup_what(
     what: Backup,
     config: Option<&Config>,
-    given: Vec<Given>,
-    ui: &Ui,
+    given: Vec<ExplicitArg>,
+    ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
     if let Backup::Set { options, swarm, ucp, dtr, keep_going, set_name: name } = what {
         let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
-        let wish = set::Wish { name, options: *options, presets, keep_going, given };
-        return set::set(wish.find(config)?, ui, cancel).await;
+        let request = set::SetRequest { name, options: *options, presets, keep_going, given };
+        return set::set(request.find(config)?, ui, cancel).await;
     }
     match what.resolve()? {
         (Subject::Source(source), options) => {

@@ -65,7 +65,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// `count` places in `len` octets, spread over all of them.
+/// `count` places in `len` bytes, spread over all of them.
 fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |i| (len / count * i + i) % len)
 }
@@ -80,7 +80,7 @@ fn a_flipped_byte_anywhere_in_an_archive_sealed_by_the_aead_is_found() {
     flipped_in_the_archive("aead", 79);
 }
 
-/// `head`: octets of the key packet and the next packet's tag.
+/// `head`: bytes of the key packet and the next packet's tag.
 fn flipped_in_the_archive(cipher: &str, head: usize) {
     let lab = Lab::new();
     let store = AnyStore::File(lab.path("store"));
@@ -148,7 +148,7 @@ fn objects_that_are_cut_lost_or_exchanged_are_found_at_every_store() {
             [&first.archive, &first.catalog, &first.manifest].map(|name| store.read(name));
         let what = |what: &str| format!("{}: {what}", store.url());
         let with =
-            |name: &str, octets: &Vec<u8>| second.with(name, &what(name), |bytes| octets.clone_into(bytes));
+            |name: &str, other: &Vec<u8>| second.with(name, &what(name), |bytes| other.clone_into(bytes));
         assert_eq!(with(&second.archive, &archive), (13, 13), "{}", what("another archive"));
         assert_eq!(with(&second.catalog, &catalog), (13, 13), "{}", what("another catalog"));
         assert_eq!(with(&second.manifest, &manifest), (13, 13), "{}", what("another manifest"));

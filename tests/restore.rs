@@ -287,7 +287,7 @@ fn a_process_gets_the_bytes_and_its_exit_code_is_ours() {
     let store = lab.file_store();
     let input = [text(9_000_000), noise(8, 9_000_000)].concat();
     lab.backup_stdin(&store, &input, &[]).expect(0);
-    let sum = |octets: &[u8]| feed(&mut Command::new("sha256sum"), octets).expect(0).text();
+    let sum = |bytes: &[u8]| feed(&mut Command::new("sha256sum"), bytes).expect(0).text();
     let restore = |words: &[&str]| lab.run(&[&["restore", JOB, "--from", &store], words].concat());
 
     let ran = restore(&[

@@ -234,7 +234,7 @@ fn every_size_at_the_seams_is_read_by_gpg_and_by_sequoia() {
     let store = AnyStore::File(lab.path("store"));
     let (frame, partial) = (4 << 20, 1 << 20);
     let all = noise(2, 2 * frame + partial);
-    // Without compression the stream's octets are the source's: 6 octets before them in the literal packet, 54 in all
+    // Without compression the stream's bytes are the source's: 6 bytes before them in the literal packet, 54 in all
     // in the SEIPD packet.
     let raw =
         [0, 1, partial - 7, partial - 6, partial - 5, partial - 55, partial - 54, partial - 53, partial - 28];

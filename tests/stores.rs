@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::needs;
-use crate::support::sink::{Fault, Sink};
+use crate::support::fake_s3::{FakeS3, Fault};
 use crate::support::{AnyStore, Ended, JOB, Lab, feed, leftovers, noise, s3, sh, unique, until};
 
 fn server(name: &str, verb: &str, dir: &str) -> String {
@@ -161,14 +161,14 @@ fn a_full_file_system() {
 }
 
 /// Backs up 30 MB to a server that fails on purpose.
-fn to_sink(lab: &Lab, sink: &Sink) -> Ended {
+fn to_fake_s3(lab: &Lab, sink: &FakeS3) -> Ended {
     let mut command = lab.sealift();
     command.env("AWS_ENDPOINT_URL", &sink.endpoint);
     command.args(["backup", "stdin", "--job", JOB, "--to", "s3://bucket/p", "--retry-for", "2s"]);
     feed(&mut command, &noise(6, 30_000_000))
 }
 
-fn suffixes(sink: &Sink) -> Vec<String> {
+fn suffixes(sink: &FakeS3) -> Vec<String> {
     sink.objects()
         .iter()
         .filter_map(|name| name.split_once('.'))
@@ -180,41 +180,41 @@ const WHOLE: [&str; 3] = ["catalog.zst.gpg", "manifest.json", "zst.gpg"];
 
 #[test]
 fn a_store_that_asks_to_slow_down_is_asked_again() {
-    let (lab, sink) = (Lab::new(), Sink::start(Fault::SlowDownOnce));
-    to_sink(&lab, &sink).expect(0);
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::SlowDownOnce));
+    to_fake_s3(&lab, &sink).expect(0);
     assert_eq!(suffixes(&sink), WHOLE);
-    let (lab, sink) = (Lab::new(), Sink::start(Fault::SlowDownForEver));
-    to_sink(&lab, &sink).expect_error(1, "uploading a part");
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::SlowDownForEver));
+    to_fake_s3(&lab, &sink).expect_error(1, "uploading a part");
     assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
 }
 
 #[test]
 fn an_error_inside_an_ok_is_an_error() {
-    let (lab, sink) = (Lab::new(), Sink::start(Fault::ErrorInsideOk));
-    to_sink(&lab, &sink).expect_error(1, "completing the upload");
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::ErrorInsideOk));
+    to_fake_s3(&lab, &sink).expect_error(1, "completing the upload");
     assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
 }
 
 #[test]
 fn an_answer_that_is_lost_is_settled_by_reading_back() {
     for fault in [Fault::LostAnswer, Fault::LostManifestAnswer] {
-        let (lab, sink) = (Lab::new(), Sink::start(fault));
-        to_sink(&lab, &sink).expect(0);
+        let (lab, sink) = (Lab::new(), FakeS3::start(fault));
+        to_fake_s3(&lab, &sink).expect(0);
         assert_eq!((suffixes(&sink), sink.uploads()), (WHOLE.map(String::from).to_vec(), 0), "{fault:?}");
     }
 }
 
 #[test]
 fn a_manifest_that_is_refused_takes_the_objects_back() {
-    let (lab, sink) = (Lab::new(), Sink::start(Fault::RefuseManifest));
-    to_sink(&lab, &sink).expect_error(1, "writing the manifest");
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::RefuseManifest));
+    to_fake_s3(&lab, &sink).expect_error(1, "writing the manifest");
     assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
 }
 
 #[test]
 fn a_manifest_whose_fate_is_unknown_deletes_nothing() {
-    let (lab, sink) = (Lab::new(), Sink::start(Fault::SilentAfterManifest));
-    to_sink(&lab, &sink).expect_error(1, "commit unknown").hint("nothing was deleted");
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::SilentAfterManifest));
+    to_fake_s3(&lab, &sink).expect_error(1, "commit unknown").hint("nothing was deleted");
     assert_eq!((suffixes(&sink), sink.uploads()), (WHOLE.map(String::from).to_vec(), 0));
 }
 

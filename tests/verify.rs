@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{AnyStore, Ended, JOB, Lab, a_second_later, noise, sh, unique};
 
-/// Octets that make six frames.
+/// Bytes that make six frames.
 const SIX_FRAMES: usize = 23_000_000;
 
 fn events(ended: &Ended) -> Vec<Value> {
@@ -221,7 +221,7 @@ fn one_damaged_archive_does_not_keep_the_others_from_being_verified() {
     let ids: Vec<_> = lab.list(&store.url()).into_iter().map(|(_, id)| id).collect();
     let object = folder.join(format!("{}.zst.gpg", ids[0]));
     let mut bytes = std::fs::read(&object).expect("the object");
-    *bytes.last_mut().expect("an octet") ^= 1;
+    *bytes.last_mut().expect("an byte") ^= 1;
     std::fs::write(&object, bytes).expect("the object");
     let ended = verify(&lab, &store.url(), &["--since-last"]).expect_error(13, &ids[0]);
     assert!(!ended.stderr.contains(&format!("error: not verified: {JOB}@{}", ids[1])), "{}", ended.stderr);

@@ -125,7 +125,7 @@ const COPY: &str = "--\n-- PostgreSQL database dump\n--\n\nSET statement_timeout
     COPY public.shipments (id, created_at, customer, email, status, amount, phone, token, attributes, note) \
     FROM stdin;\n";
 
-/// Writes a tar of `size` octets, of which the headers are a few: the dump is its only member.
+/// Writes a tar of `size` bytes, of which the headers are a few: the dump is its only member.
 pub fn database(size: u64, out: &mut impl Write) -> Result<()> {
     let len = size.saturating_sub(tar::OVERHEAD) / 512 * 512;
     tar::header("backup/shipments.sql", len, out)?;

@@ -1,7 +1,7 @@
 //! Writes the benches' data to disk, for what is measured as whole processes:
 //!
-//!     cargo bench --bench data -- registry FOLDER [OCTETS]
-//!     cargo bench --bench data -- database FILE [OCTETS]
+//!     cargo bench --bench data -- registry FOLDER [BYTES]
+//!     cargo bench --bench data -- database FILE [BYTES]
 //!     cargo bench --bench data -- small FOLDER [FILES]
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "its data is to lie on disk")]
@@ -14,9 +14,9 @@ use std::process::ExitCode;
 #[path = "mod.rs"]
 mod data;
 
-/// Octets of the registry, unless said otherwise.
+/// Bytes of the registry, unless said otherwise.
 const REGISTRY: u64 = 1_540_000_000;
-/// Octets of the database.
+/// Bytes of the database.
 const DATABASE: u64 = 1_060_000_000;
 /// Number of small files.
 const SMALL: u64 = 100_000;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         // `cargo bench` runs every bench: this one has nothing to measure.
         ([], _) => return ExitCode::SUCCESS,
         _ => {
-            eprintln!("usage: data registry FOLDER [OCTETS] | database FILE [OCTETS] | small FOLDER [FILES]");
+            eprintln!("usage: data registry FOLDER [BYTES] | database FILE [BYTES] | small FOLDER [FILES]");
             return ExitCode::from(2);
         }
     };
@@ -64,14 +64,14 @@ fn database(file: &Path, size: u64) -> Result<()> {
 
 fn small(folder: &Path, files: u64) -> Result<()> {
     let mut random = data::Random::new(5);
-    let mut octets = [0; SMALL_LEN];
+    let mut bytes = [0; SMALL_LEN];
     for n in 0..files {
         let folder = folder.join(format!("{:03}", n / 1000));
         if n % 1000 == 0 {
             std::fs::create_dir_all(&folder)?;
         }
-        random.fill(&mut octets);
-        std::fs::write(folder.join(format!("{n:06}.dat")), octets)?;
+        random.fill(&mut bytes);
+        std::fs::write(folder.join(format!("{n:06}.dat")), bytes)?;
     }
     Ok(())
 }

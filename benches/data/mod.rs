@@ -41,9 +41,9 @@ impl Random {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// Fills `octets`.
-    pub fn fill(&mut self, octets: &mut [u8]) {
-        let mut words = octets.chunks_exact_mut(8);
+    /// Fills `bytes`.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        let mut words = bytes.chunks_exact_mut(8);
         for word in &mut words {
             word.copy_from_slice(&self.next().to_le_bytes());
         }
@@ -52,31 +52,31 @@ impl Random {
     }
 }
 
-/// `len` octets that do not shrink.
+/// `len` bytes that do not shrink.
 pub fn noise(len: usize) -> Vec<u8> {
-    let mut octets = vec![0; len];
-    Random::new(1).fill(&mut octets);
-    octets
+    let mut bytes = vec![0; len];
+    Random::new(1).fill(&mut bytes);
+    bytes
 }
 
-/// `len` octets of a table's pages: numbers of fixed width, of which some grow, some repeat and some are random.
+/// `len` bytes of a table's pages: numbers of fixed width, of which some grow, some repeat and some are random.
 pub fn binary(len: usize) -> Vec<u8> {
     let mut random = Random::new(2);
-    let mut octets = Vec::with_capacity(len + 48);
+    let mut bytes = Vec::with_capacity(len + 48);
     for row in 0.. {
-        if octets.len() >= len {
+        if bytes.len() >= len {
             break;
         }
         let (amount, token) = (random.below(1_000_000), random.next() as u32);
-        octets.extend_from_slice(&[0x28, 0, 3, 0, 0x0A, 0x1C, 0x18, 0]);
-        octets.extend_from_slice(&u64::to_le_bytes(row));
-        octets.extend_from_slice(&(1_795_000_000 + row / 3).to_le_bytes());
-        octets.extend_from_slice(&(amount as f64 / 100.0).to_le_bytes());
-        octets.extend_from_slice(&token.to_le_bytes());
-        octets.extend_from_slice(&(random.below(40) as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0x28, 0, 3, 0, 0x0A, 0x1C, 0x18, 0]);
+        bytes.extend_from_slice(&u64::to_le_bytes(row));
+        bytes.extend_from_slice(&(1_795_000_000 + row / 3).to_le_bytes());
+        bytes.extend_from_slice(&(amount as f64 / 100.0).to_le_bytes());
+        bytes.extend_from_slice(&token.to_le_bytes());
+        bytes.extend_from_slice(&(random.below(40) as u32).to_le_bytes());
     }
-    octets.truncate(len);
-    octets
+    bytes.truncate(len);
+    bytes
 }
 
 /// The database's tar, in memory.
@@ -99,11 +99,11 @@ pub fn small_tar(files: u64) -> Vec<u8> {
 fn in_memory(size: u64, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Vec<u8> {
     // Room for headers, too: growing would copy it all.
     let mut out = Vec::with_capacity(size as usize + (4 << 20));
-    write(&mut out).unwrap_or_else(|e| unreachable!("a vector takes every octet: {e}"));
+    write(&mut out).unwrap_or_else(|e| unreachable!("a vector takes every byte: {e}"));
     out
 }
 
-/// Writes `len` octets of noise from `seed`.
+/// Writes `len` bytes of noise from `seed`.
 fn write_noise(seed: u64, len: u64, out: &mut impl Write) -> Result<()> {
     let mut random = Random::new(seed);
     let mut piece = vec![0; len.min(256 << 10) as usize];

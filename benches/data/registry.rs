@@ -13,7 +13,7 @@ const MB: u64 = 1_000_000;
 pub struct File {
     /// Its name below the registry's folder.
     pub path: String,
-    /// Its octets.
+    /// Its bytes.
     pub len: u64,
     content: Content,
 }
@@ -24,7 +24,7 @@ enum Content {
 }
 
 impl File {
-    /// Writes its octets.
+    /// Writes its bytes.
     pub fn write(&self, out: &mut impl Write) -> Result<()> {
         match &self.content {
             Content::Noise(seed) => write_noise(*seed, self.len, out),
@@ -33,7 +33,7 @@ impl File {
     }
 }
 
-/// The files of a registry whose blobs have about `size` octets together.
+/// The files of a registry whose blobs have about `size` bytes together.
 pub fn registry(size: u64) -> Vec<File> {
     let mut random = Random::new(3);
     let mut files = Vec::new();

@@ -4,10 +4,10 @@ use std::io::{Result, Write};
 
 const BLOCK: u64 = 512;
 
-/// Octets that a tar of one member adds to the member's, its padding left out.
+/// Bytes that a tar of one member adds to the member's, its padding left out.
 pub const OVERHEAD: u64 = 3 * BLOCK;
 
-/// Writes a member's header; its `len` octets and [`pad`] must follow.
+/// Writes a member's header; its `len` bytes and [`pad`] must follow.
 pub fn header(path: &str, len: u64, out: &mut impl Write) -> Result<()> {
     let mut block = [0; BLOCK as usize];
     // Where a name is too long for its field, its folders go into a second one.
@@ -20,12 +20,12 @@ pub fn header(path: &str, len: u64, out: &mut impl Write) -> Result<()> {
     put(136, b"15242374000\0        0");
     put(257, b"ustar\x0000");
     put(345, prefix.as_bytes());
-    let sum: u32 = block.iter().map(|&octet| u32::from(octet)).sum();
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     out.write_all(&block)
 }
 
-/// Pads a member of `len` octets to whole blocks.
+/// Pads a member of `len` bytes to whole blocks.
 pub fn pad(len: u64, out: &mut impl Write) -> Result<()> {
     let padding = len.next_multiple_of(BLOCK) - len;
     out.write_all(&[0; BLOCK as usize][..padding as usize])

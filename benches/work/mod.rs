@@ -11,23 +11,23 @@ use sealift::archive::Format;
 use sealift::archive::frame::{Codec, Compressor, FRAME_LEN, FrameKey, Packed, decompress};
 use sealift::archive::openpgp::layout::Layout;
 use sealift::archive::openpgp::{Block, Body, Cipher, Head, MessageKey, Opener, Packer, Sealer, block_pool};
-use sealift::archive::pipe::pipe;
-use sealift::archive::pool::Pool;
-use sealift::archive::tap::{Expectation, FrameBuffers, tap};
-use sealift::archive::tar::Walker;
-use sealift::archive::workers::workers;
+use sealift::archive::tap::{FrameBuffers, SourceChecks, tap};
 use sealift::error::Result;
-use sealift::progress::Counters;
-use sealift::source::{ByteStream, Proof};
+use sealift::stream::channel::channel;
+use sealift::stream::counters::Counters;
+use sealift::stream::pool::Pool;
+use sealift::stream::source::{ByteStream, Proof};
+use sealift::stream::workers::workers;
+use sealift::tar::Walker;
 
-/// Octets in a piece of a source, as an engine or a store delivers them at best.
+/// Bytes in a piece of a source, as an engine or a store delivers them at best.
 const PIECE: usize = 1 << 20;
 /// What a source's end is believed by.
 const PROOF: Proof = Proof { exit_code: Some(0), warnings: Vec::new(), notes: Vec::new() };
 
 /// A source that has all its bytes in memory.
 pub fn source(data: &Bytes) -> ByteStream {
-    let (to, from) = pipe(4);
+    let (to, from) = channel(4);
     let (prove, proof) = tokio::sync::oneshot::channel();
     let data = data.clone();
     std::thread::spawn(move || {
@@ -43,7 +43,7 @@ pub fn source(data: &Bytes) -> ByteStream {
 /// Cuts a source into frames and follows its tar; the frames are dropped.
 pub fn cut(data: &Bytes, format: Format) -> Result<()> {
     let make = || FrameBuffers { plain: vec![0; FRAME_LEN], len: 0, packed: Packed::default() };
-    let (pool, expected) = (Pool::new(4, make), Expectation { format, ..Expectation::default() });
+    let (pool, expected) = (Pool::new(4, make), SourceChecks { format, ..SourceChecks::default() });
     let frames = |frame| {
         drop(black_box(frame));
         Ok(())
@@ -101,8 +101,8 @@ pub fn seal_on_one(
     mut out: impl FnMut(Bytes),
 ) -> Result<()> {
     let mut sealer = Sealer::new(Some(key))?;
-    let mut body = Body::new(Some((key, head.clone())), |octets| {
-        out(octets);
+    let mut body = Body::new(Some((key, head.clone())), |bytes| {
+        out(bytes);
         Ok(())
     })?;
     pack(key.cipher(), frames, |block| body.push(sealer.seal(block)?))
@@ -143,7 +143,7 @@ pub fn hash_frames<'a>(frames: impl Iterator<Item = &'a [u8]>) {
 
 /// A sealed message, and how it lies there.
 pub struct SealedMessage {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     layout: Layout,
     opener: Opener,
 }
@@ -151,11 +151,11 @@ pub struct SealedMessage {
 impl SealedMessage {
     /// Seals frames.
     pub fn new(cipher: Cipher, frames: &[Vec<u8>]) -> Result<Self> {
-        let (key, mut octets) = (key(cipher)?, Vec::new());
-        seal_on_one(&key, frames, |piece| octets.extend_from_slice(&piece))?;
+        let (key, mut bytes) = (key(cipher)?, Vec::new());
+        seal_on_one(&key, frames, |piece| bytes.extend_from_slice(&piece))?;
         let data = frames.iter().map(|frame| frame.len() as u64).sum();
-        let Head { len: head, opener, .. } = Head::open(&octets[..512], &"bench".to_string().into())?;
-        Ok(SealedMessage { octets, layout: Layout { cipher, head, data }, opener })
+        let Head { len: head, opener, .. } = Head::open(&bytes[..512], &"bench".to_string().into())?;
+        Ok(SealedMessage { bytes, layout: Layout { cipher, head, data }, opener })
     }
 
     /// Decrypts it range by range, as a restore does.
@@ -163,14 +163,14 @@ impl SealedMessage {
         let mut text = Vec::new();
         (0..self.layout.data).step_by(8 << 20).try_for_each(|at| {
             let span = self.layout.span(at..self.layout.data.min(at + (8 << 20)));
-            let fetched = &self.octets[span.object.start as usize..span.object.end as usize];
+            let fetched = &self.bytes[span.object.start as usize..span.object.end as usize];
             black_box(span.open(fetched, &mut text, Some(&self.opener))?);
             Ok(())
         })
     }
 }
 
-/// Reads frames of a source of `len` octets back, into memory that is used again as a restore does.
+/// Reads frames of a source of `len` bytes back, into memory that is used again as a restore does.
 pub fn expand(frames: &[Vec<u8>], mut len: usize) -> Result<()> {
     let mut plain = Vec::new();
     frames.iter().try_for_each(|frame| {
@@ -192,7 +192,7 @@ pub struct Cost {
     pub serial: bool,
 }
 
-/// What each stage of a backup costs, alone, for a GB (10^9 octets) of this source.
+/// What each stage of a backup costs, alone, for a GB (10^9 bytes) of this source.
 pub fn costs(tar: &Bytes, level: i32, cipher: Cipher) -> Result<Vec<Cost>> {
     let frames = frames(tar, level)?;
     let sealed: Vec<u8> = frames.concat();
@@ -219,7 +219,7 @@ pub fn costs(tar: &Bytes, level: i32, cipher: Cipher) -> Result<Vec<Cost>> {
     };
     add(packets, true, packing);
     for _ in 0..ROUNDS {
-        let sealing = best_of(1, || seal_on_one(&key, &frames, |octets| drop(black_box(octets))))?;
+        let sealing = best_of(1, || seal_on_one(&key, &frames, |bytes| drop(black_box(bytes))))?;
         let alone = sealing.saturating_sub(packing);
         encryption = if encryption.is_zero() { alone } else { encryption.min(alone) };
     }

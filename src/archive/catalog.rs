@@ -10,13 +10,13 @@ use secrecy::SecretString;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::digest::{Digest, Stored};
+use super::digest::{Digest, ObjectDigest};
 use super::frame::Codec;
 use super::openpgp::{self, Body, Cipher, Head, MessageKey, Packer, Sealer, block_pool};
-use super::pipe::{Receiver, Sender};
-use super::tar::Entry;
 use super::{Format, Id};
 use crate::error::{Context, Error, Kind, Result};
+use crate::stream::channel::{Receiver, Sender};
+use crate::tar::Entry;
 
 /// The version of the on-store format.
 pub const FORMAT: u32 = 1;
@@ -56,9 +56,9 @@ pub struct ArchiveRecord {
     /// How it is encrypted: `cfb`, `aead`, or null (`--no-encrypt`).
     #[serde(deserialize_with = "cipher")]
     pub cipher: Option<Cipher>,
-    /// Octets of source in every frame but the last.
+    /// Bytes of source in every frame but the last.
     pub frame_len: u64,
-    /// Octets of the object before the SEIPD packet's first length; 0 without encryption.
+    /// Bytes of the object before the SEIPD packet's first length; 0 without encryption.
     pub head_len: u64,
     /// When the backup began, RFC 3339.
     pub started: jiff::Timestamp,
@@ -75,13 +75,13 @@ fn cipher<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Ciph
 pub struct FrameRecord {
     /// Its number, from 0.
     pub n: u64,
-    /// Offset of its first octet in the source.
+    /// Offset of its first byte in the source.
     pub at: u64,
-    /// Octets of source in it.
+    /// Bytes of source in it.
     pub len: u64,
-    /// Offset of its first octet in the compressed stream.
+    /// Offset of its first byte in the compressed stream.
     pub stored_at: u64,
-    /// Octets it takes there.
+    /// Bytes it takes there.
     pub stored_len: u64,
     /// Keyed BLAKE3 of the compressed frame, see [`super::frame::FrameKey`].
     pub blake3: String,
@@ -94,9 +94,9 @@ pub struct EndRecord {
     pub frames: u64,
     /// Number of tar members.
     pub entries: u64,
-    /// Octets of source.
+    /// Bytes of source.
     pub bytes: u64,
-    /// Octets of the stored object.
+    /// Bytes of the stored object.
     pub stored_bytes: u64,
     /// BLAKE3 of the stored object, hex.
     pub blake3: String,
@@ -118,7 +118,7 @@ pub struct Totals {
     pub frames: u64,
     /// Tar members.
     pub entries: u64,
-    /// Octets of source.
+    /// Bytes of source.
     pub bytes: u64,
 }
 
@@ -145,15 +145,15 @@ pub fn write(
     end: impl FnOnce(Totals) -> Result<EndRecord>,
     sealed: Option<(Cipher, &SecretString)>,
     out: &Sender<Bytes>,
-) -> Result<Stored> {
+) -> Result<ObjectDigest> {
     let mut digest = Digest::new();
     // It is small: one thread packs and encrypts.
     let key = sealed.map(|(cipher, _)| MessageKey::new(cipher)).transpose()?;
     let with_head = key.as_ref().zip(sealed).map(|(key, (_, phrase))| Ok((key, key.head(phrase)?)));
     let mut sealer = Sealer::new(key.as_ref())?;
-    let mut body = Body::new(with_head.transpose()?, |octets: Bytes| {
-        digest.update(&octets);
-        out.send_blocking(octets)
+    let mut body = Body::new(with_head.transpose()?, |bytes: Bytes| {
+        digest.update(&bytes);
+        out.send_blocking(bytes)
     })?;
     let emit = |block| body.push(sealer.seal(block)?);
     let mut packer = Packer::new(sealed.map(|(cipher, _)| cipher), block_pool(CHUNKS), emit)?;

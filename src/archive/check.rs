@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::select::Patterns;
-use super::tar::Entry;
 use crate::error::Result;
+use crate::tar::Entry;
+use crate::tar::select::Patterns;
 
 /// What an archive is expected to hold, and how much of that was seen so far.
 #[derive(Debug, Clone, Default)]
@@ -130,10 +130,10 @@ impl Registry {
 }
 
 fn digest(hex: &str) -> Option<Digest> {
-    let octet = |i: usize| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok();
+    let byte = |i: usize| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok();
     let mut digest = Digest::default();
     for (i, to) in digest.iter_mut().enumerate() {
-        *to = octet(i)?;
+        *to = byte(i)?;
     }
     (hex.len() == 64).then_some(digest)
 }
@@ -141,7 +141,7 @@ fn digest(hex: &str) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::tar::EntryType;
+    use crate::tar::EntryType;
 
     fn unmet(globs: &[&str], min_entries: u64, names: &[&str]) -> Vec<String> {
         let globs: Vec<_> = globs.iter().map(|glob| glob.to_string()).collect();

@@ -2,14 +2,14 @@
 
 /// Size and digest of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Octets.
+pub struct ObjectDigest {
+    /// Bytes.
     pub size: u64,
     /// BLAKE3, hex: what `b3sum` prints.
     pub blake3: String,
 }
 
-/// Counts and hashes stored octets.
+/// Counts and hashes stored bytes.
 pub struct Digest {
     blake3: blake3::Hasher,
     size: u64,
@@ -21,15 +21,15 @@ impl Digest {
         Digest { blake3: blake3::Hasher::new(), size: 0 }
     }
 
-    /// Takes in the next octets.
-    pub fn update(&mut self, octets: &[u8]) {
-        self.blake3.update(octets);
-        self.size += octets.len() as u64;
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.blake3.update(bytes);
+        self.size += bytes.len() as u64;
     }
 
     /// What passed by.
-    pub fn finish(&self) -> Stored {
-        Stored { size: self.size, blake3: self.blake3.finalize().to_hex().to_string() }
+    pub fn finish(&self) -> ObjectDigest {
+        ObjectDigest { size: self.size, blake3: self.blake3.finalize().to_hex().to_string() }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::error::{Context, Error, Result};
 
-/// Octets of source in one frame, unless said otherwise.
+/// Bytes of source in one frame, unless said otherwise.
 pub const FRAME_LEN: usize = 4 << 20;
 
 /// How the frames of an archive are compressed.
@@ -56,7 +56,7 @@ impl Codec {
         }
     }
 
-    /// Octets that one worker's compressor takes beside its buffers, at `level`.
+    /// Bytes that one worker's compressor takes beside its buffers, at `level`.
     pub fn worker_memory(self, level: i32) -> usize {
         const MIB: usize = 1 << 20;
         match (self, level) {
@@ -117,7 +117,7 @@ impl Compressor {
     /// Compresses one frame of source bytes into `packed`, which is emptied first.
     pub fn compress(&mut self, plain: &[u8], packed: &mut Packed) -> Result<()> {
         packed.raw = false;
-        let stored = &mut packed.octets;
+        let stored = &mut packed.bytes;
         stored.clear();
         match (&mut self.zstd, self.codec) {
             (Some(zstd), _) if !raw::is_incompressible(plain) => {
@@ -149,16 +149,16 @@ impl Compressor {
 /// A compressed frame.
 #[derive(Debug, Default)]
 pub struct Packed {
-    /// Its octets; of a frame of raw blocks only the headers, between which the source's bytes lie as they are.
-    octets: Vec<u8>,
+    /// Its bytes; of a frame of raw blocks only the headers, between which the source's bytes lie as they are.
+    bytes: Vec<u8>,
     raw: bool,
 }
 
 impl Packed {
-    /// The frame's octets in order, where `plain` is what was compressed: nothing that does not shrink is copied here.
+    /// The frame's bytes in order, where `plain` is what was compressed: nothing that does not shrink is copied here.
     pub fn pieces<'a>(&'a self, plain: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let whole = (!self.raw).then_some(&self.octets[..]);
-        let raw = self.raw.then(|| raw::pieces(&self.octets, plain));
+        let whole = (!self.raw).then_some(&self.bytes[..]);
+        let raw = self.raw.then(|| raw::pieces(&self.bytes, plain));
         whole.into_iter().chain(raw.into_iter().flatten())
     }
 }
@@ -186,13 +186,13 @@ fn in_memory<E: tokio::io::AsyncWrite + Unpin>(
     Ok(into_inner(encoder))
 }
 
-/// Reads one frame back: exactly `len` octets of source.
+/// Reads one frame back: exactly `len` bytes of source.
 ///
 /// # Errors
-/// The frame is damaged, or holds more or fewer octets than the catalog says (so a decompression bomb stops there).
+/// The frame is damaged, or holds more or fewer bytes than the catalog says (so a decompression bomb stops there).
 pub fn decompress(codec: Codec, stored: &[u8], len: usize, plain: &mut Vec<u8>) -> Result<()> {
     plain.clear();
-    // zstd writes as much as there is room for and no more; the others are asked for one octet too many.
+    // zstd writes as much as there is room for and no more; the others are asked for one byte too many.
     plain.reserve_exact(len + usize::from(codec != Codec::Zstd));
     let limit = len as u64 + 1;
     let read = match codec {
@@ -246,7 +246,7 @@ mod raw {
         (0..SAMPLES).all(|i| looks_random(&plain[i * stride..][..SAMPLE_LEN]))
     }
 
-    /// Whether the octets are spread as evenly as random ones are: 2,048 random octets have a sum of squared counts
+    /// Whether the bytes are spread as evenly as random ones are: 2,048 random bytes have a sum of squared counts
     /// of 18,400 ± 180; text, code and sparse tables are far above.
     fn looks_random(sample: &[u8]) -> bool {
         let mut counts = [0u32; 256];
@@ -254,16 +254,16 @@ mod raw {
         counts.iter().map(|c| c * c).sum::<u32>() < 20_500
     }
 
-    /// Octets of the frame's own header: magic, descriptor, content size.
+    /// Bytes of the frame's own header: magic, descriptor, content size.
     const FRAME_HEADER: usize = 9;
-    /// Octets of a block's header.
+    /// Bytes of a block's header.
     const BLOCK_HEADER: usize = 3;
 
-    /// RFC 8878 §3.1.1, without the blocks' content: magic, a header with the content size in four octets, the headers
+    /// RFC 8878 §3.1.1, without the blocks' content: magic, a header with the content size in four bytes, the headers
     /// of raw blocks, the checksum.
     pub fn headers(plain: &[u8], headers: &mut Vec<u8>) {
         headers.extend_from_slice(&0xFD2F_B528u32.to_le_bytes());
-        // Frame_Content_Size_flag 2 (four octets), Single_Segment_flag, Content_Checksum_flag.
+        // Frame_Content_Size_flag 2 (four bytes), Single_Segment_flag, Content_Checksum_flag.
         headers.push(0b1010_0100);
         headers.extend_from_slice(&(plain.len() as u32).to_le_bytes());
         let mut blocks = plain.chunks(LARGEST_BLOCK).peekable();
@@ -274,7 +274,7 @@ mod raw {
         headers.extend_from_slice(&(xxh64(plain, 0) as u32).to_le_bytes());
     }
 
-    /// The frame's octets in order, of its `headers` and the source's bytes.
+    /// The frame's bytes in order, of its `headers` and the source's bytes.
     pub fn pieces<'a>(headers: &'a [u8], plain: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let (first, rest) = headers.split_at(FRAME_HEADER);
         let (of_blocks, checksum) = rest.split_at(rest.len() - 4);
@@ -297,8 +297,8 @@ impl FrameKey {
         FrameKey { key, id: id.into() }
     }
 
-    /// The hash of frame `n`, which holds `len` octets of source from `at`, stored as the `pieces` in a row: hex, 32
-    /// octets.
+    /// The hash of frame `n`, which holds `len` bytes of source from `at`, stored as the `pieces` in a row: hex, 32
+    /// bytes.
     pub fn hash<'a>(&self, n: u64, at: u64, len: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&(self.id.len() as u64).to_le_bytes()).update(self.id.as_bytes());

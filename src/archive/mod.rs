@@ -6,26 +6,23 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::stream::source::ByteStream;
+use crate::tar;
 
+pub mod budget;
 pub mod catalog;
 pub mod check;
 pub mod digest;
 pub mod frame;
 pub mod open;
 pub mod openpgp;
-pub mod pipe;
-pub mod plan;
-pub mod pool;
 pub mod seal;
-pub mod select;
 pub mod sequential;
 pub mod tap;
-pub mod tar;
-pub mod workers;
 
-/// Octets in lower-case hex.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|b| format!("{b:02x}")).collect()
+/// Bytes in lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Whether an archive's source is a tar, whose end can be proved, or anything else.
@@ -40,6 +37,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// Tells a tar from anything else by the first bytes, which stay to be read.
+    ///
+    /// # Errors
+    /// The source broke off before it gave them.
+    pub fn of(stream: &mut ByteStream) -> Result<Self> {
+        Ok(if tar::is_header(&stream.peek(tar::BLOCK)?) { Format::Tar } else { Format::Raw })
+    }
+
     /// What the object's name carries for it.
     pub fn suffix(self) -> &'static str {
         match self {

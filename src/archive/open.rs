@@ -1,4 +1,4 @@
-//! Opening: from the stored octets of catalog and archive back to the source's bytes. Nothing is handed on that the
+//! Opening: from the stored bytes of catalog and archive back to the source's bytes. Nothing is handed on that the
 //! sealed catalog does not confirm.
 
 use std::collections::VecDeque;
@@ -13,15 +13,15 @@ use super::catalog::{ArchiveRecord, EndRecord, FrameRecord, Record};
 use super::frame::{FrameKey, decompress};
 use super::openpgp::layout::{Layout, Span};
 use super::openpgp::{HEAD_LEN, Head, Opener};
-use super::pool::Pool;
-use super::tar::Entry;
 use super::{Id, catalog};
 use crate::error::{Error, Result};
 use crate::store::download::Object;
+use crate::stream::pool::Pool;
+use crate::tar::Entry;
 
-/// Octets of stored frames fetched in one request, about.
+/// Bytes of stored frames fetched in one request, about.
 const SPAN_STORED: u64 = 8 << 20;
-/// Octets of source in one span, at most, unless a single frame has more.
+/// Bytes of source in one span, at most, unless a single frame has more.
 const SPAN_PLAIN: u64 = 16 << 20;
 /// The most that a frame may claim to hold, so that a catalog cannot ask for any amount of memory.
 const LARGEST_FRAME: u64 = 256 << 20;
@@ -126,7 +126,7 @@ struct Batch {
 pub struct Opened {
     /// The range of the object that was fetched.
     pub object: Range<u64>,
-    /// Those octets.
+    /// Those bytes.
     pub fetched: Bytes,
     /// Its frames, in order: where each begins in the source, and its bytes.
     pub frames: Vec<(u64, Bytes)>,
@@ -232,7 +232,7 @@ impl Archive {
     }
 
     fn open_batch(&self, batch: &Batch, fetched: Bytes) -> Result<Opened> {
-        let mut text = self.texts.take();
+        let mut text = self.texts.get();
         let data = batch.span.open(&fetched, &mut text, self.opener.as_ref())?;
         let data = &text[data];
         let frames = &self.contents.frames[batch.frames.clone()];
@@ -256,7 +256,7 @@ impl Archive {
                 frame.at + frame.len
             )));
         }
-        let mut plain = self.plains.take();
+        let mut plain = self.plains.get();
         decompress(self.contents.archive.codec, stored, frame.len as usize, &mut plain)?;
         Ok(Bytes::from_owner(plain))
     }

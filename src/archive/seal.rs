@@ -1,4 +1,4 @@
-//! Sealing: from a source's bytes to the octets of archive and catalog, each stage on threads of its own.
+//! Sealing: from a source's bytes to the bytes of archive and catalog, each stage on threads of its own.
 //!
 //! tap → frames (compression, keyed hash) → packer → cipher (encryption, SHA-1) → digest (partial lengths, BLAKE3) → out
 //!
@@ -11,18 +11,18 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
+use super::budget::MemoryBudget;
 use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Totals};
-use super::digest::{Digest, Stored};
+use super::digest::{Digest, ObjectDigest};
 use super::frame::{Compressor, FrameKey, Packed};
 use super::openpgp::{Block, Body, Cipher, MessageKey, Packer, Sealer};
-use super::pipe::{Receiver, Sender, pipe};
-use super::plan::Plan;
-use super::pool::Pool;
-use super::tap::{Expectation, Frame, FrameBuffers, tap};
-use super::workers::{Results, thread, workers};
+use super::tap::{Frame, FrameBuffers, SourceChecks, tap};
 use crate::error::{Error, Result};
-use crate::progress::Counters;
-use crate::source::{ByteStream, Proof};
+use crate::stream::channel::{Receiver, Sender, channel};
+use crate::stream::counters::Counters;
+use crate::stream::pool::Pool;
+use crate::stream::source::{ByteStream, Proof};
+use crate::stream::workers::{Results, thread, workers};
 
 /// What to seal and how.
 pub struct SealOptions {
@@ -33,10 +33,10 @@ pub struct SealOptions {
     /// The passphrase; none only when the operator asked for no encryption.
     pub passphrase: Option<SecretString>,
     /// What the source must be.
-    pub expected: Expectation,
+    pub expected: SourceChecks,
     /// How much of everything may be in memory.
-    pub plan: Plan,
-    /// The buffers of stored octets; the memory bound.
+    pub plan: MemoryBudget,
+    /// The buffers of stored bytes; the memory bound.
     pub chunks: Pool<Vec<u8>>,
 }
 
@@ -45,9 +45,9 @@ const DEPTH: usize = 8;
 
 /// A sealing under way.
 pub struct Sealing {
-    /// Octets of the archive, in order.
+    /// Bytes of the archive, in order.
     pub archive: Receiver<Bytes>,
-    /// Octets of the catalog, in order.
+    /// Bytes of the catalog, in order.
     pub catalog: Receiver<Bytes>,
     /// What was sealed; there once both have ended.
     pub sealed: oneshot::Receiver<Sealed>,
@@ -56,14 +56,14 @@ pub struct Sealing {
 /// A finished sealing.
 pub struct Sealed {
     /// The archive object.
-    pub archive: Stored,
+    pub archive: ObjectDigest,
     /// The catalog object.
-    pub catalog: Stored,
+    pub catalog: ObjectDigest,
     /// The catalog's last record.
     pub end: EndRecord,
 }
 
-/// Starts the stages. The octets must be taken from both receivers as they come; the first failure of any stage
+/// Starts the stages. The bytes must be taken from both receivers as they come; the first failure of any stage
 /// arrives at `archive`.
 pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
     let cipher = options.archive.cipher;
@@ -76,9 +76,9 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
     let frame_key = FrameKey::new(key.as_ref().map_or(b"", MessageKey::session), options.archive.id.as_str());
     let plan = options.plan.clone();
 
-    let (records, recorded) = pipe(DEPTH);
-    let (archive_out, archive) = pipe(DEPTH);
-    let (catalog_out, catalog) = pipe(DEPTH);
+    let (records, recorded) = channel(DEPTH);
+    let (archive_out, archive) = channel(DEPTH);
+    let (catalog_out, catalog) = channel(DEPTH);
     let (proof, proved) = oneshot::channel();
     let (digested, archive_stored) = oneshot::channel();
     let (sealed_out, sealed) = oneshot::channel();
@@ -107,17 +107,17 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
     thread("packer", move || {
         let packer = Packer::new(cipher, pool, |block| blocks.send(block));
         let outcome = packer.and_then(|packer| pack(packed, packer, first, &records));
-        records.finish_blocking(outcome.as_ref().map(drop).map_err(|_| Error::gone()));
+        records.finish_blocking(outcome.as_ref().map(drop).map_err(|_| Error::disconnected()));
         blocks.finish(outcome);
     })?;
 
     let passphrase = options.passphrase.clone();
     thread("digest", move || {
         let mut digest = Digest::new();
-        let emit = |octets: Bytes| {
-            digest.update(&octets);
-            counters.stored.add(octets.len() as u64);
-            archive_out.send_blocking(octets)
+        let emit = |bytes: Bytes| {
+            digest.update(&bytes);
+            counters.stored.add(bytes.len() as u64);
+            archive_out.send_blocking(bytes)
         };
         // The stages before it begin while the passphrase is being made a key.
         let key = key.as_ref().zip(passphrase.as_ref()).map(|(key, phrase)| Ok((key, key.head(phrase)?)));
@@ -141,8 +141,8 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
     thread("catalog", move || {
         let mut ended = None;
         let end = |totals: Totals| {
-            let proof: Proof = proved.blocking_recv().map_err(|_| Error::gone())?;
-            let stored: Stored = archive_stored.blocking_recv().map_err(|_| Error::gone())?;
+            let proof: Proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
+            let stored: ObjectDigest = archive_stored.blocking_recv().map_err(|_| Error::disconnected())?;
             let end = end_record(totals, proof, &stored);
             ended = Some((stored, end.clone()));
             Ok(end)
@@ -172,7 +172,7 @@ fn pack_frame(compressor: &mut Compressor, key: &FrameKey, mut frame: Frame) -> 
     Ok((frame, hash))
 }
 
-fn end_record(totals: Totals, proof: Proof, stored: &Stored) -> EndRecord {
+fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord {
     EndRecord {
         frames: totals.frames,
         entries: totals.entries,

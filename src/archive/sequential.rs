@@ -15,20 +15,20 @@ use tokio_util::io::StreamReader;
 
 use super::frame::Codec;
 use super::openpgp;
-use super::pipe::{self, Receiver, Sender, pipe, pipe_from};
 use crate::error::{Error, Result};
+use crate::stream::channel::{self, Receiver, Sender, channel, channel_from};
 
-/// Octets in a piece of what comes out of a layer.
+/// Bytes in a piece of what comes out of a layer.
 const PIECE_LEN: usize = 1 << 20;
 /// Pieces that may wait between two layers.
 const DEPTH: usize = 4;
-/// Octets that an xz stream's decoder may take: four times what `xz -9` needs.
+/// Bytes that an xz stream's decoder may take: four times what `xz -9` needs.
 const XZ_MEMORY: u64 = 256 << 20;
-/// Octets at the front that tell every layer.
+/// Bytes at the front that tell every layer.
 const MAGIC_LEN: usize = 16;
 
-/// A stream of octets: it ends where its end was proved, or with an error.
-pub type Octets = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+/// A stream of bytes: it ends where its end was proved, or with an error.
+pub type BytesStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
 /// What a stream may be wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +94,8 @@ impl Layer {
         }
     }
 
-    fn take_off(self, stream: Octets, passphrase: Passphrase<'_>) -> Result<Octets> {
-        let reader = |stream: Octets| StreamReader::new(stream.map_err(io::Error::other));
+    fn take_off(self, stream: BytesStream, passphrase: Passphrase<'_>) -> Result<BytesStream> {
+        let reader = |stream: BytesStream| StreamReader::new(stream.map_err(io::Error::other));
         // What is concatenated belongs together, as the layers' own tools have it.
         macro_rules! decoder {
             ($decoder:expr) => {{
@@ -115,8 +115,8 @@ impl Layer {
         })
     }
 
-    fn decompress(self, mut decoder: impl AsyncRead + Unpin + Send + 'static) -> Octets {
-        let (sender, receiver) = pipe(DEPTH);
+    fn decompress(self, mut decoder: impl AsyncRead + Unpin + Send + 'static) -> BytesStream {
+        let (sender, receiver) = channel(DEPTH);
         tokio::spawn(async move {
             let outcome = pass_on(&mut decoder, &sender).await;
             sender.finish(outcome.map_err(|e| self.damage(e))).await;
@@ -150,10 +150,10 @@ pub type Passphrase<'a> = &'a dyn Fn() -> Result<SecretString>;
 /// # Errors
 /// Another layer than the one expected; a passphrase that does not open the message.
 pub async fn unwrap(
-    mut stream: Octets,
+    mut stream: BytesStream,
     expected: Option<&[Layer]>,
     passphrase: Passphrase<'_>,
-) -> Result<(Vec<Layer>, Octets)> {
+) -> Result<(Vec<Layer>, BytesStream)> {
     let mut layers: Vec<Layer> = Vec::new();
     loop {
         let (head, whole) = peek(stream, MAGIC_LEN).await?;
@@ -178,8 +178,8 @@ pub async fn unwrap(
     }
 }
 
-/// Looks at up to `len` octets of a stream, and returns them and the whole stream.
-pub async fn peek(mut stream: Octets, len: usize) -> Result<(Bytes, Octets)> {
+/// Looks at up to `len` bytes of a stream, and returns them and the whole stream.
+pub async fn peek(mut stream: BytesStream, len: usize) -> Result<(Bytes, BytesStream)> {
     let mut head = BytesMut::new();
     let mut seen = Vec::new();
     while head.len() < len {
@@ -192,12 +192,12 @@ pub async fn peek(mut stream: Octets, len: usize) -> Result<(Bytes, Octets)> {
 }
 
 /// Decrypts on a thread, because Sequoia reads from blocking readers.
-fn decrypt(stream: Octets, passphrase: SecretString) -> Octets {
-    let (sender, receiver) = pipe(DEPTH);
-    let message = pipe_from(stream, DEPTH);
+fn decrypt(stream: BytesStream, passphrase: SecretString) -> BytesStream {
+    let (sender, receiver) = channel(DEPTH);
+    let message = channel_from(stream, DEPTH);
     tokio::task::spawn_blocking(move || {
         let below = Arc::new(Mutex::new(None));
-        let reader = Noting { reader: pipe::Reader::new(message), failure: Arc::clone(&below) };
+        let reader = Noting { reader: channel::Reader::new(message), failure: Arc::clone(&below) };
         let outcome = openpgp::decrypt(reader, &passphrase).and_then(|mut plain| {
             loop {
                 let mut piece = BytesMut::zeroed(PIECE_LEN);
@@ -219,7 +219,7 @@ fn decrypt(stream: Octets, passphrase: SecretString) -> Octets {
 
 /// A reader that keeps its failure, which Sequoia would hand on as a text only.
 struct Noting {
-    reader: pipe::Reader,
+    reader: channel::Reader,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
@@ -244,7 +244,7 @@ async fn pass_on(decoder: &mut (impl AsyncRead + Unpin), sender: &Sender<Bytes>)
     }
 }
 
-fn received(receiver: Receiver<Bytes>) -> Octets {
+fn received(receiver: Receiver<Bytes>) -> BytesStream {
     Box::pin(futures_util::stream::try_unfold(receiver, |mut receiver| async move {
         // A thread that died says nothing; a sink must not take that for its own end.
         let next = receiver.recv().await.map_err(|e| e.or_cause(Error::failed("a worker died")))?;

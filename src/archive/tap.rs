@@ -4,17 +4,17 @@ use super::Format;
 use super::check::Check;
 use super::frame::Packed;
 use super::openpgp::message::Message;
-use super::pool::{Lent, Pool};
-use super::tar::{Entry, Walker};
 use crate::error::{Error, Result};
-use crate::progress::Counters;
-use crate::source::{ByteStream, Proof};
+use crate::stream::counters::Counters;
+use crate::stream::pool::{Pool, Pooled};
+use crate::stream::source::{ByteStream, Proof};
+use crate::tar::{Entry, Walker};
 
 /// The two buffers that a frame needs on its way.
 pub struct FrameBuffers {
     /// Source bytes; always a whole frame long.
     pub plain: Vec<u8>,
-    /// Octets of `plain` that are filled.
+    /// Bytes of `plain` that are filled.
     pub len: usize,
     /// The compressed frame.
     pub packed: Packed,
@@ -27,14 +27,14 @@ pub struct Frame {
     /// Offset in the source.
     pub at: u64,
     /// Its bytes.
-    pub buffers: Lent<FrameBuffers>,
+    pub buffers: Pooled<FrameBuffers>,
     /// Tar members that begin in it.
     pub entries: Vec<Entry>,
 }
 
 /// What the tap expects of the source.
 #[derive(Debug, Clone, Default)]
-pub struct Expectation {
+pub struct SourceChecks {
     /// Whether it must be a whole tar.
     pub format: Format,
     /// Whether no byte at all is success.
@@ -51,7 +51,7 @@ pub struct Expectation {
     pub notes: Vec<String>,
 }
 
-impl Expectation {
+impl SourceChecks {
     /// What the members that passed by do not meet.
     fn unmet(&self) -> Vec<String> {
         match self.format {
@@ -68,7 +68,7 @@ impl Expectation {
 /// Whatever kept the source from proving its end: EOF alone is not success.
 pub fn tap(
     mut source: ByteStream,
-    mut expected: Expectation,
+    mut expected: SourceChecks,
     pool: &Pool<FrameBuffers>,
     counters: &Counters,
     mut send: impl FnMut(Frame) -> Result<()>,
@@ -77,7 +77,7 @@ pub fn tap(
     let mut message = expected.is_message.then(Message::default);
     let mut at = 0;
     for n in 0.. {
-        let mut buffers = pool.take();
+        let mut buffers = pool.get();
         let len = fill(&mut source, &mut buffers.plain, counters)?;
         buffers.len = len;
         let mut entries = Vec::new();

@@ -5,13 +5,13 @@ use secrecy::SecretString;
 
 use super::{CheckOptions, StoreAt, StoreFlags, job_name, rate, size};
 use crate::archive::Format;
+use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY};
 use crate::archive::check::Check;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::Cipher;
-use crate::archive::plan::{DEFAULT_MEMORY, Wish};
 use crate::error::{Error, Result};
-use crate::passphrase;
-use crate::priority::IoNice;
+use crate::host::passphrase;
+use crate::host::priority::IoNice;
 use crate::store::StoreOptions;
 
 /// How a passphrase is given.
@@ -165,7 +165,7 @@ impl BackupOptions {
     ///
     /// # Errors
     /// A level that the codec does not have.
-    pub fn wish(&self) -> Result<Wish> {
+    pub fn budget(&self) -> Result<BudgetRequest> {
         let level = self.level.unwrap_or(self.compress.default_level());
         if !self.compress.levels().contains(&level) {
             let levels = self.compress.levels();
@@ -176,7 +176,7 @@ impl BackupOptions {
             )));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Wish {
+        Ok(BudgetRequest {
             memory: self.memory,
             workers: self.workers.map_or(cores, usize::from),
             frame_len: FRAME_LEN as u64,

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use crate::passphrase::{Secret, Sources};
+use crate::host::passphrase::{Secret, Sources};
 
 /// Half of Docker Trusted Registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

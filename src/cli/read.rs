@@ -108,7 +108,7 @@ it is the process's own, when the process had all bytes.";
 
 /// What `restore` reads.
 #[derive(Debug)]
-pub enum What {
+pub enum RestoreSource {
     /// An archive, by its catalog.
     Archive(ArchiveRef),
     /// An archive from its front, its catalog being lost.
@@ -119,7 +119,7 @@ pub enum What {
 
 /// Where `restore` puts the bytes.
 #[derive(Debug)]
-pub enum To {
+pub enum RestoreTarget {
     Stdout,
     Path(std::path::PathBuf),
     Volume(String),
@@ -133,11 +133,11 @@ impl Restore {
     ///
     /// # Errors
     /// ARCHIVE is none.
-    pub fn what(&self) -> Result<What> {
+    pub fn what(&self) -> Result<RestoreSource> {
         Ok(match (self.object, self.sequential) {
-            (true, _) => What::Object(self.archive.clone()),
-            (false, true) => What::Front(self.archive.parse()?),
-            (false, false) => What::Archive(self.archive.parse()?),
+            (true, _) => RestoreSource::Object(self.archive.clone()),
+            (false, true) => RestoreSource::Front(self.archive.parse()?),
+            (false, false) => RestoreSource::Archive(self.archive.parse()?),
         })
     }
 
@@ -145,15 +145,15 @@ impl Restore {
     ///
     /// # Errors
     /// Words that are missing, or that nobody asked for.
-    pub fn to(&self) -> Result<To> {
+    pub fn to(&self) -> Result<RestoreTarget> {
         let words = &self.words;
         if self.to_run {
-            return Ok(To::Run(Box::new(docker_run::parse(words)?)));
+            return Ok(RestoreTarget::Run(Box::new(docker_run::parse(words)?)));
         }
         if self.to_exec {
             return match words.split_first() {
                 Some((container, command)) if !command.is_empty() => {
-                    Ok(To::Exec(container.clone(), command.to_vec()))
+                    Ok(RestoreTarget::Exec(container.clone(), command.to_vec()))
                 }
                 _ => Err(Error::usage("--to-exec needs a container and a command")
                     .hint("--to-exec db psql -U postgres")),
@@ -163,10 +163,10 @@ impl Restore {
             return Err(Error::usage(format!("unexpected {word:?}")).hint("see `sealift restore --help`"));
         }
         Ok(match (&self.to_path, &self.to_volume) {
-            (Some(dir), _) => To::Path(dir.clone()),
-            (_, Some(volume)) => To::Volume(volume.clone()),
-            _ if self.to_image => To::Image,
-            _ => To::Stdout,
+            (Some(dir), _) => RestoreTarget::Path(dir.clone()),
+            (_, Some(volume)) => RestoreTarget::Volume(volume.clone()),
+            _ if self.to_image => RestoreTarget::Image,
+            _ => RestoreTarget::Stdout,
         })
     }
 }
@@ -287,7 +287,7 @@ Examples:
 
 /// What `diff` holds an archive against.
 #[derive(Debug)]
-pub enum Against {
+pub enum DiffTarget {
     Archive(ArchiveRef),
     Folder(std::path::PathBuf),
 }
@@ -297,10 +297,10 @@ impl Diff {
     ///
     /// # Errors
     /// There is nothing to compare with.
-    pub fn against(&self) -> Result<(Against, &[String])> {
+    pub fn against(&self) -> Result<(DiffTarget, &[String])> {
         match (&self.path, self.words.split_first()) {
-            (Some(dir), _) => Ok((Against::Folder(dir.clone()), &self.words)),
-            (None, Some((second, globs))) => Ok((Against::Archive(second.parse()?), globs)),
+            (Some(dir), _) => Ok((DiffTarget::Folder(dir.clone()), &self.words)),
+            (None, Some((second, globs))) => Ok((DiffTarget::Archive(second.parse()?), globs)),
             (None, None) => Err(Error::usage("there is nothing to compare with")
                 .hint("name a second archive, JOB@ID, or a folder: --path DIR")),
         }

@@ -36,16 +36,16 @@ impl CheckOptions {
 pub enum Amount {
     /// A share, above 0 to 1.
     Share(f64),
-    /// Octets of source.
-    Octets(u64),
+    /// Bytes of source.
+    Bytes(u64),
 }
 
 impl Amount {
-    /// In octets, of an archive of `bytes`.
+    /// In bytes, of an archive of `bytes`.
     pub fn of(self, bytes: u64) -> u64 {
         match self {
             Amount::Share(share) => ((bytes as f64 * share).ceil() as u64).min(bytes),
-            Amount::Octets(octets) => octets.min(bytes),
+            Amount::Bytes(amount) => amount.min(bytes),
         }
     }
 }
@@ -57,11 +57,11 @@ impl FromStr for Amount {
             || Error::usage(format!("{text:?} is no amount of an archive")).hint("write 5% or a size: 2GiB");
         let amount = match text.strip_suffix('%') {
             Some(percent) => Amount::Share(percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0),
-            None => Amount::Octets(size(text).map_err(|_| wrong())?),
+            None => Amount::Bytes(size(text).map_err(|_| wrong())?),
         };
         match amount {
             Amount::Share(share) if share > 0.0 && share <= 1.0 => Ok(amount),
-            Amount::Octets(1..) => Ok(amount),
+            Amount::Bytes(1..) => Ok(amount),
             _ => Err(wrong()),
         }
     }

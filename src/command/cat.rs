@@ -5,18 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::Found;
-use super::restore::PARALLEL;
 use crate::archive::open::Archive;
-use crate::archive::tar::{Entry, EntryType};
 use crate::cli::Cat;
 use crate::error::{Error, Kind, Result};
-use crate::progress::Ui;
-use crate::sink::{self, Sink};
+use crate::job::restore::PARALLEL;
+use crate::job::stored::StoredArchive;
+use crate::report::Reporter;
+use crate::sink;
+use crate::stream::sink::Sink;
+use crate::tar::{Entry, EntryType};
 
 /// Prints one file.
-pub async fn cat(options: Cat, ui: &Ui) -> Result<()> {
-    let found = Found::find(&options.archive.open.from.from, &options.archive.archive).await?;
+pub async fn cat(options: Cat, ui: &Reporter) -> Result<()> {
+    let found = StoredArchive::find(&options.archive.open.from.from, &options.archive.archive).await?;
     let passphrase = found.passphrase(&options.archive.open)?;
     let mut wanted = options.path.trim_start_matches("./").to_string();
     let mut member = None;
@@ -70,7 +71,7 @@ async fn deliver(archive: &Arc<Archive>, member: &Entry, sink: &Sink) -> Result<
         }
     }
     if member.sparse {
-        sink.write(Bytes::from_static(&[0; 2 * crate::archive::tar::BLOCK])).await?;
+        sink.write(Bytes::from_static(&[0; 2 * crate::tar::BLOCK])).await?;
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
 use crate::error::{Error, Result};
-use crate::passphrase::Secret;
-use crate::progress::{Mode, Ui, print};
+use crate::host::passphrase::Secret;
+use crate::report::{Mode, Reporter, print};
 use crate::store::locate;
 
 /// Where a store is named beside the settings file.
@@ -20,7 +20,7 @@ const REDACTED: &str = "<redacted>";
 ///
 /// # Errors
 /// There is a problem, or no file.
-pub fn check(named: Option<&Path>, mode: Mode, ui: &Ui) -> Result<()> {
+pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
     let (config, mut problems) = Config::load(file(named)?)?;
     let fine = |table: &Table| problems.iter().all(|problem| problem.table != table.title);
     let jobs = config.jobs().iter().filter(|job| fine(&job.table));

@@ -2,17 +2,16 @@
 
 use serde_json::json;
 
-use super::bytes;
 use crate::cli::List;
 use crate::error::Result;
-use crate::progress::{Mode, Ui, print, printable};
+use crate::report::{Mode, Reporter, human_bytes, print, printable};
 use crate::store::Store;
 use crate::store::list::Listed;
 use crate::store::record::WHOLE;
 use crate::store::set::{SetRef, SetRun};
 
 /// Prints the archives of a store, oldest first within a job; or its sets.
-pub async fn list(options: List, mode: Mode, ui: &Ui) -> Result<()> {
+pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
     let store = Store::open(&options.from.from, &options.from.from.options()?)?;
     if options.sets {
         return sets(&store, mode, ui).await;
@@ -32,7 +31,7 @@ pub async fn list(options: List, mode: Mode, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-async fn sets(store: &Store, mode: Mode, ui: &Ui) -> Result<()> {
+async fn sets(store: &Store, mode: Mode, ui: &Reporter) -> Result<()> {
     let runs = store.set_runs().await?;
     if runs.is_empty() && mode == Mode::Human {
         ui.note(&format!("no set at {}", store.name));
@@ -94,7 +93,7 @@ fn table(archives: &[Listed]) -> Vec<String> {
                 let kind = format!("{:?}", m.kind).to_lowercase();
                 let warned = if m.warnings > 0 { "  (warnings)" } else { "" };
                 let finished = m.finished.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-                let (size, stored) = (bytes(m.bytes), bytes(m.archive.size + m.catalog.size));
+                let (size, stored) = (human_bytes(m.bytes), human_bytes(m.archive.size + m.catalog.size));
                 let sizes = format!("{size:>12}  {stored:>12}");
                 format!("{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{warned}")
             }

@@ -1,16 +1,16 @@
 //! `ls`: the members of an archive, from its catalog alone.
 
-use super::Found;
-use crate::archive::select::Patterns;
-use crate::archive::tar::{Entry, EntryType};
 use crate::cli::Ls;
 use crate::error::{Error, Kind, Result};
-use crate::progress::{Mode, Ui, print, printable};
+use crate::job::stored::StoredArchive;
+use crate::report::{Mode, Reporter, print, printable};
+use crate::tar::select::Patterns;
+use crate::tar::{Entry, EntryType};
 
 /// Prints the members that match.
-pub async fn ls(options: Ls, mode: Mode, ui: &Ui) -> Result<()> {
+pub async fn ls(options: Ls, mode: Mode, ui: &Reporter) -> Result<()> {
     let patterns = Patterns::new(&options.patterns, &[])?;
-    let found = Found::find(&options.archive.open.from.from, &options.archive.archive).await?;
+    let found = StoredArchive::find(&options.archive.open.from.from, &options.archive.archive).await?;
     let passphrase = found.passphrase(&options.archive.open)?;
     // Nothing is printed before the catalog's end has confirmed it.
     let mut lines = Vec::new();

@@ -2,17 +2,17 @@
 
 use serde_json::json;
 
-use super::{Found, bytes};
 use crate::archive::Format;
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
 use crate::cli::Show;
 use crate::error::Result;
-use crate::progress::{Mode, print};
+use crate::job::stored::StoredArchive;
+use crate::report::{Mode, human_bytes, print};
 
 /// Prints what the sealed catalog says of an archive.
 pub async fn show(options: Show, mode: Mode) -> Result<()> {
-    let found = Found::find(&options.archive.open.from.from, &options.archive.archive).await?;
+    let found = StoredArchive::find(&options.archive.open.from.from, &options.archive.archive).await?;
     let archive = found.open(found.passphrase(&options.archive.open)?).await?;
     let contents = archive.contents();
     let (record, end) = (&contents.archive, &contents.end);
@@ -32,10 +32,10 @@ pub async fn show(options: Show, mode: Mode) -> Result<()> {
         format!("kind      {entries}"),
         format!("started   {}", record.started),
         format!("finished  {} ({seconds:.1} s)", end.finished),
-        format!("size      {} ({} bytes)", bytes(end.bytes), end.bytes),
+        format!("size      {} ({} bytes)", human_bytes(end.bytes), end.bytes),
         format!(
             "stored    {} in {} {} frames, at {object}",
-            bytes(end.stored_bytes),
+            human_bytes(end.stored_bytes),
             end.frames,
             record.codec
         ),
@@ -49,7 +49,7 @@ pub async fn show(options: Show, mode: Mode) -> Result<()> {
 }
 
 /// The commands that restore it without us, from a copy of the object in this folder.
-fn by_hand(found: &Found, codec: Codec, kind: Format) -> String {
+fn by_hand(found: &StoredArchive, codec: Codec, kind: Format) -> String {
     let object = format!("{}{}", found.id, found.manifest.suffix);
     let first = match found.cipher() {
         Some(Cipher::Cfb) => format!("gpg -d {object}"),

@@ -2,8 +2,8 @@
 
 use clap::Command;
 
+use super::defaults::{self, Wrong, nearest};
 use super::file::{Problem, Table, toml_value};
-use super::words::{self, Wrong, nearest};
 use super::{Job, Set};
 use crate::source::job_char;
 use crate::store::locate;
@@ -13,7 +13,7 @@ const RESERVED: [&str; 2] = ["schedule", "keep"];
 
 /// A `[stores.NAME]`.
 pub fn store(name: &str, table: &Table, problems: &mut Vec<Problem>) {
-    let command = words::store_command();
+    let command = defaults::store_command();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || !name.chars().all(good) {
         let hint = "a-z A-Z 0-9 . _ and -".to_string();
@@ -42,13 +42,13 @@ pub fn store(name: &str, table: &Table, problems: &mut Vec<Problem>) {
 
 /// What stands above all tables.
 pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
-    let verbs = words::verbs(root);
+    let verbs = defaults::verbs(root);
     let known: Vec<_> =
         verbs.iter().flat_map(|verb| verb.get_arguments().map(move |arg| (verb, arg))).collect();
     for setting in &table.settings {
         let key = setting.key.as_str();
-        let takers: Vec<_> = verbs.iter().filter(|verb| words::top_takes(verb, key).is_some()).collect();
-        let tried = || takers.iter().map(|verb| words::fits(verb, setting));
+        let takers: Vec<_> = verbs.iter().filter(|verb| defaults::top_takes(verb, key).is_some()).collect();
+        let tried = || takers.iter().map(|verb| defaults::fits(verb, setting));
         if takers.is_empty() {
             let wrong = match known.iter().any(|(_, arg)| arg.get_id() == key) {
                 true => (
@@ -58,7 +58,7 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
                 false => {
                     let options = known
                         .iter()
-                        .filter(|(verb, arg)| words::top_takes(verb, arg.get_id().as_str()).is_some());
+                        .filter(|(verb, arg)| defaults::top_takes(verb, arg.get_id().as_str()).is_some());
                     let keys = options.map(|(_, arg)| arg.get_id().as_str());
                     unknown(key, &keys.chain(["stores", "jobs", "sets"]).collect::<Vec<_>>())
                 }
@@ -70,11 +70,11 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
             problems.push(table.problem(setting.line, wrong.0, wrong.1));
         }
     }
-    problems.extend(verbs.iter().find_map(|verb| quarrel(verb, table)));
+    problems.extend(verbs.iter().find_map(|verb| conflict_in(verb, table)));
 }
 
-fn quarrel(command: &Command, table: &Table) -> Option<Problem> {
-    let (one, other) = words::quarrel(command, &table.settings)?;
+fn conflict_in(command: &Command, table: &Table) -> Option<Problem> {
+    let (one, other) = defaults::conflict_in(command, &table.settings)?;
     let text = format!("{} and {} exclude each other", other.key, one.key);
     Some(table.problem(one.line, text, Some("take one of them out".into())))
 }
@@ -86,7 +86,7 @@ fn keys(command: &Command, table: &Table, more: &[&str], problems: &mut Vec<Prob
         let key = setting.key.as_str();
         let wrong = match (more.contains(&key), known.contains(&key)) {
             (true, _) => None,
-            (_, true) => words::fits(command, setting).err(),
+            (_, true) => defaults::fits(command, setting).err(),
             _ => Some(unknown(key, &[&known[..], more].concat())),
         };
         problems.extend(wrong.map(|(text, hint)| table.problem(setting.line, text, hint)));
@@ -100,21 +100,21 @@ fn keys(command: &Command, table: &Table, more: &[&str], problems: &mut Vec<Prob
 /// A `[jobs.NAME]`; nothing where it has no source that is known.
 pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Problem>) -> Option<Job> {
     named("job", &name, &table, problems);
-    let names: Vec<_> = words::sources(root).map(Command::get_name).collect();
+    let names: Vec<_> = defaults::sources(root).map(Command::get_name).collect();
     let Some(source) = table.get("source").cloned() else {
         let hint = format!("source is one of {}", names.join(", "));
         problems.push(table.problem(table.line, "has no source", Some(hint)));
         return None;
     };
     let word = source.value.as_str().unwrap_or_default();
-    let Some(command) = words::sources(root).find(|command| command.get_name() == word) else {
+    let Some(command) = defaults::sources(root).find(|command| command.get_name() == word) else {
         let text = format!("{} is no source", toml_value(&source.value));
         problems.push(table.problem(source.line, text, Some(suggestion(word, &names))));
         return None;
     };
     table.settings.retain(|setting| setting.key != "source");
     keys(command, &table, &RESERVED, problems);
-    problems.extend(quarrel(command, &table));
+    problems.extend(conflict_in(command, &table));
     let required = command.get_positionals().filter(|arg| arg.is_required_set());
     let missing = required
         .map(|arg| arg.get_id().as_str())

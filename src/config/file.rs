@@ -105,7 +105,7 @@ pub struct Tables {
 
 /// Reads a file's text. What is wrong is added to `problems`.
 pub fn read(text: &str, problems: &mut Vec<Problem>) -> Tables {
-    let line = |at: usize| text.bytes().take(at).filter(|&octet| octet == b'\n').count() + 1;
+    let line = |at: usize| text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1;
     let parsed = match DeTable::parse(text) {
         Ok(parsed) => parsed,
         // Only the message: the library's own text shows the line itself, and who knows what stands there.

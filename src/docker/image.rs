@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Engine, forward, running, status};
 use crate::error::{Context, Error, Result};
-use crate::source::{Proof, Running};
+use crate::stream::source::{Proof, Running};
 
 impl Engine {
     /// Demands that an image is there: nothing is pulled behind the operator's back.

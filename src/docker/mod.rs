@@ -12,14 +12,14 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::pipe::{Sender, pipe};
 use crate::error::{Context, Error, Result};
-use crate::source::{ByteStream, Proof, Running};
+use crate::stream::channel::{Sender, channel};
+use crate::stream::source::{ByteStream, Proof, Running};
 
 mod context;
-mod feed;
 mod image;
-pub mod node;
+pub mod inspect;
+mod process;
 pub mod run;
 mod unlock;
 mod volume;
@@ -183,7 +183,7 @@ fn running<F>(work: impl FnOnce(Sender<Bytes>) -> F) -> Running
 where
     F: Future<Output = (Sender<Bytes>, Result<Proof>)> + Send + 'static,
 {
-    let (sender, receiver) = pipe(DEPTH);
+    let (sender, receiver) = channel(DEPTH);
     let (prove, proof) = oneshot::channel();
     let work = work(sender);
     let cleanup = tokio::spawn(async move {

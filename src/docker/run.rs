@@ -13,10 +13,10 @@ use futures_util::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, running, status};
-use crate::archive::pipe::Sender;
 use crate::error::{Context, Error, Result};
-use crate::progress::{Lines, Ui};
-use crate::source::{Proof, Running};
+use crate::report::{Lines, Reporter};
+use crate::stream::channel::Sender;
+use crate::stream::source::{Proof, Running};
 
 /// How long a process may be reported as running after its stream has ended: more, and the stream was cut.
 const SETTLES: Duration = Duration::from_secs(10);
@@ -105,7 +105,7 @@ impl RunSpec {
 
 impl Engine {
     /// Starts a container and streams its stdout.
-    pub async fn run(&self, spec: RunSpec, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+    pub async fn run(&self, spec: RunSpec, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
         self.require_image(&spec.image).await?;
         for volume in spec.named_volumes() {
             // The engine would make it, and the backup of nothing would look like a good one.
@@ -138,7 +138,7 @@ impl Engine {
         }))
     }
 
-    pub(super) async fn remove_or_warn(&self, id: &str, ui: &Ui) {
+    pub(super) async fn remove_or_warn(&self, id: &str, ui: &Reporter) {
         if let Err(error) = self.remove(id).await {
             ui.warn(&format!("{error}; {}", error.hint_text().unwrap_or_default()));
         }
@@ -150,7 +150,7 @@ impl Engine {
         id: &str,
         output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
         sender: &Sender<Bytes>,
-        ui: &Ui,
+        ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Proof> {
         let said = pass_on(output, sender, ui, stop).await?;
@@ -190,7 +190,7 @@ impl Engine {
         &self,
         container: &str,
         command: Vec<String>,
-        ui: &Ui,
+        ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Running> {
         let options = CreateExecOptions {
@@ -256,7 +256,7 @@ impl Engine {
         id: &str,
         output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
         sender: &Sender<Bytes>,
-        ui: &Ui,
+        ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Proof> {
         let said = pass_on(output, sender, ui, stop).await?;
@@ -274,7 +274,7 @@ impl Engine {
 async fn pass_on(
     output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
     sender: &Sender<Bytes>,
-    ui: &Ui,
+    ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Vec<String>> {
     let mut output = std::pin::pin!(output);

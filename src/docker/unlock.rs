@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Engine, context, running};
 use crate::error::{Context, Error, Result};
-use crate::source::{Proof, Running};
+use crate::stream::source::{Proof, Running};
 
 /// How long an engine that was just started may take to see that its swarm is locked, and to unlock it.
 const PATIENCE: Duration = Duration::from_secs(60);

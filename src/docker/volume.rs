@@ -10,11 +10,11 @@ use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, forward, running, status};
-use crate::archive::pipe::Sender;
-use crate::archive::tar::{BLOCK, Walker};
 use crate::error::{Context, Error, Result};
-use crate::progress::Ui;
-use crate::source::{Proof, Running};
+use crate::report::Reporter;
+use crate::stream::channel::Sender;
+use crate::stream::source::{Proof, Running};
+use crate::tar::{BLOCK, Walker};
 
 /// An image without any file: its containers are created, never started.
 const EMPTY_IMAGE: (&str, &str) = ("sealift/empty", "1");
@@ -66,7 +66,7 @@ impl Engine {
     pub async fn archive_volumes(
         &self,
         names: &[String],
-        ui: &Ui,
+        ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Running> {
         let mounts: Vec<_> = names.iter().map(|name| (name.clone(), name.clone())).collect();
@@ -173,7 +173,7 @@ impl EndCut {
         self.at += chunk.len() as u64;
         let keep = match self.walker.ended_at() {
             Some(end) => end.saturating_sub(from) as usize,
-            // The first of the two blocks may be among the last octets seen.
+            // The first of the two blocks may be among the last bytes seen.
             None => passed.len().saturating_sub(2 * BLOCK),
         };
         self.held = passed.split_off(keep.min(passed.len()));

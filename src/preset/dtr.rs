@@ -3,15 +3,15 @@
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Held, Outlook, Part, sibling};
+use super::{DataLocation, Part, Preview, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::cli::{DtrOptions, DtrPart};
 use crate::docker::Engine;
-use crate::docker::node::Seen;
+use crate::docker::inspect::ContainerInfo;
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
-use crate::progress::Ui;
+use crate::report::Reporter;
 use crate::source::Source;
 
 /// What the name of a replica's registry container begins with; the replica's id follows.
@@ -30,7 +30,7 @@ pub(super) struct Replica {
     nfs_url: Option<String>,
 }
 
-pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
+pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Reporter) -> Result<Vec<Part>> {
     let replica = Replica::find(options, engine).await?;
     ui.note(&format!("DTR {}, replica {}", replica.version, replica.id));
     let mut parts = Vec::new();
@@ -57,7 +57,7 @@ pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Ui) -> Res
     Ok(parts)
 }
 
-pub(super) async fn outlook(options: &DtrOptions, engine: &Engine) -> Result<Outlook> {
+pub(super) async fn preview(options: &DtrOptions, engine: &Engine) -> Result<Preview> {
     let replica = Replica::find(options, engine).await?;
     let Replica { id, version, image, .. } = &replica;
     let mut archives = Vec::new();
@@ -73,7 +73,11 @@ pub(super) async fn outlook(options: &DtrOptions, engine: &Engine) -> Result<Out
             let words = format!(
                 "what {image} backup writes: repositories, tags, permissions, DTR's own certificates"
             );
-            archives.push((Some("metadata"), words, Held::Volumes(vec![format!("dtr-rethink-{id}")])));
+            archives.push((
+                Some("metadata"),
+                words,
+                DataLocation::Volumes(vec![format!("dtr-rethink-{id}")]),
+            ));
         }
     }
     match (options.only, &replica.volume) {
@@ -81,13 +85,13 @@ pub(super) async fn outlook(options: &DtrOptions, engine: &Engine) -> Result<Out
         (_, Some(volume)) => {
             let share = replica.nfs_url.iter().map(|url| format!(" on {url}")).collect::<String>();
             let words = format!("the images: volume {volume}{share}");
-            archives.push((Some("images"), words, Held::Volumes(vec![volume.clone()])));
+            archives.push((Some("images"), words, DataLocation::Volumes(vec![volume.clone()])));
         }
         (_, None) => not_in_it.push(
             "the images: they lie in an object store; back that up there, by copying the bucket".into(),
         ),
     }
-    Ok(Outlook { what: format!("DTR {version}, replica {id}"), archives, not_in_it })
+    Ok(Preview { what: format!("DTR {version}, replica {id}"), archives, not_in_it })
 }
 
 /// Asks for the password, and looks whether the rest was said.
@@ -125,7 +129,7 @@ fn certificate(file: &std::path::Path) -> Result<String> {
 impl Replica {
     pub(super) async fn find(options: &DtrOptions, engine: &Engine) -> Result<Replica> {
         let mut running = engine.containers(REGISTRY).await?;
-        let id_of = |seen: &Seen| seen.name.trim_start_matches(REGISTRY).to_string();
+        let id_of = |seen: &ContainerInfo| seen.name.trim_start_matches(REGISTRY).to_string();
         // Whatever else has such a name is no replica, and its image is not run.
         running.retain(|seen| is_replica(&id_of(seen)));
         let ids: Vec<_> = running.iter().map(id_of).collect();

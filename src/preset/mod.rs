@@ -7,7 +7,7 @@ use crate::archive::check::Check;
 use crate::cli::{DtrOptions, SwarmOptions, UcpOptions};
 use crate::docker::Engine;
 use crate::error::Result;
-use crate::progress::Ui;
+use crate::report::Reporter;
 use crate::source::Source;
 
 mod dtr;
@@ -61,17 +61,17 @@ impl Part {
 }
 
 /// What a preset would back up on this node.
-pub struct Outlook {
+pub struct Preview {
     /// What it is: name, version, where.
     pub what: String,
     /// What each archive would hold: what is added to the job's name, words, and where the bytes lie.
-    pub archives: Vec<(Option<&'static str>, String, Held)>,
+    pub archives: Vec<(Option<&'static str>, String, DataLocation)>,
     /// What would not be in it, and where that is or comes from.
     pub not_in_it: Vec<String>,
 }
 
 /// Where the bytes of an archive lie, as far as that can be measured.
-pub enum Held {
+pub enum DataLocation {
     /// In a folder of the engine's host.
     Folder(std::path::PathBuf),
     /// In volumes.
@@ -121,11 +121,11 @@ impl Preset {
     ///
     /// # Errors
     /// The component does not run here.
-    pub async fn outlook(&self, engine: &Engine) -> Result<Outlook> {
+    pub async fn preview(&self, engine: &Engine) -> Result<Preview> {
         match self {
-            Preset::Swarm(options) => swarm::outlook(options, engine).await,
-            Preset::Ucp(options) => ucp::outlook(options, engine).await,
-            Preset::Dtr(options) => dtr::outlook(options, engine).await,
+            Preset::Swarm(options) => swarm::preview(options, engine).await,
+            Preset::Ucp(options) => ucp::preview(options, engine).await,
+            Preset::Dtr(options) => dtr::preview(options, engine).await,
         }
     }
 
@@ -133,7 +133,7 @@ impl Preset {
     ///
     /// # Errors
     /// The component does not run here; what it needs was not given.
-    pub async fn parts(&self, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
+    pub async fn parts(&self, engine: &Engine, ui: &Reporter) -> Result<Vec<Part>> {
         match self {
             Preset::Swarm(options) => swarm::parts(options, engine, ui).await,
             Preset::Ucp(options) => ucp::parts(options, engine, ui).await,

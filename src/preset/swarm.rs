@@ -2,21 +2,21 @@
 
 use serde_json::json;
 
-use super::{Held, Outlook, Part};
+use super::{DataLocation, Part, Preview};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::cli::SwarmOptions;
 use crate::docker::Engine;
-use crate::docker::node::Manager;
+use crate::docker::inspect::Manager;
 use crate::error::{Error, Result};
-use crate::progress::Ui;
+use crate::report::Reporter;
 use crate::source::{Source, StopEngine};
 
 /// How systemd stops the engine: its socket too, or the next `docker ps` would start it again.
 const STOP: &str = "systemctl stop docker.socket docker.service";
 const START: &str = "systemctl start docker.service";
 
-pub(super) async fn parts(options: &SwarmOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
+pub(super) async fn parts(options: &SwarmOptions, engine: &Engine, ui: &Reporter) -> Result<Vec<Part>> {
     let manager = engine.manager().await?.ok_or_else(|| {
         Error::failed("this node is no manager of a swarm")
             .hint("run this on a manager: `docker node ls` shows them")
@@ -72,20 +72,22 @@ async fn stop(options: &SwarmOptions, manager: &Manager, engine: &Engine) -> Res
     Ok(StopEngine { stop: or(&options.stop_command, STOP), start: or(&options.start_command, START), unlock })
 }
 
-pub(super) async fn outlook(options: &SwarmOptions, engine: &Engine) -> Result<Outlook> {
+pub(super) async fn preview(options: &SwarmOptions, engine: &Engine) -> Result<Preview> {
     let manager =
         engine.manager().await?.ok_or_else(|| Error::failed("this node is no manager of a swarm"))?;
     let folder = manager.root.join("swarm");
     let state = if options.stop_engine { "with the engine stopped" } else { "while the engine runs" };
     let words =
         format!("{} read {state}: services, configs, secrets, networks, certificates", folder.display());
-    let mut archives = vec![(None, words, Held::Folder(folder))];
+    let mut archives = vec![(None, words, DataLocation::Folder(folder))];
     let mut not_in_it = vec![
         "the contents of containers, volumes and images: back volumes up by `sealift backup volume`".into(),
         "the other managers' folders: each has its own node's identity; run this on each manager".into(),
     ];
     match (manager.autolock, options.with_unlock_key) {
-        (true, true) => archives.push((Some("unlock-key"), "the swarm's unlock key".into(), Held::Unknown)),
+        (true, true) => {
+            archives.push((Some("unlock-key"), "the swarm's unlock key".into(), DataLocation::Unknown))
+        }
         (true, false) => not_in_it
             .push("the key that unlocks the swarm: keep it elsewhere, or say --with-unlock-key".into()),
         (false, _) => {}
@@ -95,7 +97,7 @@ pub(super) async fn outlook(options: &SwarmOptions, engine: &Engine) -> Result<O
     let what = format!(
         "swarm {cluster}, engine {version}: this manager{lead}; {reachable} of {managers} managers answer"
     );
-    Ok(Outlook { what, archives, not_in_it })
+    Ok(Preview { what, archives, not_in_it })
 }
 
 fn facts(manager: &Manager, engine: &str) -> serde_json::Value {
@@ -106,7 +108,7 @@ fn facts(manager: &Manager, engine: &str) -> serde_json::Value {
 }
 
 /// The swarm must be managed while this node is away.
-fn may_be_stopped(manager: &Manager, ui: &Ui) -> Result<()> {
+fn may_be_stopped(manager: &Manager, ui: &Reporter) -> Result<()> {
     let Manager { managers, reachable, .. } = manager;
     if *managers == 1 {
         ui.warn("this is the swarm's only manager: nobody manages it while the engine is stopped");

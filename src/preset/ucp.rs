@@ -3,15 +3,15 @@
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Held, Outlook, Part, sibling};
+use super::{DataLocation, Part, Preview, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
 use crate::cli::UcpOptions;
 use crate::docker::Engine;
-use crate::docker::node::Seen;
+use crate::docker::inspect::ContainerInfo;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
-use crate::progress::Ui;
+use crate::report::Reporter;
 use crate::source::Source;
 
 const CONTROLLER: &str = "ucp-controller";
@@ -21,7 +21,7 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// The documents: a good backup has more members than this.
 const FEWEST: u64 = 100;
 
-pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Ui) -> Result<Vec<Part>> {
+pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Reporter) -> Result<Vec<Part>> {
     let Found { controller, version, image } = find(options, engine).await?;
     ui.note(&format!("UCP {version}"));
     if !pauses_nothing(&version) {
@@ -64,7 +64,7 @@ pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Ui) -> Res
     Ok(vec![Part { check, is_message, notes, ..Part::new(Source::Run(Box::new(spec)), format, facts) }])
 }
 
-pub(super) async fn outlook(options: &UcpOptions, engine: &Engine) -> Result<Outlook> {
+pub(super) async fn preview(options: &UcpOptions, engine: &Engine) -> Result<Preview> {
     let Found { controller, version, image } = find(options, engine).await?;
     let mut volumes: Vec<_> =
         controller.volumes.into_values().filter(|name| name.starts_with("ucp-")).collect();
@@ -80,16 +80,16 @@ pub(super) async fn outlook(options: &UcpOptions, engine: &Engine) -> Result<Out
         "metrics (volume ucp-metrics-data): they begin anew",
         "Kubernetes volumes: back up what lies behind them",
     ];
-    Ok(Outlook {
+    Ok(Preview {
         what: format!("UCP {version}"),
-        archives: vec![(None, words, Held::Volumes(volumes))],
+        archives: vec![(None, words, DataLocation::Volumes(volumes))],
         not_in_it: not_in_it.map(String::from).into(),
     })
 }
 
 /// UCP as it runs on this node.
 pub(super) struct Found {
-    controller: Seen,
+    controller: ContainerInfo,
     pub version: String,
     /// What it is backed up with.
     pub image: String,
@@ -112,7 +112,7 @@ pub(super) async fn find(options: &UcpOptions, engine: &Engine) -> Result<Found>
     Ok(Found { version: version.into(), image, controller })
 }
 
-fn instance(options: &UcpOptions, controller: &Seen) -> Result<String> {
+fn instance(options: &UcpOptions, controller: &ContainerInfo) -> Result<String> {
     let found = options.ucp_id.as_ref().or_else(|| controller.labels.get("com.docker.ucp.InstanceID"));
     found.cloned().ok_or_else(|| {
         Error::failed("the UCP controller does not say its instance's id")

@@ -4,78 +4,15 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use tokio::process::Command;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::pipe::{Receiver, Sender, pipe};
 use crate::error::{Context, Error, Result};
-use crate::progress::{Lines, Ui};
-
-/// Pieces that may wait for the sink.
-const DEPTH: usize = 4;
-/// How long a sink that was broken off may take to clean up.
-const CLEANUP: Duration = Duration::from_secs(40);
-
-/// A sink at work.
-pub struct Sink {
-    to: Option<Sender<Bytes>>,
-    stop: CancellationToken,
-    done: JoinHandle<Result<i64>>,
-    /// Its end was heard: there is nobody to wait for any more.
-    ended: bool,
-}
-
-impl Sink {
-    /// A sink whose `work` takes the bytes and ends with an exit code; early, and clean, when it is told to stop.
-    pub fn new<F>(work: impl FnOnce(Receiver<Bytes>, CancellationToken) -> F) -> Self
-    where
-        F: Future<Output = Result<i64>> + Send + 'static,
-    {
-        let (to, from) = pipe(DEPTH);
-        let stop = CancellationToken::new();
-        Sink { to: Some(to), done: tokio::spawn(work(from, stop.clone())), stop, ended: false }
-    }
-
-    /// Hands confirmed bytes over.
-    ///
-    /// # Errors
-    /// The sink has ended before its time; [`Sink::finish`] says why.
-    pub async fn write(&self, bytes: Bytes) -> Result<()> {
-        match &self.to {
-            Some(to) => to.send(bytes).await,
-            None => Err(Error::gone()),
-        }
-    }
-
-    /// Says that this was all, and waits for the sink's own end: its exit code.
-    pub async fn finish(&mut self) -> Result<i64> {
-        if let Some(to) = self.to.take() {
-            to.end().await;
-        }
-        let done = (&mut self.done).await;
-        self.ended = true;
-        done.map_err(|e| Error::failed("a worker died").because(e))?
-    }
-
-    /// Breaks off, and waits until the sink has cleaned up. Of the two failures the cause is returned.
-    pub async fn fail(mut self, error: Error) -> Error {
-        if self.ended {
-            return error;
-        }
-        self.stop.cancel();
-        drop(self.to.take());
-        match tokio::time::timeout(CLEANUP, self.done).await {
-            Ok(Ok(Err(own))) => error.or_cause(own),
-            Ok(_) => error,
-            Err(_) => error.or_hint("the target did not stop in time: `docker ps -a --filter label=sealift` shows a container that is left"),
-        }
-    }
-}
+use crate::report::{Lines, Reporter};
+use crate::stream::channel::Receiver;
+use crate::stream::sink::Sink;
 
 /// Our own standard output.
 pub fn stdout() -> Sink {
@@ -93,7 +30,7 @@ pub fn stdout() -> Sink {
 }
 
 /// Our own standard output, through GNU tar: one member, its holes filled.
-pub fn expand(ui: &Ui) -> Result<Sink> {
+pub fn expand(ui: &Reporter) -> Result<Sink> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     let mut command = tar();
     command.args(["--extract", "--file=-", "--to-stdout"]).stdin(reader).stdout(Stdio::inherit());
@@ -101,14 +38,14 @@ pub fn expand(ui: &Ui) -> Result<Sink> {
 }
 
 /// A folder of this host, through GNU tar: owners, xattrs, ACLs, holes.
-pub fn folder(dir: &Path, ui: &Ui) -> Result<Sink> {
+pub fn folder(dir: &Path, ui: &Reporter) -> Result<Sink> {
     unpacker(dir, &[], ui)
 }
 
 /// A volume's own folder, its mountpoint: members `ORIGINAL/_data/…` lose that much of their names. Tar never sees the
 /// folder above, where other volumes lie: whatever a member is called, it stays in this one.
 /// `original` has only the characters that [`is_volume_path`] allows.
-pub fn volume(mountpoint: &Path, original: &str, ui: &Ui) -> Result<Sink> {
+pub fn volume(mountpoint: &Path, original: &str, ui: &Reporter) -> Result<Sink> {
     // The name becomes part of a basic regular expression. `r` and `h`: names and targets of hard links, not of symlinks.
     let pattern = original.replace('.', "\\.");
     let rename = format!("--transform=s,^{pattern}/_data\\(/\\|$\\),./,rhS");
@@ -123,7 +60,7 @@ pub fn is_volume_path(text: &str) -> bool {
     !text.is_empty() && text.chars().all(plain)
 }
 
-fn unpacker(dir: &Path, more: &[&str], ui: &Ui) -> Result<Sink> {
+fn unpacker(dir: &Path, more: &[&str], ui: &Reporter) -> Result<Sink> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
@@ -138,13 +75,13 @@ fn unpacker(dir: &Path, more: &[&str], ui: &Ui) -> Result<Sink> {
 fn tar() -> Command {
     let mut command = Command::new("tar");
     command.process_group(0).stderr(Stdio::piped()).kill_on_drop(true).env("LC_ALL", "C");
-    for secret in crate::passphrase::VARIABLES {
+    for secret in crate::host::passphrase::VARIABLES {
         command.env_remove(secret);
     }
     command
 }
 
-fn start(mut command: Command, writer: std::io::PipeWriter, ui: &Ui) -> Result<Sink> {
+fn start(mut command: Command, writer: std::io::PipeWriter, ui: &Reporter) -> Result<Sink> {
     let tar = command.spawn();
     let tar =
         tar.map_err(|e| Error::failed("cannot run GNU tar").because(e).hint("install the package tar"))?;
@@ -156,7 +93,7 @@ async fn unpack(
     mut tar: tokio::process::Child,
     mut from: Receiver<Bytes>,
     mut writer: std::io::PipeWriter,
-    ui: Ui,
+    ui: Reporter,
     stop: CancellationToken,
 ) -> Result<i64> {
     let stderr = tar.stderr.take();
@@ -191,16 +128,4 @@ async fn unpack(
     Err(Error::failed(format!("tar could not unpack everything ({status})"))
         .because(said.last.join("; "))
         .hint("the target is incomplete; restoring owners and devices needs root"))
-}
-
-/// A pipe as the body of a request: it ends where the end was said, and breaks off where it was not.
-pub fn body(from: Receiver<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    futures_util::stream::unfold(Some(from), |from| async move {
-        let mut from = from?;
-        match from.recv().await {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some(from))),
-            Ok(None) => None,
-            Err(error) => Some((Err(std::io::Error::other(error)), None)),
-        }
-    })
 }

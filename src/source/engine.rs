@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Proof, Running, gnutar};
+use super::gnutar;
 use crate::docker::Unlock;
 use crate::error::{Context, Error, Result};
-use crate::progress::Ui;
+use crate::report::Reporter;
+use crate::stream::source::{Proof, Running};
 
 /// How the engine is stopped and started: shell commands.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub async fn folder(
     below: &Path,
     name: &str,
     engine: Option<StopEngine>,
-    ui: &Ui,
+    ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
     let members = [name.to_string()];
@@ -52,11 +52,10 @@ pub async fn folder(
         }
     };
     // The proof is held back until the engine runs again, so that the catalog can say if it does not.
-    let (prove, proof) = oneshot::channel();
-    let read = std::mem::replace(&mut stream.proof, proof);
+    let (prove, read) = stream.intercept_proof();
     let ui = ui.clone();
     let cleanup = tokio::spawn(async move {
-        let outcome = read.await.unwrap_or_else(|_| Err(Error::gone()));
+        let outcome = read.await.unwrap_or_else(|_| Err(Error::disconnected()));
         let _ = cleanup.await;
         let wrong = guard.start(&ui).await;
         let outcome = outcome.map(|proof: Proof| {
@@ -69,7 +68,7 @@ pub async fn folder(
 }
 
 impl StopEngine {
-    async fn stop(self, ui: &Ui) -> Result<Guard> {
+    async fn stop(self, ui: &Reporter) -> Result<Guard> {
         let stop = self.stop.clone();
         // The guard first: from now on nothing that happens to us keeps the engine stopped.
         let guard = Guard::new(self)?;
@@ -108,7 +107,7 @@ impl Guard {
     }
 
     /// Starts the engine, and unlocks its swarm; says loudly what of that failed, and returns it.
-    async fn start(mut self, ui: &Ui) -> Option<String> {
+    async fn start(mut self, ui: &Reporter) -> Option<String> {
         drop(self.hold);
         let ended = self.process.wait().await;
         if !ended.is_ok_and(|status| status.success()) {
@@ -132,7 +131,7 @@ impl Guard {
 fn shell(script: &str, command: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh", command]).process_group(0).stdout(Stdio::null());
-    for secret in crate::passphrase::VARIABLES {
+    for secret in crate::host::passphrase::VARIABLES {
         shell.env_remove(secret);
     }
     shell

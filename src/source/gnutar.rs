@@ -6,15 +6,15 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{ByteStream, Proof, Running};
 use crate::error::{Context, Error, Result};
-use crate::progress::{Lines, Ui};
+use crate::report::{Lines, Reporter};
+use crate::stream::source::{ByteStream, Proof, Running};
 
-/// Octets asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
+/// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
 
 /// A tar of folders as named: absolute ones lose their leading slash, as with `tar` itself.
-pub fn folders(dirs: &[String], ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+pub fn folders(dirs: &[String], ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
     for dir in dirs {
         std::fs::metadata(dir).map_err(|e| Error::failed(format!("cannot read {dir}")).because(e)).map_err(
             |e| e.hint("name a folder that exists on this host; for a volume use `backup volume`"),
@@ -29,7 +29,7 @@ pub fn folders(dirs: &[String], ui: &Ui, stop: &CancellationToken) -> Result<Run
 pub fn members(
     from: &std::path::Path,
     members: &[String],
-    ui: &Ui,
+    ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
     let mut command = create();
@@ -52,13 +52,13 @@ fn create() -> Command {
     command.args(["--blocking-factor=2048"]);
     // Its messages must be the ones that are known here.
     command.env("LC_ALL", "C");
-    for secret in crate::passphrase::VARIABLES {
+    for secret in crate::host::passphrase::VARIABLES {
         command.env_remove(secret);
     }
     command
 }
 
-fn spawn(mut command: Command, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+fn spawn(mut command: Command, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_LEN);
@@ -76,11 +76,11 @@ fn spawn(mut command: Command, ui: &Ui, stop: &CancellationToken) -> Result<Runn
     let cleanup = tokio::spawn(async move {
         let _ = prove.send(watch(child, &ui, &stop).await);
     });
-    Ok(Running { stream: ByteStream::from_pipe(reader, proof), cleanup })
+    Ok(Running { stream: ByteStream::from_reader(reader, proof), cleanup })
 }
 
 /// Waits for tar's exit code, which is the proof; kills it when the backup is stopped.
-async fn watch(mut child: Child, ui: &Ui, stop: &CancellationToken) -> Result<Proof> {
+async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Result<Proof> {
     let stderr = child.stderr.take();
     let ended = async {
         let said = match stderr {

@@ -1,35 +1,20 @@
 //! Where bytes come from. A source ends with a proof or with a failure; EOF alone is neither.
 
-use std::io::Read;
-
-use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Format;
-use crate::archive::pipe::{self, Receiver};
-use crate::archive::tar;
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
-use crate::error::{Context, Error, Kind, Result};
-use crate::progress::Ui;
+use crate::error::{Error, Result};
+use crate::report::Reporter;
+use crate::stream::source::{ByteStream, Proof, Running};
 
 mod engine;
 mod gnutar;
 mod volume;
 
 pub use engine::StopEngine;
-
-/// What kept a source from being a failure, and what to know about it.
-#[derive(Debug, Clone, Default)]
-pub struct Proof {
-    /// The exit code of the source's process, where there was one.
-    pub exit_code: Option<i64>,
-    /// What the operator should look at; the archive is committed, the exit code is 3.
-    pub warnings: Vec<String>,
-    /// What is so by nature.
-    pub notes: Vec<String>,
-}
 
 /// Where a backup's bytes come from.
 #[derive(Debug, Clone)]
@@ -125,7 +110,12 @@ impl Source {
     ///
     /// # Errors
     /// What is missing: the volume, the image, the container, GNU tar.
-    pub async fn open(self, engine: Option<&Engine>, ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+    pub async fn open(
+        self,
+        engine: Option<&Engine>,
+        ui: &Reporter,
+        stop: &CancellationToken,
+    ) -> Result<Running> {
         let engine = || engine.ok_or_else(|| Error::failed("this source needs the Docker Engine"));
         match self {
             Source::Run(spec) => engine()?.run(*spec, ui, stop).await,
@@ -160,97 +150,11 @@ fn image_name(reference: &str) -> String {
     if folder.is_empty() { last.into() } else { format!("{folder}/{last}") }
 }
 
-/// A source that was started.
-pub struct Running {
-    /// Its bytes.
-    pub stream: ByteStream,
-    /// Ends when the source has stopped and cleaned up after itself, whatever became of its bytes.
-    pub cleanup: tokio::task::JoinHandle<()>,
-}
-
-enum Reader {
-    Pipe(std::io::PipeReader),
-    Stdin(std::io::Stdin),
-    Chunks(pipe::Reader),
-}
-
-/// The bytes of a source, read on a thread, and the proof of their end.
-pub struct ByteStream {
-    /// Bytes that were looked at before their turn.
-    head: Bytes,
-    reader: Reader,
-    proof: oneshot::Receiver<Result<Proof>>,
-}
-
-impl ByteStream {
-    /// Bytes from an operating system pipe.
-    pub fn from_pipe(pipe: std::io::PipeReader, proof: oneshot::Receiver<Result<Proof>>) -> Self {
-        ByteStream { head: Bytes::new(), reader: Reader::Pipe(pipe), proof }
-    }
-
-    /// Bytes from an async task.
-    pub fn from_chunks(receiver: Receiver<Bytes>, proof: oneshot::Receiver<Result<Proof>>) -> Self {
-        ByteStream { head: Bytes::new(), reader: Reader::Chunks(pipe::Reader::new(receiver)), proof }
-    }
-
-    /// Reads some bytes; 0 at EOF, which proves nothing.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if !self.head.is_empty() {
-            let len = self.head.len().min(buffer.len());
-            self.head.copy_to_slice(&mut buffer[..len]);
-            return Ok(len);
-        }
-        let read = match &mut self.reader {
-            Reader::Pipe(pipe) => read_some(pipe, buffer),
-            Reader::Stdin(stdin) => read_some(stdin, buffer),
-            Reader::Chunks(chunks) => chunks.read_some(buffer),
-        };
-        // A stream that broke has its cause where the proof would be.
-        read.map_err(|broken| match self.proof.try_recv() {
-            Ok(Err(cause)) if broken.kind() == Kind::Gone => cause,
-            _ => broken,
-        })
-    }
-
-    /// Looks at the first bytes to tell a tar from anything else; they are read again later.
-    pub fn format(&mut self) -> Result<Format> {
-        let mut block = vec![0; tar::BLOCK];
-        let mut len = 0;
-        while len < block.len() {
-            match self.read(&mut block[len..])? {
-                0 => break,
-                read => len += read,
-            }
-        }
-        block.truncate(len);
-        let format = if tar::is_header(&block) { Format::Tar } else { Format::Raw };
-        self.head = block.into();
-        Ok(format)
-    }
-
-    /// Waits for the proof that the bytes were all.
-    pub fn prove(self) -> Result<Proof> {
-        let proof = self.proof;
-        // The reader goes first: a source that waits for it must not wait for ever.
-        drop(self.reader);
-        proof.blocking_recv().unwrap_or_else(|_| Err(Error::failed("the source vanished without a word")))
-    }
-}
-
-fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize> {
-    loop {
-        match reader.read(buffer) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            read => return read.context(|| "cannot read the source".into()),
-        }
-    }
-}
-
 fn stdin() -> Running {
     let (prove, proof) = oneshot::channel();
     let note = "the end of standard input cannot be proved unless it is a tar".to_string();
     let _ = prove.send(Ok(Proof { notes: vec![note], ..Proof::default() }));
-    let stream = ByteStream { head: Bytes::new(), reader: Reader::Stdin(std::io::stdin()), proof };
+    let stream = ByteStream::from_reader(std::io::stdin(), proof);
     Running { stream, cleanup: tokio::spawn(async {}) }
 }
 

@@ -4,13 +4,19 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Running, gnutar};
+use super::gnutar;
 use crate::docker::{Engine, Volume};
 use crate::error::Result;
-use crate::progress::Ui;
+use crate::report::Reporter;
+use crate::stream::source::Running;
 
 /// Members are `VOLUME/_data/…` either way, so that `tar -x -C /var/lib/docker/volumes` restores them.
-pub async fn open(engine: &Engine, names: &[String], ui: &Ui, stop: &CancellationToken) -> Result<Running> {
+pub async fn open(
+    engine: &Engine,
+    names: &[String],
+    ui: &Reporter,
+    stop: &CancellationToken,
+) -> Result<Running> {
     let mut volumes = Vec::new();
     for name in names {
         volumes.push(engine.volume(name).await?);

@@ -12,14 +12,14 @@ use super::manifest::{Manifest, SUFFIX, catalog_suffix};
 use super::upload::{Class, Completed, Upload};
 use crate::archive::Id;
 use crate::error::{Error, Result};
-use crate::progress::Counter;
+use crate::stream::counters::Counter;
 
 /// The two uploads of one backup to one store.
 pub struct Target {
     store: Arc<Store>,
-    /// Octets of the archive.
+    /// Bytes of the archive.
     pub archive: Upload,
-    /// Octets of the catalog.
+    /// Bytes of the catalog.
     pub catalog: Upload,
     manifest: Path,
 }
@@ -82,16 +82,18 @@ impl Target {
 async fn put_manifest(store: &Store, key: &Path, text: String, objects: [Completed; 2]) -> Result<()> {
     match store.put_once(key, text).await {
         Ok(()) => Ok(()),
-        Err(Unput::Another) => Err(Error::failed(format!("{} has another manifest at {key}", store.name))
-            .hint("two backups cannot share an id: run it again")),
-        Err(Unput::Missing(error)) => {
+        Err(CreateError::Another) => {
+            Err(Error::failed(format!("{} has another manifest at {key}", store.name))
+                .hint("two backups cannot share an id: run it again"))
+        }
+        Err(CreateError::Missing(error)) => {
             let mut error = store.explain("writing the manifest", error);
             for object in objects {
                 error = object.delete_because(error).await;
             }
             Err(error)
         }
-        Err(Unput::Unknown(error)) => {
+        Err(CreateError::Unknown(error)) => {
             Err(store.explain("writing the manifest", error).context("commit unknown").hint(format!(
                 "nothing was deleted at {}; `sealift list` shows the backup if its manifest {key} arrived",
                 store.name
@@ -101,7 +103,7 @@ async fn put_manifest(store: &Store, key: &Path, text: String, objects: [Complet
 }
 
 /// Why a small object was not written.
-pub(super) enum Unput {
+pub(super) enum CreateError {
     /// Another one has its key.
     Another,
     /// It is not there.
@@ -112,7 +114,7 @@ pub(super) enum Unput {
 
 impl Store {
     /// Writes a small object that must not be there yet; an unclear answer is settled by reading it back.
-    pub(super) async fn put_once(&self, key: &Path, text: String) -> Result<(), Unput> {
+    pub(super) async fn put_once(&self, key: &Path, text: String) -> Result<(), CreateError> {
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let Err(error) = self.up.put_opts(key, PutPayload::from(text.clone()), create).await else {
             return Ok(());
@@ -120,14 +122,14 @@ impl Store {
         let read = async { self.down.get(key).await?.bytes().await };
         match read.await {
             Ok(there) if there == text.as_bytes() => Ok(()),
-            Ok(_) => Err(Unput::Another),
+            Ok(_) => Err(CreateError::Another),
             Err(object_store::Error::NotFound { .. }) => {
                 match self.put_where_links_are_missing(key, &text).await {
                     true => Ok(()),
-                    false => Err(Unput::Missing(error)),
+                    false => Err(CreateError::Missing(error)),
                 }
             }
-            Err(_) => Err(Unput::Unknown(error)),
+            Err(_) => Err(CreateError::Unknown(error)),
         }
     }
 }

@@ -11,10 +11,10 @@ use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
 use super::Store;
 use super::manifest;
-use crate::archive::digest::{Digest, Stored};
+use crate::archive::digest::{Digest, ObjectDigest};
 use crate::error::{Error, Kind, Result};
 
-/// Octets in one request of a whole object.
+/// Bytes in one request of a whole object.
 const RANGE_LEN: u64 = 8 << 20;
 /// Requests of a whole object in flight.
 const PARALLEL: usize = 4;
@@ -27,7 +27,7 @@ pub struct Object {
     store: Arc<Store>,
     key: Path,
     e_tag: Option<String>,
-    /// Octets.
+    /// Bytes.
     pub size: u64,
 }
 
@@ -66,7 +66,7 @@ impl Object {
     ///
     /// # Errors
     /// [`Kind::Damaged`] where its size or its BLAKE3 is another.
-    pub fn must_be(&self, found: &Stored, blake3: &str, size: u64) -> Result<()> {
+    pub fn verify_digest(&self, found: &ObjectDigest, blake3: &str, size: u64) -> Result<()> {
         match found.blake3 == blake3 && found.size == size {
             true => Ok(()),
             false => Err(Error::damaged(format!("{} is not what was stored: its BLAKE3 differs", self.key))),
@@ -74,13 +74,16 @@ impl Object {
     }
 
     /// [`Object::stream`], which ends without a failure only where what came is what is said of it.
-    pub fn checked(&self, said: &manifest::Object) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+    pub fn verified_stream(
+        &self,
+        said: &manifest::Object,
+    ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
         let (object, said, mut digest) = (self.clone(), said.clone(), Digest::new());
         let with_end = self.stream().map(Some).chain(futures_util::stream::iter([None]));
         with_end.filter_map(move |next| {
             let next = match next {
-                Some(piece) => Some(piece.inspect(|octets| digest.update(octets))),
-                None => object.must_be(&digest.finish(), &said.blake3, said.size).err().map(Err),
+                Some(piece) => Some(piece.inspect(|bytes| digest.update(bytes))),
+                None => object.verify_digest(&digest.finish(), &said.blake3, said.size).err().map(Err),
             };
             std::future::ready(next)
         })

@@ -11,16 +11,17 @@ use tokio::task::{JoinError, JoinHandle};
 use super::Store;
 use super::commit::Target;
 use super::manifest::Manifest;
-use super::pace::Pace;
+use super::rate::RateLimiter;
 use super::upload::Upload;
 use crate::archive::Id;
-use crate::archive::pipe::Receiver;
-use crate::archive::plan::{CHUNK, PartSizes};
-use crate::archive::pool::Pool;
+use crate::archive::budget::{CHUNK, PartSizes};
 use crate::error::{Error, Kind, Result};
-use crate::progress::{Counters, Ui};
+use crate::report::Reporter;
+use crate::stream::channel::Receiver;
+use crate::stream::counters::Counters;
+use crate::stream::pool::Pool;
 
-/// Octets of a catalog's parts: its stream is thin, and every store takes this size.
+/// Bytes of a catalog's parts: its stream is thin, and every store takes this size.
 const CATALOG_PART: u64 = 6 << 20;
 
 /// A store that took no part in the end.
@@ -43,13 +44,13 @@ pub struct FanOut {
     failed: Vec<Failed>,
     parts: PartSizes,
     chunks: Pool<Vec<u8>>,
-    /// Octets of the largest part that the pool has room for.
+    /// Bytes of the largest part that the pool has room for.
     room: u64,
-    ui: Ui,
+    ui: Reporter,
 }
 
 /// What an upload is called in its store.
-pub struct Naming<'a> {
+pub struct ObjectName<'a> {
     /// The job.
     pub job: &'a str,
     /// The archive's id.
@@ -59,8 +60,8 @@ pub struct Naming<'a> {
 }
 
 impl FanOut {
-    /// No store yet; octets come in buffers of `chunks`, parts are as `parts` says.
-    pub fn new(parts: PartSizes, chunks: Pool<Vec<u8>>, ui: &Ui) -> Self {
+    /// No store yet; bytes come in buffers of `chunks`, parts are as `parts` says.
+    pub fn new(parts: PartSizes, chunks: Pool<Vec<u8>>, ui: &Reporter) -> Self {
         let room = parts.largest_in_memory();
         let (beginning, ending) = (VecDeque::new(), VecDeque::new());
         FanOut {
@@ -97,7 +98,7 @@ impl FanOut {
     pub async fn begin(
         &mut self,
         stores: &[Arc<Store>],
-        naming: &Naming<'_>,
+        naming: &ObjectName<'_>,
         parallel: usize,
         counters: &Counters,
     ) -> Result<()> {
@@ -120,29 +121,29 @@ impl FanOut {
         self.any_left(self.targets.len())
     }
 
-    /// Sends the octets of archive and catalog to every store that is left, at the pace given, to the point where only the
+    /// Sends the bytes of archive and catalog to every store that is left, at the pace given, to the point where only the
     /// commit is missing.
     pub async fn pump(
         &mut self,
         mut archive: Receiver<Bytes>,
         mut catalog: Receiver<Bytes>,
-        mut pace: Pace,
+        mut pace: RateLimiter,
     ) -> Result<()> {
-        let (mut archive_parts, mut catalog_parts) = (Cutter::default(), Cutter::default());
+        let (mut archive_parts, mut catalog_parts) = (PartSplitter::default(), PartSplitter::default());
         let (mut archive_open, mut catalog_open) = (true, true);
         while archive_open || catalog_open {
             tokio::select! {
-                octets = archive.recv(), if archive_open => {
-                    let Ok(octets) = octets else { return Err(cause(octets, &mut catalog).await) };
-                    archive_open = octets.is_some();
-                    pace.pass(octets.as_ref().map_or(0, Bytes::len)).await;
-                    self.archive(&mut archive_parts, octets).await?;
+                bytes = archive.recv(), if archive_open => {
+                    let Ok(bytes) = bytes else { return Err(cause(bytes, &mut catalog).await) };
+                    archive_open = bytes.is_some();
+                    pace.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
+                    self.archive(&mut archive_parts, bytes).await?;
                 }
-                octets = catalog.recv(), if catalog_open => {
-                    let Ok(octets) = octets else { return Err(cause(octets, &mut archive).await) };
-                    catalog_open = octets.is_some();
-                    pace.pass(octets.as_ref().map_or(0, Bytes::len)).await;
-                    self.catalog(&mut catalog_parts, octets).await?;
+                bytes = catalog.recv(), if catalog_open => {
+                    let Ok(bytes) = bytes else { return Err(cause(bytes, &mut archive).await) };
+                    catalog_open = bytes.is_some();
+                    pace.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
+                    self.catalog(&mut catalog_parts, bytes).await?;
                 }
             }
         }
@@ -151,9 +152,9 @@ impl FanOut {
         self.leave_behind(drained).await
     }
 
-    async fn archive(&mut self, parts: &mut Cutter, octets: Option<Bytes>) -> Result<()> {
-        let ended = octets.is_none();
-        parts.pending.extend(octets.inspect(|octets| parts.len += octets.len() as u64));
+    async fn archive(&mut self, parts: &mut PartSplitter, bytes: Option<Bytes>) -> Result<()> {
+        let ended = bytes.is_none();
+        parts.pending.extend(bytes.inspect(|bytes| parts.len += bytes.len() as u64));
         loop {
             let size = self.part_size(parts.count)?;
             let Some(part) = parts.cut(size, ended) else { return Ok(()) };
@@ -161,16 +162,16 @@ impl FanOut {
         }
     }
 
-    async fn catalog(&mut self, parts: &mut Cutter, octets: Option<Bytes>) -> Result<()> {
-        let ended = octets.is_none();
-        parts.pending.extend(octets.inspect(|octets| parts.len += octets.len() as u64));
+    async fn catalog(&mut self, parts: &mut PartSplitter, bytes: Option<Bytes>) -> Result<()> {
+        let ended = bytes.is_none();
+        parts.pending.extend(bytes.inspect(|bytes| parts.len += bytes.len() as u64));
         while let Some(part) = parts.cut(CATALOG_PART, ended) {
             self.send(|target| &mut target.catalog, part).await?;
         }
         Ok(())
     }
 
-    /// Octets of archive part `n`; makes room where the stream outgrew its bound.
+    /// Bytes of archive part `n`; makes room where the stream outgrew its bound.
     fn part_size(&mut self, n: u64) -> Result<u64> {
         let size = self.parts.size(n).ok_or_else(|| {
             Error::failed(format!("the archive needs more than the {n} parts that the store takes"))
@@ -258,8 +259,8 @@ fn died(error: JoinError) -> Error {
 
 /// Why a stream broke off: its own failure, or where that is only an echo, the other stream's.
 async fn cause(broken: Result<Option<Bytes>>, other: &mut Receiver<Bytes>) -> Error {
-    let Err(error) = broken else { return Error::gone() };
-    if error.kind() != Kind::Gone {
+    let Err(error) = broken else { return Error::disconnected() };
+    if error.kind() != Kind::Disconnected {
         return error;
     }
     loop {
@@ -273,15 +274,15 @@ async fn cause(broken: Result<Option<Bytes>>, other: &mut Receiver<Bytes>) -> Er
 
 /// Cuts a stream into parts without copying it.
 #[derive(Default)]
-struct Cutter {
+struct PartSplitter {
     pending: VecDeque<Bytes>,
     len: u64,
     /// Parts cut so far.
     count: u64,
 }
 
-impl Cutter {
-    /// A part of `size` octets, if there are as many; whatever is left, if the stream has `ended`.
+impl PartSplitter {
+    /// A part of `size` bytes, if there are as many; whatever is left, if the stream has `ended`.
     fn cut(&mut self, size: u64, ended: bool) -> Option<PutPayload> {
         if self.len < size && !(ended && self.len > 0) {
             return None;
@@ -291,12 +292,12 @@ impl Cutter {
         self.count += 1;
         let mut part = Vec::new();
         while missing > 0 {
-            let mut octets = self.pending.pop_front()?;
-            if octets.len() as u64 > missing {
-                self.pending.push_front(octets.split_off(missing as usize));
+            let mut bytes = self.pending.pop_front()?;
+            if bytes.len() as u64 > missing {
+                self.pending.push_front(bytes.split_off(missing as usize));
             }
-            missing -= octets.len() as u64;
-            part.push(octets);
+            missing -= bytes.len() as u64;
+            part.push(bytes);
         }
         Some(PutPayload::from_iter(part))
     }
@@ -308,12 +309,12 @@ mod tests {
 
     #[test]
     fn parts_are_cut_exactly_and_nothing_is_lost() {
-        let mut cutter = Cutter::default();
+        let mut cutter = PartSplitter::default();
         for len in [10usize, 1, 33, 7] {
             cutter.pending.push_back(Bytes::from(vec![len as u8; len]));
             cutter.len += len as u64;
         }
-        let cut = |cutter: &mut Cutter, ended| cutter.cut(16, ended).map(|part| part.content_length());
+        let cut = |cutter: &mut PartSplitter, ended| cutter.cut(16, ended).map(|part| part.content_length());
         assert_eq!(
             [cut(&mut cutter, false), cut(&mut cutter, false), cut(&mut cutter, false)],
             [Some(16); 3]

@@ -8,13 +8,13 @@ use object_store::path::Path;
 
 use super::Store;
 use super::manifest::{Manifest, SUFFIX};
-use super::record::Mark;
+use super::record::VerificationKey;
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 
 /// Manifests read at once.
 const PARALLEL: usize = 16;
-/// Manifests and records are some hundred octets; what is larger is none.
+/// Manifests and records are some hundred bytes; what is larger is none.
 const LARGEST: u64 = 64 << 10;
 
 /// One archive in a store, as its key names it.
@@ -27,12 +27,12 @@ pub struct Listed {
     /// What the manifest says; an error where it is damaged.
     pub manifest: Result<Manifest>,
     /// What its verification records' keys say, the least thorough first.
-    pub marks: Vec<Mark>,
+    pub marks: Vec<VerificationKey>,
 }
 
 impl Listed {
     /// The latest of the most thorough verifications.
-    pub fn verified(&self) -> Option<&Mark> {
+    pub fn verified(&self) -> Option<&VerificationKey> {
         let level = self.marks.iter().map(|mark| mark.level).max();
         self.marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
     }
@@ -41,7 +41,7 @@ impl Listed {
 /// An object of an archive that a list cares about.
 enum Beside {
     Manifest,
-    Record(Mark),
+    Record(VerificationKey),
 }
 
 impl Store {
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Jobs and ids that have a manifest, in order, each with its verification records.
-    async fn keys(&self, job: Option<&str>) -> Result<BTreeMap<(String, Id), Vec<Mark>>> {
+    async fn keys(&self, job: Option<&str>) -> Result<BTreeMap<(String, Id), Vec<VerificationKey>>> {
         let explain = |e| self.explain("listing", e);
         let metas: Vec<_> = match job {
             // A job's archives lie directly in its folder; what lies deeper belongs to other jobs.
@@ -96,7 +96,7 @@ impl Store {
         let (name, job) = parts.split_last()?;
         let (id, object) = match name.strip_suffix(SUFFIX) {
             Some(id) => (id.parse().ok()?, Beside::Manifest),
-            None => Mark::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
+            None => VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
         };
         (!job.is_empty()).then(|| ((job.join("/"), id), object))
     }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::json;
-use crate::archive::digest::Stored;
+use crate::archive::digest::ObjectDigest;
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
 use crate::archive::{Format, Id};
@@ -17,14 +17,14 @@ pub const SUFFIX: &str = ".manifest.json";
 /// Size and digest of an object, and what its name ends with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
-    /// Octets.
+    /// Bytes.
     pub size: u64,
     /// BLAKE3, hex.
     pub blake3: String,
 }
 
-impl From<&Stored> for Object {
-    fn from(stored: &Stored) -> Self {
+impl From<&ObjectDigest> for Object {
+    fn from(stored: &ObjectDigest) -> Self {
         Object { size: stored.size, blake3: stored.blake3.clone() }
     }
 }
@@ -49,7 +49,7 @@ pub struct Manifest {
     pub started: jiff::Timestamp,
     /// RFC 3339.
     pub finished: jiff::Timestamp,
-    /// Octets of source.
+    /// Bytes of source.
     pub bytes: u64,
     /// The archive object.
     pub archive: Object,
@@ -152,7 +152,7 @@ mod tests {
             let mut flipped = text.clone().into_bytes();
             flipped[i] ^= 1;
             let read = String::from_utf8(flipped).ok().and_then(|text| Manifest::from_text(&text).ok());
-            assert_eq!(read, None, "octet {i}");
+            assert_eq!(read, None, "byte {i}");
         }
         for cut in 0..text.len() {
             assert!(Manifest::from_text(&text[..cut]).is_err());

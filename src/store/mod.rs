@@ -13,7 +13,7 @@ use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectSt
 use url::Url;
 
 use crate::archive::Id;
-use crate::archive::plan::PartLimits;
+use crate::archive::budget::PartLimits;
 use crate::error::{Context, Error, Result};
 
 pub mod commit;
@@ -22,13 +22,13 @@ pub mod fan;
 mod json;
 pub mod list;
 pub mod manifest;
-pub mod pace;
+pub mod rate;
 pub mod record;
 pub mod set;
 pub mod upload;
 
 const MIB: u64 = 1 << 20;
-/// The slowest upload that is waited for, in octets a second.
+/// The slowest upload that is waited for, in bytes a second.
 const SLOWEST: u64 = 128 << 10;
 /// Requests keep one signature while they are retried: well below the five minutes that S3 accepts.
 const LONGEST_SIGNATURE: Duration = Duration::from_secs(180);
@@ -74,7 +74,7 @@ pub struct StoreOptions {
     pub checksum: Option<String>,
     /// How long a part, or a request, is tried again.
     pub retry_for: Duration,
-    /// Octets of the largest part, for the time an upload may take.
+    /// Bytes of the largest part, for the time an upload may take.
     pub largest_part: u64,
 }
 
@@ -115,7 +115,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
-        for_the_owner_alone();
+        set_private_umask();
         if let Some(folder) =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
             && !folder.exists()
@@ -265,7 +265,7 @@ impl Store {
 }
 
 /// What a folder holds is for its owner alone, from the first byte on.
-pub(crate) fn for_the_owner_alone() {
+pub(crate) fn set_private_umask() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 

@@ -60,7 +60,7 @@ impl FromStr for Level {
 
 /// What the key of a record says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
+pub struct VerificationKey {
     /// How thoroughly it was looked at.
     pub level: Level,
     /// How much of the source was confirmed, in hundredths of a percent, rounded down; [`WHOLE`] but for a sample.
@@ -69,15 +69,15 @@ pub struct Mark {
     pub at: Id,
 }
 
-impl Mark {
+impl VerificationKey {
     /// What the record's name has behind the archive's id.
     pub fn suffix(&self) -> String {
         let share = if self.level == Level::Sample { format!("{}-", self.share) } else { String::new() };
         format!("{INFIX}{}-{share}{}{SUFFIX}", self.level, self.at)
     }
 
-    /// Reads an object's name; `None` where it is not exactly one that [`Mark::suffix`] makes.
-    pub fn parse(name: &str) -> Option<(Id, Mark)> {
+    /// Reads an object's name; `None` where it is not exactly one that [`VerificationKey::suffix`] makes.
+    pub fn parse(name: &str) -> Option<(Id, VerificationKey)> {
         let (id, rest) = name.strip_suffix(SUFFIX)?.split_once(INFIX)?;
         let (level, rest) = rest.split_once('-')?;
         let level = level.parse().ok()?;
@@ -85,7 +85,7 @@ impl Mark {
             Level::Sample => rest.split_once('-').and_then(|(share, at)| Some((share.parse().ok()?, at)))?,
             _ => (WHOLE, rest),
         };
-        let (id, mark): (Id, _) = (id.parse().ok()?, Mark { level, share, at: at.parse().ok()? });
+        let (id, mark): (Id, _) = (id.parse().ok()?, VerificationKey { level, share, at: at.parse().ok()? });
         let sound = share <= WHOLE && mark.at.time().is_some() && name == format!("{id}{}", mark.suffix());
         sound.then_some((id, mark))
     }
@@ -101,7 +101,7 @@ impl Mark {
 }
 
 /// `whole`, or `sample 5.12%`
-impl fmt::Display for Mark {
+impl fmt::Display for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.level {
             Level::Sample => write!(f, "sample {}%", f64::from(self.share) / 100.0),
@@ -124,7 +124,7 @@ pub struct Record {
     /// Of a sample: how much of the source was confirmed, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Octets that were read and confirmed: of the source; with `stored` of the objects; with `manifest` none.
+    /// Bytes that were read and confirmed: of the source; with `stored` of the objects; with `manifest` none.
     pub bytes: u64,
     /// RFC 3339.
     pub at: jiff::Timestamp,
@@ -163,11 +163,15 @@ impl Store {
         (job, id): (&str, &Id),
         level: Level,
         (bytes, total): (u64, u64),
-    ) -> Result<Mark> {
-        super::for_the_owner_alone();
+    ) -> Result<VerificationKey> {
+        super::set_private_umask();
         let now = jiff::Timestamp::now();
         let sample = level == Level::Sample;
-        let mark = Mark { level, share: if sample { share(bytes, total) } else { WHOLE }, at: Id::new(now)? };
+        let mark = VerificationKey {
+            level,
+            share: if sample { share(bytes, total) } else { WHOLE },
+            at: Id::new(now)?,
+        };
         let record = Record {
             format: FORMAT,
             id: id.clone(),
@@ -188,7 +192,7 @@ impl Store {
     }
 
     /// Whether the record behind a mark is there, whole, and says what its key says.
-    pub async fn confirms(&self, job: &str, id: &Id, mark: &Mark) -> bool {
+    pub async fn confirms(&self, job: &str, id: &Id, mark: &VerificationKey) -> bool {
         let key = self.key(job, id, &mark.suffix());
         let Ok(Some(text)) = self.small(&key, "a verification record").await else { return false };
         let same = |r: Record| {
@@ -214,9 +218,9 @@ mod tests {
             (Level::Whole, WHOLE, ".verified-whole-20261123T040506Z-00112233.json"),
             (Level::Sample, 512, ".verified-sample-512-20261123T040506Z-00112233.json"),
         ] {
-            let mark = Mark { level, share, at: at.clone() };
+            let mark = VerificationKey { level, share, at: at.clone() };
             assert_eq!(mark.suffix(), suffix);
-            assert_eq!(Mark::parse(&format!("{ID}{suffix}")), Some((ID.parse().unwrap(), mark)));
+            assert_eq!(VerificationKey::parse(&format!("{ID}{suffix}")), Some((ID.parse().unwrap(), mark)));
         }
         for bad in [
             ".manifest.json",
@@ -228,7 +232,7 @@ mod tests {
             ".verified-sample-0512-20261123T040506Z-00112233.json",
             ".verified-sample-10001-20261123T040506Z-00112233.json",
         ] {
-            assert_eq!(Mark::parse(&format!("{ID}{bad}")), None, "{bad}");
+            assert_eq!(VerificationKey::parse(&format!("{ID}{bad}")), None, "{bad}");
         }
     }
 
@@ -250,13 +254,13 @@ mod tests {
             let mut flipped = text.clone().into_bytes();
             flipped[i] ^= 1;
             let read = String::from_utf8(flipped).ok().and_then(|text| Record::from_text(&text).ok());
-            assert_eq!(read, None, "octet {i}");
+            assert_eq!(read, None, "byte {i}");
         }
     }
 
     #[test]
     fn what_covers_what() {
-        let mark = |level, share| Mark { level, share, at: ID.parse().unwrap() };
+        let mark = |level, share| VerificationKey { level, share, at: ID.parse().unwrap() };
         let whole = mark(Level::Whole, WHOLE);
         assert!(LEVELS.iter().all(|(level, _)| whole.covers(*level, WHOLE)));
         // Few frames are no proof of all stored bytes, and stored bytes none of what is sealed in them.

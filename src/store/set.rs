@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
-use super::commit::Unput;
+use super::commit::CreateError;
 use super::{Store, json};
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
@@ -131,8 +131,10 @@ impl Store {
         let text = json::to_text(manifest, WHAT)?;
         let key = self.key(&manifest.set, &manifest.id, SUFFIX);
         self.put_once(&key, text).await.map_err(|unput| match unput {
-            Unput::Another => Error::failed(format!("{} has another set manifest at {key}", self.name)),
-            Unput::Missing(error) | Unput::Unknown(error) => self.explain("writing the set manifest", error),
+            CreateError::Another => Error::failed(format!("{} has another set manifest at {key}", self.name)),
+            CreateError::Missing(error) | CreateError::Unknown(error) => {
+                self.explain("writing the set manifest", error)
+            }
         })
     }
 

@@ -11,16 +11,16 @@ use tokio::task::JoinSet;
 
 use super::{Kind, Store};
 use crate::error::{Error, Result};
-use crate::progress::Counter;
+use crate::stream::counters::Counter;
 
 /// Tries whole parts again, with fresh credentials and a fresh signature, for as long as the operator allows.
 #[derive(Debug)]
-struct Patient {
+struct RetryFor {
     limit: Duration,
 }
 
 #[async_trait]
-impl RetryPolicy for Patient {
+impl RetryPolicy for RetryFor {
     async fn retry(&self, context: RetryContext) -> bool {
         // A refusal does not change, but for a signature or a token that ran out meanwhile.
         let refused = matches!(context.failure, RetryFailure::Status(status)
@@ -71,7 +71,7 @@ impl Upload {
         taken: &Arc<Counter>,
     ) -> Result<Self> {
         let mut options =
-            PutMultipartOptions::default().with_retry_policy(Arc::new(Patient { limit: store.retry_for }));
+            PutMultipartOptions::default().with_retry_policy(Arc::new(RetryFor { limit: store.retry_for }));
         if class == Class::Archive {
             options.attributes = store.attributes.clone();
         }

@@ -27,7 +27,7 @@ fn its_versions_and_its_own_sealing() {
         let to_run = ["--name", "ucp", "-v", &socket, &image, "restore"];
         let got = restored(&node, &lab, &[&job, "--from", &store], &to_run, "ucp.tar");
         let written = lab.run(&["restore", &job, "--to-stdout", "--from", &store]).expect(0).stdout;
-        assert!(!got.is_empty() && got == written, "{} octets, not {}", got.len(), written.len());
+        assert!(!got.is_empty() && got == written, "{} bytes, not {}", got.len(), written.len());
 
         // UCP seals its backup itself: what is stored is that message, and its passphrase is nowhere.
         a_second_later();

@@ -62,10 +62,10 @@ fn curl(method: &str, path: &str, query: &[(&str, &str)], more: &[(&str, &str)],
 }
 
 #[track_caller]
-pub fn put(name: &str, octets: &[u8]) {
-    let mut curl = curl("PUT", &format!("/{name}"), &[], &[("x-ms-blob-type", "BlockBlob")], octets.len());
+pub fn put(name: &str, bytes: &[u8]) {
+    let mut curl = curl("PUT", &format!("/{name}"), &[], &[("x-ms-blob-type", "BlockBlob")], bytes.len());
     curl.args(["--header", "Content-Type:", "--header", "Expect:", "--data-binary", "@-"]);
-    super::feed(&mut curl, octets).expect(0);
+    super::feed(&mut curl, bytes).expect(0);
 }
 
 #[track_caller]
@@ -92,10 +92,10 @@ pub fn get(name: &str) -> Vec<u8> {
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn base64(octets: &[u8]) -> String {
+fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
-    for three in octets.chunks(3) {
-        let n = three.iter().enumerate().fold(0u32, |n, (i, &octet)| n | u32::from(octet) << (16 - 8 * i));
+    for three in bytes.chunks(3) {
+        let n = three.iter().enumerate().fold(0u32, |n, (i, &byte)| n | u32::from(byte) << (16 - 8 * i));
         for digit in 0..4 {
             let used = digit <= three.len();
             text.push(if used { char::from(DIGITS[(n >> (18 - 6 * digit)) as usize & 63]) } else { '=' });
@@ -107,10 +107,10 @@ fn base64(octets: &[u8]) -> String {
 fn unbase64(text: &str) -> Vec<u8> {
     let digits: Vec<_> =
         text.bytes().filter_map(|c| DIGITS.iter().position(|&digit| digit == c)).map(|n| n as u32).collect();
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for four in digits.chunks(4) {
         let n = four.iter().enumerate().fold(0, |n, (i, digit)| n | digit << (18 - 6 * i));
-        octets.extend((0..four.len() - 1).map(|i| (n >> (16 - 8 * i)) as u8));
+        bytes.extend((0..four.len() - 1).map(|i| (n >> (16 - 8 * i)) as u8));
     }
-    octets
+    bytes
 }

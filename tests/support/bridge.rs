@@ -34,7 +34,7 @@ impl Peer for UnixStream {
 pub struct Bridge {
     /// `HOST:PORT`
     pub address: String,
-    /// Octets that came back over it.
+    /// Bytes that came back over it.
     pub back: Arc<AtomicU64>,
     /// Connections that were cut.
     pub cuts: Arc<AtomicU64>,
@@ -46,16 +46,16 @@ impl Bridge {
         Self::to_engine_cut_after(u64::MAX)
     }
 
-    /// Ends each connection cleanly once so many octets came back on it.
-    pub fn to_engine_cut_after(octets: u64) -> Bridge {
+    /// Ends each connection cleanly once so many bytes came back on it.
+    pub fn to_engine_cut_after(bytes: u64) -> Bridge {
         let socket = std::env::var("DOCKER_HOST").expect("an engine").replace("unix://", "");
-        Self::start(octets, u64::MAX, move || Some(Box::new(UnixStream::connect(&socket).ok()?)))
+        Self::start(bytes, u64::MAX, move || Some(Box::new(UnixStream::connect(&socket).ok()?)))
     }
 
-    /// The run's S3 server; the first `times` connections on which so many octets come back are cut there.
-    pub fn to_s3_cut_after(octets: u64, times: u64) -> Bridge {
+    /// The run's S3 server; the first `times` connections on which so many bytes come back are cut there.
+    pub fn to_s3_cut_after(bytes: u64, times: u64) -> Bridge {
         let server = super::s3::endpoint().replace("http://", "");
-        Self::start(octets, times, move || Some(Box::new(TcpStream::connect(&server).ok()?)))
+        Self::start(bytes, times, move || Some(Box::new(TcpStream::connect(&server).ok()?)))
     }
 
     /// The engine's URL.
@@ -73,11 +73,7 @@ impl Bridge {
         self.back.swap(0, Ordering::SeqCst)
     }
 
-    fn start(
-        octets: u64,
-        times: u64,
-        connect: impl Fn() -> Option<Box<dyn Peer>> + Send + 'static,
-    ) -> Bridge {
+    fn start(bytes: u64, times: u64, connect: impl Fn() -> Option<Box<dyn Peer>> + Send + 'static) -> Bridge {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (back, cuts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -91,7 +87,7 @@ impl Bridge {
                     down.end();
                 });
                 let (back, cuts) = (Arc::clone(&back), Arc::clone(&cuts));
-                std::thread::spawn(move || carry_back(server, client, octets, times, &back, &cuts));
+                std::thread::spawn(move || carry_back(server, client, bytes, times, &back, &cuts));
             }
         });
         bridge
@@ -101,7 +97,7 @@ impl Bridge {
 fn carry_back(
     mut server: Box<dyn Peer>,
     mut client: Box<dyn Peer>,
-    octets: u64,
+    bytes: u64,
     times: u64,
     back: &AtomicU64,
     cuts: &AtomicU64,
@@ -111,8 +107,8 @@ fn carry_back(
         if len == 0 {
             break;
         }
-        let cut = carried + len as u64 > octets && cuts.load(Ordering::SeqCst) < times;
-        let len = if cut { (octets - carried) as usize } else { len };
+        let cut = carried + len as u64 > bytes && cuts.load(Ordering::SeqCst) < times;
+        let len = if cut { (bytes - carried) as usize } else { len };
         carried += len as u64;
         back.fetch_add(len as u64, Ordering::SeqCst);
         if client.write_all(&buffer[..len]).is_err() {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub mod azure;
 pub mod bridge;
 pub mod ee;
+pub mod fake_s3;
 pub mod s3;
-pub mod sink;
 pub mod xml;
 
 pub const PASSPHRASE: &str = "correct horse battery staple";
@@ -103,9 +103,9 @@ impl Lab {
         self.dir.join(name)
     }
 
-    pub fn write(&self, name: &str, octets: &[u8]) -> PathBuf {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
-        std::fs::write(&path, octets).expect("a file of the test's own");
+        std::fs::write(&path, bytes).expect("a file of the test's own");
         path
     }
 
@@ -170,11 +170,11 @@ impl Lab {
     /// The bytes that `gpg -d OBJECT | zstd -d` gives: no part of ours reads them.
     #[track_caller]
     pub fn by_gpg(&self, object: &[u8], decompress: &[&str]) -> Vec<u8> {
-        let mut octets = feed(&mut self.gpg(), object).expect(0).stdout;
+        let mut bytes = feed(&mut self.gpg(), object).expect(0).stdout;
         if let Some((program, arguments)) = decompress.split_first() {
-            octets = feed(Command::new(program).args(arguments), &octets).expect(0).stdout;
+            bytes = feed(Command::new(program).args(arguments), &bytes).expect(0).stdout;
         }
-        octets
+        bytes
     }
 }
 
@@ -229,26 +229,26 @@ pub fn leftovers(text: &str) -> Vec<String> {
     all.lines().filter(|line| line.contains(text)).map(String::from).collect()
 }
 
-/// Octets that do not compress, the same for the same seed.
+/// Bytes that do not compress, the same for the same seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut octets = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut octets);
-    octets
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
 }
 
-/// Octets that compress, the same for the same length.
+/// Bytes that compress, the same for the same length.
 pub fn text(len: usize) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(len + 64);
+    let mut bytes = Vec::with_capacity(len + 64);
     for n in 0u64.. {
-        if octets.len() >= len {
+        if bytes.len() >= len {
             break;
         }
-        octets.extend_from_slice(
+        bytes.extend_from_slice(
             format!("INSERT INTO t VALUES ({n}, 'row {}');\n", n * 7919 % 1009).as_bytes(),
         );
     }
-    octets.truncate(len);
-    octets
+    bytes.truncate(len);
+    bytes
 }
 
 /// The most memory that a running process has had so far, in MiB; nothing once it has ended.
@@ -268,7 +268,7 @@ pub fn watch(child: &mut std::process::Child) -> u64 {
     most
 }
 
-/// A tar's member without data: 512 octets, whatever its name says.
+/// A tar's member without data: 512 bytes, whatever its name says.
 pub fn bare_member(name: &[u8], flag: u8, link: &str) -> Vec<u8> {
     let mut block = vec![0u8; 512];
     block[..name.len()].copy_from_slice(name);
@@ -384,11 +384,11 @@ impl AnyStore {
 
     /// Overwrites an object behind everybody's back.
     #[track_caller]
-    pub fn write(&self, name: &str, octets: &[u8]) {
+    pub fn write(&self, name: &str, bytes: &[u8]) {
         match self {
-            AnyStore::File(dir) => std::fs::write(dir.join(name), octets).expect("the object"),
-            AnyStore::S3(prefix) => s3::put(&format!("{prefix}/{name}"), octets),
-            AnyStore::Azure(prefix) => azure::put(&format!("{prefix}/{name}"), octets),
+            AnyStore::File(dir) => std::fs::write(dir.join(name), bytes).expect("the object"),
+            AnyStore::S3(prefix) => s3::put(&format!("{prefix}/{name}"), bytes),
+            AnyStore::Azure(prefix) => azure::put(&format!("{prefix}/{name}"), bytes),
         }
     }
 
@@ -410,8 +410,8 @@ impl AnyStore {
             |name: &str| name.contains(".verified-") || kinds.iter().any(|kind| name.ends_with(kind));
         let name = names.iter().rfind(|name| !beside(name));
         let name = name.unwrap_or_else(|| panic!("no archive among {names:?}")).clone();
-        let octets = self.read(&name);
-        (name, octets)
+        let bytes = self.read(&name);
+        (name, bytes)
     }
 
     /// Nothing is listed, and nothing is left.

@@ -48,12 +48,12 @@ fn curl(payload: &str) -> Command {
 }
 
 #[track_caller]
-pub fn put(key: &str, octets: &[u8]) {
-    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
+pub fn put(key: &str, bytes: &[u8]) {
+    let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let mut curl = curl(&sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>());
     curl.args(["--request", "PUT", "--data-binary", "@-"]);
     curl.arg(format!("{}/{}/{key}", endpoint(), bucket()));
-    super::feed(&mut curl, octets).expect(0);
+    super::feed(&mut curl, bytes).expect(0);
 }
 
 #[track_caller]

@@ -10,16 +10,16 @@ use cfb_mode::cipher::{KeyInit, KeyIvInit};
 
 use crate::error::{Context, Result};
 
-/// Octets of an AES block.
+/// Bytes of an AES block.
 pub const BLOCK: usize = 16;
-/// Octets that are hashed and encrypted in turn: a block of SHA-1.
-const LUMP: usize = 64;
+/// Bytes that are hashed and encrypted in turn: a block of SHA-1.
+const SHA1_BLOCK: usize = 64;
 
 /// Hashes and encrypts a stream in pieces of any length, from a zero IV.
 ///
 /// Both wait for themselves only: each AES block needs the one before, and so does each of SHA-1's. A processor that looks
 /// some hundred instructions ahead does one while it waits for the other, if they take turns often enough: every 64
-/// octets, hashing costs nothing; every 1024, as much as it would alone.
+/// bytes, hashing costs nothing; every 1024, as much as it would alone.
 pub struct Cfb {
     aes: Aes256,
     sha1: digest::Context,
@@ -27,24 +27,24 @@ pub struct Cfb {
     chain: [u8; BLOCK],
     /// What the block at hand is combined with.
     stream: [u8; BLOCK],
-    /// Octets since the last whole lump.
+    /// Bytes since the last whole lump.
     used: usize,
 }
 
 impl Cfb {
-    /// A cipher at the first octet.
+    /// A cipher at the first byte.
     pub fn new(session: &[u8]) -> Result<Self> {
         let aes = Aes256::new_from_slice(session).context(|| "the session key has a wrong length".into())?;
         let sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
         Ok(Cfb { aes, sha1, chain: [0; BLOCK], stream: [0; BLOCK], used: 0 })
     }
 
-    /// Hashes and encrypts the next octets in place.
+    /// Hashes and encrypts the next bytes in place.
     pub fn encrypt(&mut self, text: &mut [u8]) {
-        let open = (LUMP - self.used) % LUMP;
+        let open = (SHA1_BLOCK - self.used) % SHA1_BLOCK;
         let (first, text) = text.split_at_mut(open.min(text.len()));
         self.within(first);
-        let (lumps, last) = text.split_at_mut(text.len() / LUMP * LUMP);
+        let (lumps, last) = text.split_at_mut(text.len() / SHA1_BLOCK * SHA1_BLOCK);
         let Cfb { aes, sha1, chain, .. } = self;
         aes.encrypt_with_backend(Lumps { lumps, sha1, chain });
         self.within(last);
@@ -60,15 +60,15 @@ impl Cfb {
     /// Hashes and encrypts what does not lead out of the lump at hand.
     fn within(&mut self, text: &mut [u8]) {
         self.sha1.update(text);
-        for octet in text {
+        for byte in text {
             let at = self.used % BLOCK;
             if at == 0 {
                 self.stream = self.chain;
                 self.aes.encrypt_block((&mut self.stream).into());
             }
-            *octet ^= self.stream[at];
-            self.chain[at] = *octet;
-            self.used = (self.used + 1) % LUMP;
+            *byte ^= self.stream[at];
+            self.chain[at] = *byte;
+            self.used = (self.used + 1) % SHA1_BLOCK;
         }
     }
 }
@@ -88,7 +88,7 @@ impl BlockClosure for Lumps<'_> {
     #[inline(always)]
     fn call<B: BlockBackend<BlockSize = U16>>(self, aes: &mut B) {
         let mut chain = GenericArray::from(*self.chain);
-        for lump in self.lumps.chunks_exact_mut(LUMP) {
+        for lump in self.lumps.chunks_exact_mut(SHA1_BLOCK) {
             self.sha1.update(lump);
             for block in lump.chunks_exact_mut(BLOCK) {
                 aes.proc_block((&mut chain).into());

@@ -13,16 +13,16 @@ use sequoia_openpgp::crypto::SessionKey;
 use super::cfb::BLOCK;
 use crate::error::{Error, Result};
 
-/// Octets of an authentication tag.
+/// Bytes of an authentication tag.
 pub const TAG: usize = 16;
-/// Octets of a message's salt.
+/// Bytes of a message's salt.
 pub const SALT: usize = 32;
-/// Octets of plaintext in every chunk but the last: 2^(14 + 6).
+/// Bytes of plaintext in every chunk but the last: 2^(14 + 6).
 pub const CHUNK: usize = 1 << 20;
 /// What the packet's body says of itself before the salt: version 2, AES-256, GCM, chunk size.
 pub const PARAMETERS: [u8; 4] = [2, 9, 3, 14];
 
-// Octets of key and of IV that are derived; the IV is followed by the number of a chunk.
+// Bytes of key and of IV that are derived; the IV is followed by the number of a chunk.
 const KEY: usize = 32;
 const IV: usize = 4;
 
@@ -75,17 +75,17 @@ impl Gcm {
         Ok(())
     }
 
-    /// The tag behind the last of so many chunks, which vouches for the number of octets in them.
-    pub fn last_tag(&self, chunks: u64, octets: u64) -> Result<[u8; TAG]> {
+    /// The tag behind the last of so many chunks, which vouches for the number of bytes in them.
+    pub fn last_tag(&self, chunks: u64, bytes: u64) -> Result<[u8; TAG]> {
         let nonce = Nonce::assume_unique_for_key(self.nonce(chunks));
-        let additional = [&additional()[..], &octets.to_be_bytes()].concat();
+        let additional = [&additional()[..], &bytes.to_be_bytes()].concat();
         let sealed = self.sealing.seal_in_place_separate_tag(nonce, Aad::from(additional), &mut []);
         let (mut tag, sealed) = ([0; TAG], sealed.map_err(failed)?);
         tag.copy_from_slice(sealed.as_ref());
         Ok(tag)
     }
 
-    /// Decrypts a range of chunk `n` in place; it begins at octet `at` of the chunk, a multiple of an AES block.
+    /// Decrypts a range of chunk `n` in place; it begins at byte `at` of the chunk, a multiple of an AES block.
     ///
     /// The tag is not looked at: whoever calls knows by other means whether the text is what was sealed. Within a chunk,
     /// GCM is the counter mode, whose counter is 2 at the first block (NIST SP 800-38D §7.1).
@@ -103,9 +103,9 @@ impl Gcm {
 
 /// The additional data of every chunk, and what the key is derived for: the packet's tag and what it says of itself.
 fn additional() -> [u8; 5] {
-    let mut octets = [super::TAG_SEIPD; 5];
-    octets[1..].copy_from_slice(&PARAMETERS);
-    octets
+    let mut bytes = [super::TAG_SEIPD; 5];
+    bytes[1..].copy_from_slice(&PARAMETERS);
+    bytes
 }
 
 #[cfg(test)]

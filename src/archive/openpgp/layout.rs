@@ -1,9 +1,9 @@
 //! Where a byte of the compressed stream lies in the sealed object: plain arithmetic, because every partial length
 //! is 2^20 (see [`super`]).
 //!
-//! Four coordinates: a *data* offset counts octets of the compressed stream; a *plain* offset counts octets that are
-//! encrypted (SEIPD v1: prefix, literal packet, MDC packet; v2: literal packet); a *body* offset counts octets of the
-//! SEIPD packet's body (v2 has a tag behind every chunk); an *object* offset counts octets of the stored object.
+//! Four coordinates: a *data* offset counts bytes of the compressed stream; a *plain* offset counts bytes that are
+//! encrypted (SEIPD v1: prefix, literal packet, MDC packet; v2: literal packet); a *body* offset counts bytes of the
+//! SEIPD packet's body (v2 has a tag behind every chunk); an *object* offset counts bytes of the stored object.
 
 use std::ops::Range;
 
@@ -13,17 +13,17 @@ use crate::error::Result;
 
 /// Every partial body length but the last (RFC 9580 §4.2.1.4).
 pub const PARTIAL: u64 = 1 << 20;
-/// Octets of the random prefix: one AES block and its last two octets again (RFC 9580 §5.13.1).
+/// Bytes of the random prefix: one AES block and its last two bytes again (RFC 9580 §5.13.1).
 pub const PREFIX: u64 = 18;
-/// Octets of the literal packet's own header: format, empty name, date (RFC 9580 §5.9).
+/// Bytes of the literal packet's own header: format, empty name, date (RFC 9580 §5.9).
 pub const LITERAL_HEADER: u64 = 6;
-/// Octets of the MDC packet: tag, length, SHA-1 (RFC 9580 §5.14).
+/// Bytes of the MDC packet: tag, length, SHA-1 (RFC 9580 §5.14).
 pub const MDC: u64 = 22;
-/// A last length is always written in five octets (RFC 9580 §4.2.1.3), so that it can be counted on.
+/// A last length is always written in five bytes (RFC 9580 §4.2.1.3), so that it can be counted on.
 pub const LAST_LENGTH: u64 = 5;
-/// Octets of an AES block.
+/// Bytes of an AES block.
 const BLOCK: u64 = cfb::BLOCK as u64;
-/// Octets of the AEAD's chunks and of the tag behind each.
+/// Bytes of the AEAD's chunks and of the tag behind each.
 const CHUNK: u64 = gcm::CHUNK as u64;
 const TAG: u64 = gcm::TAG as u64;
 
@@ -32,19 +32,19 @@ const TAG: u64 = gcm::TAG as u64;
 pub struct Layout {
     /// How it is encrypted.
     pub cipher: Cipher,
-    /// Octets before the SEIPD packet's first length: the SKESK packet and the SEIPD tag.
+    /// Bytes before the SEIPD packet's first length: the SKESK packet and the SEIPD tag.
     pub head: u64,
-    /// Octets of the compressed stream.
+    /// Bytes of the compressed stream.
     pub data: u64,
 }
 
 impl Layout {
-    /// Octets of the literal packet's body.
+    /// Bytes of the literal packet's body.
     fn literal(&self) -> u64 {
         LITERAL_HEADER + self.data
     }
 
-    /// Octets of the SEIPD packet's body.
+    /// Bytes of the SEIPD packet's body.
     fn body(&self) -> u64 {
         let literal = 1 + self.literal() / PARTIAL + LAST_LENGTH + self.literal();
         self.lead()
@@ -54,7 +54,7 @@ impl Layout {
             }
     }
 
-    /// Octets of the body that are not encrypted: the version, and with version 2 the algorithms and the salt.
+    /// Bytes of the body that are not encrypted: the version, and with version 2 the algorithms and the salt.
     fn lead(&self) -> u64 {
         match self.cipher {
             Cipher::Cfb => 1,
@@ -62,7 +62,7 @@ impl Layout {
         }
     }
 
-    /// Octets of the object.
+    /// Bytes of the object.
     pub fn object(&self) -> u64 {
         self.head + self.body() / PARTIAL + LAST_LENGTH + self.body()
     }
@@ -106,7 +106,7 @@ impl Layout {
     }
 }
 
-/// Octets that the length headers take up to body offset `offset`, its own chunk's included, in a packet of `body`.
+/// Bytes that the length headers take up to body offset `offset`, its own chunk's included, in a packet of `body`.
 fn lengths_before(offset: u64, body: u64) -> u64 {
     let (chunk, full) = (offset / PARTIAL, body / PARTIAL);
     if chunk < full { chunk + 1 } else { full + LAST_LENGTH }
@@ -129,7 +129,7 @@ impl Span {
         Span { layout: None, object: data.clone(), data, plain_from: 0 }
     }
 
-    /// From the fetched octets to the data, in `text`: drops the SEIPD packet's lengths, decrypts, drops the literal
+    /// From the fetched bytes to the data, in `text`: drops the SEIPD packet's lengths, decrypts, drops the literal
     /// packet's. Returns where in `text` the data lies.
     pub fn open(&self, fetched: &[u8], text: &mut Vec<u8>, opener: Option<&Opener>) -> Result<Range<usize>> {
         text.clear();
@@ -137,7 +137,7 @@ impl Span {
             text.extend_from_slice(fetched);
             return Ok(0..text.len());
         };
-        // The first octet fetched is body, never a length: object_of() points behind its chunk's header.
+        // The first byte fetched is body, never a length: object_of() points behind its chunk's header.
         copy_body(fetched, layout.body_of(self.plain_from), layout.body(), text);
         match opener {
             Opener::Cfb(session) => self.decrypt_cfb(text, session)?,
@@ -173,7 +173,7 @@ impl Span {
     }
 }
 
-/// Where a packet's chunks lie in octets that begin at body offset `offset`: ranges of them, without the lengths between.
+/// Where a packet's chunks lie in bytes that begin at body offset `offset`: ranges of them, without the lengths between.
 fn chunks(len: usize, mut offset: u64, body: u64) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {

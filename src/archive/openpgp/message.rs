@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 const ARMOR: &[u8] = b"-----BEGIN PGP MESSAGE-----";
 const ARMOR_END: &[u8] = b"-----END PGP MESSAGE-----";
-/// Octets of armor that are kept: its last line, and blank ones behind it.
+/// Bytes of armor that are kept: its last line, and blank ones behind it.
 const TAIL: usize = 64;
 /// Packets that hold what was sealed: symmetrically encrypted data, without and with integrity protection, and AEAD's.
 const SEALED: [u8; 3] = [9, 18, 20];
@@ -13,7 +13,7 @@ const SEALED: [u8; 3] = [9, 18, 20];
 /// Follows one message.
 pub struct Message {
     state: State,
-    /// Octets of a header, or the armor's last ones.
+    /// Bytes of a header, or the armor's last ones.
     held: Vec<u8>,
     /// A packet with what was sealed has begun; in armor: its first line was seen.
     sealed: bool,
@@ -21,7 +21,7 @@ pub struct Message {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The first octets tell armor from packets.
+    /// The first bytes tell armor from packets.
     First,
     /// Between two packets, or within a packet's header.
     Header,
@@ -32,11 +32,11 @@ enum State {
     Armor,
 }
 
-/// What the octets of a header say so far.
+/// What the bytes of a header say so far.
 enum Read {
     /// More are needed.
     More,
-    /// Octets of body that follow, and whether another length follows these.
+    /// Bytes of body that follow, and whether another length follows these.
     Len(u64, bool),
 }
 
@@ -48,28 +48,28 @@ impl Default for Message {
 }
 
 impl Message {
-    /// Passes over the next octets.
+    /// Passes over the next bytes.
     ///
     /// # Errors
     /// They are no OpenPGP message, or one whose end cannot be known.
-    pub fn feed(&mut self, mut octets: &[u8]) -> Result<()> {
-        while let Some(&first) = octets.first() {
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while let Some(&first) = bytes.first() {
             match self.state {
                 State::First if first & 0x80 != 0 => self.state = State::Header,
                 State::First if first == ARMOR[0] => self.state = State::Armor,
                 State::First => return Err(no_message("it begins with something else")),
                 State::Armor => {
-                    self.armor(octets)?;
+                    self.armor(bytes)?;
                     return Ok(());
                 }
                 State::Body(left, more) => {
-                    let passed = left.min(octets.len() as u64);
-                    octets = &octets[passed as usize..];
+                    let passed = left.min(bytes.len() as u64);
+                    bytes = &bytes[passed as usize..];
                     self.state = after(left - passed, more);
                 }
                 State::Header | State::Length => {
                     self.held.push(first);
-                    octets = &octets[1..];
+                    bytes = &bytes[1..];
                     self.header()?;
                 }
             }
@@ -92,8 +92,8 @@ impl Message {
         Ok(())
     }
 
-    fn armor(&mut self, octets: &[u8]) -> Result<()> {
-        self.held.extend_from_slice(octets);
+    fn armor(&mut self, bytes: &[u8]) -> Result<()> {
+        self.held.extend_from_slice(bytes);
         if !self.sealed && self.held.len() >= ARMOR.len() {
             if !self.held.starts_with(ARMOR) {
                 return Err(no_message("it begins with something else"));
@@ -124,12 +124,12 @@ impl Message {
     }
 }
 
-/// What a packet is, by its first octet in the new format or the old.
+/// What a packet is, by its first byte in the new format or the old.
 fn kind(tag: u8) -> u8 {
     if tag & 0x40 != 0 { tag & 0x3f } else { (tag >> 2) & 0x0f }
 }
 
-/// A packet's first octet and what follows it.
+/// A packet's first byte and what follows it.
 fn packet(tag: u8, rest: &[u8]) -> Result<Read> {
     match (tag & 0x80, tag & 0x40, tag & 3) {
         (0, ..) => Err(no_message("a packet does not begin where the one before it ends")),
@@ -148,9 +148,9 @@ fn after(left: u64, more: bool) -> State {
     }
 }
 
-/// A length of the new format: of one, two or five octets, or a partial one.
-fn new_length(octets: &[u8]) -> Read {
-    match *octets {
+/// A length of the new format: of one, two or five bytes, or a partial one.
+fn new_length(bytes: &[u8]) -> Read {
+    match *bytes {
         [len @ 0..192] => Read::Len(len.into(), false),
         [partial @ 224..255] => Read::Len(1 << (partial & 0x1f), true),
         [high @ 192..224, low] => Read::Len(((u64::from(high) - 192) << 8) + u64::from(low) + 192, false),
@@ -159,8 +159,8 @@ fn new_length(octets: &[u8]) -> Read {
     }
 }
 
-fn big_endian(octets: &[u8]) -> u64 {
-    octets.iter().fold(0, |number, &octet| number << 8 | u64::from(octet))
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn no_message(why: &str) -> Error {
@@ -171,20 +171,20 @@ fn no_message(why: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn whole(octets: &[u8], step: usize) -> bool {
+    fn whole(bytes: &[u8], step: usize) -> bool {
         let mut message = Message::default();
-        octets.chunks(step).try_for_each(|chunk| message.feed(chunk)).is_ok() && message.finish().is_ok()
+        bytes.chunks(step).try_for_each(|chunk| message.feed(chunk)).is_ok() && message.finish().is_ok()
     }
 
-    /// An SKESK of the new format, then sealed data in partial lengths, two and five octets of length.
+    /// An SKESK of the new format, then sealed data in partial lengths, two and five bytes of length.
     fn packets() -> Vec<u8> {
-        let mut octets = vec![0xc3, 13];
-        octets.extend([7; 13]);
-        octets.extend([0xd2, 0xe9]);
-        octets.extend([1; 512]);
-        octets.extend([0xe0, 1, 192, 8]);
-        octets.extend([2; 200]);
-        octets
+        let mut bytes = vec![0xc3, 13];
+        bytes.extend([7; 13]);
+        bytes.extend([0xd2, 0xe9]);
+        bytes.extend([1; 512]);
+        bytes.extend([0xe0, 1, 192, 8]);
+        bytes.extend([2; 200]);
+        bytes
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn old_lengths_and_five_octets_are_read() {
+    fn old_lengths_and_five_bytes_are_read() {
         let body = [3; 300];
         let old = [&[0x8c, 2, 9, 9][..], &[0xa5, 1, 44], &body].concat();
         let long = [&[0xd2, 255, 0, 0, 1, 44][..], &body].concat();
@@ -226,8 +226,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for octets in ["", "a tar", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n-----END PGP MESSAGE-----"] {
-            assert!(!whole(octets.as_bytes(), 3), "{octets}");
+        for bytes in ["", "a tar", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n-----END PGP MESSAGE-----"] {
+            assert!(!whole(bytes.as_bytes(), 3), "{bytes}");
         }
     }
 

@@ -2,18 +2,18 @@
 //! with what SEIPD v1 puts around it. Laid out in blocks, on one thread; [`super::layout`] is the way back.
 
 use super::layout::{LITERAL_HEADER, MDC, PARTIAL, PREFIX};
-use super::{Cipher, PARTIAL_OCTET, long_length};
-use crate::archive::pool::{Lent, Pool};
+use super::{Cipher, PARTIAL_LENGTH, long_length};
 use crate::error::{Context, Result};
+use crate::stream::pool::{Pool, Pooled};
 
 const TAG_LITERAL: u8 = 0xCB;
 const TAG_MDC: u8 = 0xD3;
-/// Octets of the SHA-1 in the MDC packet, behind tag and length.
+/// Bytes of the SHA-1 in the MDC packet, behind tag and length.
 const SHA1: usize = MDC as usize - 2;
 /// The literal packet's header: binary, no file name, no date.
 const HEADER: [u8; LITERAL_HEADER as usize] = [b'b', 0, 0, 0, 0, 0];
 
-/// Octets that a block's buffer must be able to hold: what is encrypted in one go, with a tag or a SHA-1 behind it.
+/// Bytes that a block's buffer must be able to hold: what is encrypted in one go, with a tag or a SHA-1 behind it.
 const BLOCK_LEN: usize = PARTIAL as usize + SHA1;
 
 /// A pool of buffers for blocks.
@@ -23,8 +23,8 @@ pub fn block_pool(blocks: usize) -> Pool<Vec<u8>> {
 
 /// A run of plaintext: what is encrypted in one go.
 pub struct Block {
-    /// Its octets.
-    pub text: Lent<Vec<u8>>,
+    /// Its bytes.
+    pub text: Pooled<Vec<u8>>,
     /// Its number, from 0.
     pub n: u64,
     /// Whether it is the message's last one, which may be empty.
@@ -33,7 +33,7 @@ pub struct Block {
 
 /// Lays the packets out in blocks.
 ///
-/// A literal packet's length stands before its octets. It is written as that of a full one, so that nothing has to wait
+/// A literal packet's length stands before its bytes. It is written as that of a full one, so that nothing has to wait
 /// to be copied; the last, which is shorter, is taken back at the end and written anew.
 pub struct Packer<E> {
     /// None: nothing is encrypted, and there are no packets.
@@ -51,12 +51,12 @@ pub struct Packer<E> {
 struct Literal {
     /// Where its length stands: in the held block if there is one, else in the one at hand. None: not begun.
     at: Option<usize>,
-    /// Its octets.
+    /// Its bytes.
     len: usize,
 }
 
 impl<E: FnMut(Block) -> Result<()>> Packer<E> {
-    /// A packer at the beginning of a message, or of octets that are stored as they are; blocks are laid out in `buffers`
+    /// A packer at the beginning of a message, or of bytes that are stored as they are; blocks are laid out in `buffers`
     /// and handed to `emit`.
     pub fn new(cipher: Option<Cipher>, buffers: Pool<Vec<u8>>, emit: E) -> Result<Self> {
         let mut packer = Packer {
@@ -80,7 +80,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         Ok(packer)
     }
 
-    /// Appends octets of the compressed stream.
+    /// Appends bytes of the compressed stream.
     pub fn push(&mut self, mut data: &[u8]) -> Result<()> {
         if self.cipher.is_none() {
             return self.put(data);
@@ -88,7 +88,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         while !data.is_empty() {
             if self.literal.at.is_none() {
                 self.literal.at = Some(self.block.text.len());
-                self.put(&[PARTIAL_OCTET])?;
+                self.put(&[PARTIAL_LENGTH])?;
             }
             let room = PARTIAL as usize - self.literal.len;
             let (now, later) = data.split_at(room.min(data.len()));
@@ -120,7 +120,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         (self.emit)(self.block)
     }
 
-    /// Takes the literal packet's last part back, its length included; returns its octets.
+    /// Takes the literal packet's last part back, its length included; returns its bytes.
     fn take_back(&mut self) -> Vec<u8> {
         let Some(at) = std::mem::take(&mut self.literal).at else { return Vec::new() };
         let mut after = Vec::new();
@@ -134,13 +134,13 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         rest
     }
 
-    /// Writes octets that will be encrypted.
-    fn put(&mut self, mut octets: &[u8]) -> Result<()> {
-        while !octets.is_empty() {
+    /// Writes bytes that will be encrypted.
+    fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
             let room = self.full_len() - self.block.text.len();
-            let (now, later) = octets.split_at(room.min(octets.len()));
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.block.text.extend_from_slice(now);
-            octets = later;
+            bytes = later;
             if now.len() == room {
                 let next = empty(&self.buffers, self.block.n + 1);
                 let full = std::mem::replace(&mut self.block, next);
@@ -154,7 +154,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
         Ok(())
     }
 
-    /// Octets of the block at hand once it is full. SEIPD v1's version stands before the first, in the same partial length.
+    /// Bytes of the block at hand once it is full. SEIPD v1's version stands before the first, in the same partial length.
     fn full_len(&self) -> usize {
         match self.cipher {
             Some(Cipher::Cfb) if self.block.n == 0 => PARTIAL as usize - 1,
@@ -164,7 +164,7 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
 }
 
 fn empty(buffers: &Pool<Vec<u8>>, n: u64) -> Block {
-    let mut text = buffers.take();
+    let mut text = buffers.get();
     text.clear();
     Block { text, n, last: false }
 }

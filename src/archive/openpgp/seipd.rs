@@ -1,4 +1,4 @@
-//! The SEIPD packet (RFC 9580 §5.13), from blocks of plaintext to the octets that are stored: [`Sealer`] encrypts them,
+//! The SEIPD packet (RFC 9580 §5.13), from blocks of plaintext to the bytes that are stored: [`Sealer`] encrypts them,
 //! for version 2 on as many threads as there are, and [`Body`] puts them in order into partial lengths of 2^20.
 
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use super::cfb::Cfb;
 use super::gcm::{self, Gcm};
 use super::layout::PARTIAL;
 use super::packer::Block;
-use super::{MessageKey, PARTIAL_OCTET, VERSION_1, long_length};
+use super::{MessageKey, PARTIAL_LENGTH, VERSION_1, long_length};
 use crate::error::Result;
 
 /// Encrypts blocks.
@@ -22,12 +22,12 @@ pub enum Sealer {
 
 /// An encrypted block.
 pub struct Sealed {
-    octets: Bytes,
+    bytes: Bytes,
     last: bool,
 }
 
 impl Sealer {
-    /// A sealer at the beginning of a message; without a key, of octets that are stored as they are.
+    /// A sealer at the beginning of a message; without a key, of bytes that are stored as they are.
     pub fn new(key: Option<&MessageKey>) -> Result<Self> {
         Ok(match key {
             None => Sealer::Clear,
@@ -59,7 +59,7 @@ impl Sealer {
             Sealer::Gcm(gcm) => gcm.seal(block.n, &mut block.text)?,
         }
         // The buffer returns to its pool when the last upload lets go of it.
-        Ok(Sealed { octets: Bytes::from_owner(block.text), last: block.last })
+        Ok(Sealed { bytes: Bytes::from_owner(block.text), last: block.last })
     }
 }
 
@@ -73,10 +73,10 @@ pub struct Body<E> {
 struct Packet {
     /// Of SEIPD v2: makes the last tag.
     gcm: Option<Gcm>,
-    /// Chunks of the AEAD, and octets of plaintext in them.
+    /// Chunks of the AEAD, and bytes of plaintext in them.
     chunks: u64,
-    octets: u64,
-    /// What is not known yet to fill a partial length, and how many octets that are.
+    bytes: u64,
+    /// What is not known yet to fill a partial length, and how many bytes that are.
     held: Vec<Bytes>,
     len: usize,
 }
@@ -92,7 +92,7 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
                 Some((salt, _)) => [&gcm::PARAMETERS[..], salt].concat().into(),
             };
             let gcm = key.aead.as_ref().map(|(_, gcm)| gcm.clone());
-            let mut packet = Packet { gcm, chunks: 0, octets: 0, held: Vec::new(), len: 0 };
+            let mut packet = Packet { gcm, chunks: 0, bytes: 0, held: Vec::new(), len: 0 };
             packet.put(lead, &mut body.emit)?;
             body.packet = Some(packet);
         }
@@ -101,25 +101,25 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
 
     /// Appends a block; the last one ends the packet.
     pub fn push(&mut self, sealed: Sealed) -> Result<()> {
-        let Some(packet) = &mut self.packet else { return (self.emit)(sealed.octets) };
-        if packet.gcm.is_some() && !sealed.octets.is_empty() {
+        let Some(packet) = &mut self.packet else { return (self.emit)(sealed.bytes) };
+        if packet.gcm.is_some() && !sealed.bytes.is_empty() {
             packet.chunks += 1;
-            packet.octets += (sealed.octets.len() - gcm::TAG) as u64;
+            packet.bytes += (sealed.bytes.len() - gcm::TAG) as u64;
         }
-        packet.put(sealed.octets, &mut self.emit)?;
+        packet.put(sealed.bytes, &mut self.emit)?;
         if sealed.last { packet.finish(&mut self.emit) } else { Ok(()) }
     }
 }
 
 impl Packet {
-    fn put(&mut self, mut octets: Bytes, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
-        while !octets.is_empty() {
+    fn put(&mut self, mut bytes: Bytes, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
+        while !bytes.is_empty() {
             let room = PARTIAL as usize - self.len;
-            let now = octets.split_to(room.min(octets.len()));
+            let now = bytes.split_to(room.min(bytes.len()));
             self.len += now.len();
             self.held.push(now);
             if self.len == PARTIAL as usize {
-                emit(Bytes::from_static(&[PARTIAL_OCTET]))?;
+                emit(Bytes::from_static(&[PARTIAL_LENGTH]))?;
                 self.release(emit)?;
             }
         }
@@ -128,7 +128,7 @@ impl Packet {
 
     fn finish(&mut self, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
         if let Some(gcm) = &self.gcm {
-            let tag = gcm.last_tag(self.chunks, self.octets)?;
+            let tag = gcm.last_tag(self.chunks, self.bytes)?;
             self.put(Bytes::copy_from_slice(&tag), emit)?;
         }
         emit(Bytes::copy_from_slice(&long_length(self.len)))?;

@@ -1,0 +1,389 @@
+//! The command line: words into settings, nothing else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::docker::run::RunSpec;
+use crate::error::{Context, Error, Result};
+use crate::preset::Preset;
+use crate::report::Mode;
+use crate::source::{Source, job_char};
+
+mod docker_run;
+mod options;
+mod plan;
+mod preset;
+mod read;
+mod settings;
+mod stores;
+mod verify;
+
+pub use options::{BackupOptions, FormatWish, PassphraseOptions, WarnOk};
+pub use plan::Plan;
+pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
+pub use read::{
+    ArchiveOptions, ArchiveRef, Cat, Copy, Diff, DiffTarget, FromStore, List, Ls, OpenOptions, Restore,
+    RestoreSet, RestoreSource, RestoreTarget, Show,
+};
+pub use settings::Settings;
+pub use stores::{StoreAt, StoreFlags};
+pub use verify::{Amount, CheckOptions, Verify};
+
+/// Streams Docker backups, sealed, straight to off-site storage; and back.
+#[derive(Debug, Parser)]
+#[command(name = "sealift", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub view: View,
+    /// Settings file; otherwise the first of ./sealift.toml, ~/.config/sealift/sealift.toml, /etc/sealift/sealift.toml
+    #[arg(long, global = true, env = "SEALIFT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sealift backup volume registry --to s3://backups/prod --passphrase-file /etc/sealift.pass
+  sealift backup exec --to file:///mnt/nas db pg_dumpall -U postgres
+  sealift backup job images
+  sealift list --from s3://backups/prod
+  sealift verify registry --from s3://backups/prod
+  sealift restore registry --to-stdout --from s3://backups/prod | tar -x -C /var/lib/docker/volumes
+
+Exit codes:
+  0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
+  10 no such archive · 12 wrong passphrase · 13 damaged archive · 130 interrupted, aborted cleanly";
+
+/// What is shown while it runs.
+#[derive(Debug, Clone, Args)]
+pub struct View {
+    /// Print events as JSON lines on stdout
+    #[arg(long, global = true, conflicts_with = "quiet")]
+    json: bool,
+    /// Print warnings and errors only
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// Print details: the settings file, the memory bound, the largest archive that it allows
+    #[arg(long, global = true)]
+    verbose: bool,
+}
+
+impl View {
+    /// How to show the run.
+    pub fn mode(&self) -> (Mode, bool) {
+        let mode = match (self.json, self.quiet) {
+            (true, _) => Mode::Json,
+            (_, true) => Mode::Quiet,
+            _ => Mode::Human,
+        };
+        (mode, self.verbose)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Stream a source, sealed, to one or more stores
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Tell what a set would back up on this node, and what it would not
+    Plan(Plan),
+    /// Bring an archive's bytes back, each confirmed before it is handed on
+    Restore(Restore),
+    /// Print the steps that bring a set back: `sealift restore set`
+    #[command(hide = true)]
+    RestoreSet(RestoreSet),
+    /// Check that an archive can be restored
+    Verify(Verify),
+    /// Tell how two archives, or an archive and a folder, differ
+    Diff(Diff),
+    /// List the archives in a store, and when each was verified
+    List(List),
+    /// List the members of an archive, from its catalog alone
+    Ls(Ls),
+    /// Print one file of an archive; only the frames that hold it are fetched
+    Cat(Cat),
+    /// Tell what an archive is, and how to restore it by hand
+    Show(Show),
+    /// Copy an archive to another store; needs no passphrase
+    Copy(Copy),
+    /// Check or show the settings file
+    #[command(subcommand)]
+    Config(Settings),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  sealift completions bash > /etc/bash_completion.d/sealift")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Verb {
+    /// Whether stdout carries an archive's bytes, so that nothing else may go there.
+    pub fn writes_data(&self) -> bool {
+        matches!(self, Verb::Restore(_) | Verb::Cat(_))
+    }
+}
+
+/// What to back up.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// The stdout of a new container: `docker run`'s words, before IMAGE
+    #[command(after_help = docker_run::EXAMPLES)]
+    Run {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        run: docker_run::RunOptions,
+    },
+    /// The stdout of a command in a running container
+    #[command(
+        after_help = "Example:\n  sealift backup exec --to s3://backups/prod db pg_dumpall -U postgres"
+    )]
+    Exec {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The container
+        container: String,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// The files of volumes
+    #[command(
+        after_help = "Members are VOLUME/_data/…, so that `tar -x -C /var/lib/docker/volumes` restores them.\n\nExample:\n  sealift backup volume dtr-registry-0123456789ab --to s3://backups/prod"
+    )]
+    Volume {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The volumes
+        #[arg(required = true)]
+        volumes: Vec<String>,
+    },
+    /// Images, as `docker save` writes them (the engine stages them on its own disk first)
+    #[command(after_help = "Example:\n  sealift backup image team/app:1.4 --to file:///mnt/nas")]
+    Image {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The images
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+    /// Folders of this host
+    #[command(after_help = "Example:\n  sealift backup path /etc /srv --job host --to az://backups/host")]
+    Path {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The folders
+        #[arg(required = true)]
+        dirs: Vec<String>,
+    },
+    /// Docker Trusted Registry: its metadata and its images
+    #[command(after_help = preset::DTR_HELP)]
+    Dtr {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        dtr: DtrOptions,
+    },
+    /// Universal Control Plane
+    #[command(after_help = preset::UCP_HELP)]
+    Ucp {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        ucp: UcpOptions,
+    },
+    /// The state of the swarm, on a manager
+    #[command(after_help = preset::SWARM_HELP)]
+    Swarm {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        swarm: SwarmOptions,
+    },
+    /// Several jobs in order, under one set id; `docker-ee` is swarm, UCP and DTR
+    #[command(
+        mut_arg("to", |to| to.required(false)),
+        mut_arg("job", |job| job.hide(true)),
+        after_help = "A set is [sets.NAME] of the settings file, with the options of its jobs; options given here go to each of them.\nThe set docker-ee is built in: the presets swarm, ucp and dtr, in the documented order, each with its own options,\nwhich may also stand in [jobs.swarm], [jobs.ucp] and [jobs.dtr]. When a job fails, those after it are left out and the\nset is listed as incomplete (`sealift list --sets`); what was made before stays.\n\nExamples:\n  sealift backup set nightly\n  sealift backup set docker-ee --stop-engine --ucp-url ucp.example.com --ucp-username admin --ucp-password-file /etc/ucp.pass --ucp-ca ucp.pem --to s3://backups/prod"
+    )]
+    Set {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        #[command(flatten)]
+        swarm: SwarmOptions,
+        #[command(flatten)]
+        ucp: Box<UcpOptions>,
+        #[command(flatten)]
+        dtr: Box<DtrOptions>,
+        /// Go on with the next job when one has failed
+        #[arg(long)]
+        keep_going: bool,
+        /// The set
+        #[arg(value_name = "NAME", value_parser = job_name)]
+        set_name: String,
+    },
+    /// A job of the settings file: its source, with its options
+    #[command(
+        override_usage = "sealift backup job [OPTIONS] NAME",
+        after_help = "Options given here win over the job's own; see `sealift config --help` for the file. The options of the job's\nown source are taken as well: `sealift backup job NAME --help`.\n\nExamples:\n  sealift backup job images\n  sealift backup job images --level 19 --to file:///mnt/nas"
+    )]
+    Job {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The job: [jobs.NAME] of the settings file
+        #[arg(value_name = "NAME")]
+        job_name: String,
+    },
+    /// Bytes piped in; their end cannot be proved unless they are a tar
+    #[command(
+        after_help = "Example:\n  mysqldump --all-databases | sealift backup stdin --job mysql --to s3://backups/prod\n\nA dump that fails half-way looks like a short one here: `backup exec` sees its exit code."
+    )]
+    Stdin {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+    },
+}
+
+/// What a backup is of.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// One source.
+    Source(Source),
+    /// A component of Docker EE.
+    Preset(Preset),
+}
+
+impl Backup {
+    /// What to back up, and how.
+    pub fn resolve(self) -> Result<(Subject, BackupOptions)> {
+        let (source, options) = match self {
+            Backup::Run { options, run } => (Source::Run(Box::new(RunSpec::try_from(run)?)), *options),
+            Backup::Exec { options, container, command } => (Source::Exec { container, command }, *options),
+            Backup::Volume { options, volumes } => (Source::Volume(volumes), *options),
+            Backup::Image { options, images } => (Source::Image(images), *options),
+            Backup::Path { options, dirs } => (Source::Path(dirs), *options),
+            Backup::Stdin { options } => (Source::Stdin, *options),
+            Backup::Dtr { options, dtr } => return Ok((Subject::Preset(Preset::Dtr(dtr)), *options)),
+            Backup::Ucp { options, ucp } => return Ok((Subject::Preset(Preset::Ucp(ucp)), *options)),
+            Backup::Swarm { options, swarm } => return Ok((Subject::Preset(Preset::Swarm(swarm)), *options)),
+            Backup::Set { set_name, .. } => {
+                return Err(Error::usage(format!("{set_name} is a set, no job"))
+                    .hint(format!("`sealift backup set {set_name}`")));
+            }
+            // The settings are read before the words are: see `config::parse`.
+            Backup::Job { job_name, .. } => {
+                return Err(Error::usage(format!("there is no job {job_name} without a settings file"))
+                    .hint("see `sealift config --help`"));
+            }
+        };
+        Ok((Subject::Source(source), options))
+    }
+}
+
+/// A job's name: what is safe as a key in every store.
+fn job_name(name: &str) -> Result<String> {
+    let segments = || name.split('/').all(|s| !s.is_empty() && !s.starts_with('.'));
+    match name.chars().all(job_char) && segments() && name.len() <= 200 {
+        true => Ok(name.into()),
+        false => Err(Error::usage(format!("{name:?} is no job name")).hint("a-z 0-9 . _ - and / between")),
+    }
+}
+
+/// `64MiB`, `64M`, `64m`, `1GiB`, `5000000`: powers of 1024 unless the unit says otherwise (`MB`).
+fn size(text: &str) -> Result<u64> {
+    let wrong =
+        || Error::usage(format!("{text:?} is no size")).hint("write 64MiB, 1GiB or a number of bytes");
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// A size a second, which may say so.
+fn rate(text: &str) -> Result<u64> {
+    match size(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err(Error::usage("at a rate of 0 nothing would ever be sent")),
+        rate => Ok(rate),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    let parsed: jiff::SignedDuration = text.parse().context(|| format!("{text:?} is no time"))?;
+    Duration::try_from(parsed)
+        .map_err(|_| Error::usage(format!("{text:?} is no time")).hint("write 30s, 5m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times_are_read() {
+        for (text, bytes) in
+            [("64MiB", 64 << 20), ("64m", 64 << 20), ("1GiB", 1 << 30), ("5 MB", 5_000_000), ("7", 7)]
+        {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        assert!(size("much").is_err() && size("1XB").is_err() && size("99999999999T").is_err());
+        assert!(rate("10MiB/s").unwrap() == 10 << 20 && rate("0").is_err() && rate("/s").is_err());
+        assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
+        assert!(duration("-5m").is_err());
+    }
+
+    #[test]
+    fn everything_behind_the_image_is_the_containers() {
+        let line =
+            "sealift backup run --to file:///x -i --rm --log-driver none -e A=b img backup --to y -e C";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Verb::Backup(backup) = cli.verb else { panic!("no backup") };
+        let (Subject::Source(Source::Run(spec)), options) = backup.resolve().unwrap() else {
+            panic!("no run")
+        };
+        assert_eq!(spec.command, ["backup", "--to", "y", "-e", "C"]);
+        assert_eq!((spec.image.as_str(), spec.env.join(",")), ("img", "A=b".into()));
+        assert_eq!(options.to.iter().map(|to| to.as_str()).collect::<Vec<_>>(), ["file:///x"]);
+    }
+
+    #[test]
+    fn a_terminal_is_refused_with_the_reason() {
+        let cli = Cli::try_parse_from("sealift backup run --to file:///x -it img".split(' ')).unwrap();
+        let Verb::Backup(backup) = cli.verb else { panic!("no backup") };
+        let error = backup.resolve().unwrap_err();
+        assert!(error.to_string().contains("-t") && error.kind().exit_code() == 2, "{error}");
+    }
+
+    #[test]
+    fn no_option_takes_a_secret_itself() {
+        fn options(command: &clap::Command, found: &mut Vec<String>) {
+            found.extend(command.get_arguments().filter_map(|a| a.get_long().map(String::from)));
+            command.get_subcommands().for_each(|c| options(c, found));
+        }
+        let mut found = Vec::new();
+        options(&Cli::command(), &mut found);
+        found.retain(|name| name.contains("pass"));
+        let leads = |name: &String| name.ends_with("-file") || name.ends_with("-command");
+        assert!(found.len() > 3 && found.iter().all(leads), "{found:?}");
+    }
+}

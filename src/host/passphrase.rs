@@ -1,0 +1,257 @@
+//! Where the passphrase comes from: a file, a command, the environment, a prompt. Never the command line.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use secrecy::SecretString;
+
+use crate::error::{Context, Error, Result};
+
+/// Environment variables that hold or lead to a secret; the children that we start do not inherit them.
+pub const VARIABLES: [&str; 9] = [
+    "SEALIFT_PASSPHRASE",
+    "SEALIFT_PASSPHRASE_FILE",
+    "SEALIFT_PASSPHRASE_COMMAND",
+    "UCP_PASSWORD",
+    "UCP_PASSWORD_FILE",
+    "UCP_PASSWORD_COMMAND",
+    "UCP_PASSPHRASE",
+    "UCP_PASSPHRASE_FILE",
+    "UCP_PASSPHRASE_COMMAND",
+];
+
+/// Which secret is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secret {
+    /// What archives are sealed with.
+    #[default]
+    Passphrase,
+    /// The password of a UCP user, which Docker Trusted Registry wants for its backup.
+    UcpPassword,
+    /// What UCP seals its own backup with.
+    UcpPassphrase,
+}
+
+impl Secret {
+    /// The variables that hold it, name a file, name a command.
+    pub fn variables(self) -> &'static [&'static str] {
+        let first = match self {
+            Secret::Passphrase => 0,
+            Secret::UcpPassword => 3,
+            Secret::UcpPassphrase => 6,
+        };
+        &VARIABLES[first..first + 3]
+    }
+
+    /// The secret that a setting leads to: `passphrase_file`, `ucp_password_command`.
+    pub fn of_setting(key: &str) -> Option<Secret> {
+        match key.strip_suffix("_file").or(key.strip_suffix("_command"))? {
+            "passphrase" => Some(Secret::Passphrase),
+            "ucp_password" => Some(Secret::UcpPassword),
+            "ucp_passphrase" => Some(Secret::UcpPassphrase),
+            _ => None,
+        }
+    }
+
+    /// The variable that leads to it, where one is set: it wins over the settings file.
+    pub fn variable(self) -> Option<&'static str> {
+        self.variables().iter().copied().find(|name| std::env::var_os(name).is_some())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Secret::Passphrase => "passphrase",
+            Secret::UcpPassword => "UCP password",
+            Secret::UcpPassphrase => "UCP passphrase",
+        }
+    }
+
+    /// The option's name, without `-file` and `-command`.
+    fn option(self) -> &'static str {
+        match self {
+            Secret::Passphrase => "--passphrase",
+            Secret::UcpPassword => "--ucp-password",
+            Secret::UcpPassphrase => "--ucp-passphrase",
+        }
+    }
+}
+
+/// More than this is no passphrase but some other file.
+const LONGEST: u64 = 64 << 10;
+
+/// Where to take the passphrase from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Which secret it is.
+    pub secret: Secret,
+    /// It was read already.
+    pub known: Option<SecretString>,
+    /// `--passphrase-file`
+    pub file: Option<String>,
+    /// `--passphrase-command`
+    pub command: Option<String>,
+    /// Standard input is data, so that no passphrase can come from it.
+    pub stdin_is_data: bool,
+    /// Asked for twice, because a typing error would seal a backup for ever.
+    pub twice: bool,
+}
+
+impl Sources {
+    /// Reads the secret: flags first, then the environment, then a prompt.
+    ///
+    /// # Errors
+    /// It is empty, cannot be read, or there is no terminal to ask at.
+    pub fn read(&self) -> Result<SecretString> {
+        match self.given()? {
+            Some(secret) => Ok(secret),
+            None => self.prompt(),
+        }
+    }
+
+    /// [`Sources::read`] without a prompt: none where nothing was said.
+    pub fn given(&self) -> Result<Option<SecretString>> {
+        if self.known.is_some() {
+            return Ok(self.known.clone());
+        }
+        let &[own, in_file, by_command] = self.secret.variables() else { return Ok(None) };
+        let variable = |name: &str| std::env::var(name).ok();
+        let secret = if let Some(file) = &self.file {
+            self.read_file(file)?
+        } else if let Some(command) = &self.command {
+            self.run_command(command)?
+        } else if let Some(secret) = variable(own) {
+            self.checked(secret, own)?
+        } else if let Some(file) = variable(in_file) {
+            self.read_file(&file)?
+        } else if let Some(command) = variable(by_command) {
+            self.run_command(&command)?
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(secret))
+    }
+
+    fn read_file(&self, file: &str) -> Result<SecretString> {
+        let is_stdin = matches!(file, "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0");
+        let (name, option) = (self.secret.name(), self.secret.option());
+        if is_stdin && self.stdin_is_data {
+            return Err(Error::usage(format!(
+                "standard input is the data: the {name} cannot come from it too"
+            ))
+            .hint(format!("put it into a file of its own, or use {option}-command")));
+        }
+        let cannot = |e: std::io::Error| {
+            Error::usage(format!("cannot read the {name} file {file}"))
+                .because(e)
+                .hint("does it exist, and may this user read it?")
+        };
+        let mut bytes = Vec::new();
+        if file == "-" {
+            std::io::stdin().take(LONGEST).read_to_end(&mut bytes).map_err(cannot)?;
+        } else {
+            bytes = std::fs::read(file).map_err(cannot)?;
+        }
+        self.first_line(bytes, file)
+    }
+
+    fn prompt(&self) -> Result<SecretString> {
+        let (name, option, variable) = (self.secret.name(), self.secret.option(), self.secret.variables()[0]);
+        let ask = |prompt: &str| {
+            rpassword::prompt_password(prompt).map_err(|e| {
+                if e.kind() == std::io::ErrorKind::Interrupted {
+                    return Error::interrupted();
+                }
+                Error::usage(format!("no {name} was given, and there is no terminal to ask at"))
+                    .because(e)
+                    .hint(format!("give {option}-file FILE, {option}-command CMD or {variable}"))
+            })
+        };
+        let mut first = name.to_string();
+        first[..1].make_ascii_uppercase();
+        let secret = ask(&format!("{first}: "))?;
+        if self.twice && ask("Again: ")? != secret {
+            return Err(Error::usage(format!("the two {name}s differ")).hint("run it again"));
+        }
+        self.checked(secret, "what was typed")
+    }
+
+    fn run_command(&self, command: &str) -> Result<SecretString> {
+        let name = self.secret.name();
+        let mut shell = Command::new("sh");
+        for secret in VARIABLES {
+            shell.env_remove(secret);
+        }
+        let output = shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = output.context(|| format!("cannot run the {name} command"))?;
+        if !output.status.success() {
+            return Err(Error::usage(format!("the {name} command failed ({})", output.status))
+                .hint(format!("run it by hand; it must print the {name} and exit with 0")));
+        }
+        self.first_line(output.stdout, &format!("the {name} command's output"))
+    }
+
+    /// The first line without its newline, as gpg reads a passphrase file.
+    fn first_line(&self, bytes: Vec<u8>, from: &str) -> Result<SecretString> {
+        let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default().to_vec();
+        let text = String::from_utf8(line)
+            .map_err(|_| Error::usage(format!("{from} does not begin with a line of UTF-8 text")))?;
+        self.checked(text, from)
+    }
+
+    fn checked(&self, secret: String, from: &str) -> Result<SecretString> {
+        if !secret.is_empty() {
+            return Ok(SecretString::from(secret));
+        }
+        let hint = match self.secret {
+            Secret::Passphrase => {
+                "an empty passphrase protects nothing; --no-encrypt stores in the clear, if that is wanted"
+                    .into()
+            }
+            Secret::UcpPassword | Secret::UcpPassphrase => {
+                format!("put it into the first line of {}-file FILE", self.secret.option())
+            }
+        };
+        Err(Error::usage(format!("the {} is empty: {from}", self.secret.name())).hint(hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn the_first_line_counts() {
+        let any = Sources::default();
+        let read = |text: &str| any.first_line(text.into(), "x").map(|p| p.expose_secret().to_string());
+        assert_eq!(read("secret\nmore\n").unwrap(), "secret");
+        assert_eq!(read("secret").unwrap(), "secret");
+        assert_eq!(read(" spaced \n").unwrap(), " spaced ");
+        assert_eq!(read("\nsecond\n").unwrap_err().kind().exit_code(), 2);
+        assert!(any.first_line(vec![0xff, b'\n'], "x").is_err());
+    }
+
+    #[test]
+    fn an_empty_password_is_called_so() {
+        let ucp = Sources { secret: Secret::UcpPassword, ..Sources::default() };
+        let error = ucp.first_line(Vec::new(), "x").unwrap_err();
+        assert_eq!(error.to_string(), "the UCP password is empty: x");
+        assert_eq!(error.hint_text(), Some("put it into the first line of --ucp-password-file FILE"));
+    }
+
+    #[test]
+    fn a_setting_leads_to_its_own_secret() {
+        assert_eq!(Secret::of_setting("passphrase_file"), Some(Secret::Passphrase));
+        assert_eq!(Secret::of_setting("ucp_password_command"), Some(Secret::UcpPassword));
+        assert_eq!(Secret::of_setting("ucp_passphrase_file"), Some(Secret::UcpPassphrase));
+        assert_eq!((Secret::of_setting("stop_command"), Secret::of_setting("passphrase")), (None, None));
+    }
+
+    #[test]
+    fn a_command_must_succeed() {
+        let run = |command: &str| Sources::default().run_command(command);
+        assert_eq!(run("echo hidden").unwrap().expose_secret(), "hidden");
+        assert!(run("echo hidden; exit 1").is_err());
+        assert!(run("true").is_err());
+    }
+}

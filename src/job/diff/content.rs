@@ -1,0 +1,131 @@
+//! The bytes of files as they pass by, in the order of the archive.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+
+use crate::archive::open::{Archive, Opened};
+use crate::error::{Error, Result};
+use crate::job::restore::PARALLEL;
+use crate::stream::counters::Counters;
+
+/// Who looks at files' bytes.
+pub(super) trait Look: Send + 'static {
+    /// The next piece of the file with this number; `last` ends it.
+    fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()>;
+}
+
+/// Reads the files at `ranges` of the source, none of them empty, each known by its place there, and shows them to `looker`.
+pub(super) async fn read<L: Look>(
+    archive: &Arc<Archive>,
+    ranges: Vec<Range<u64>>,
+    looker: L,
+    counters: &Counters,
+) -> Result<L> {
+    let mut files: Vec<_> = ranges.into_iter().enumerate().collect();
+    files.sort_by_key(|(_, range)| range.start);
+    if files.windows(2).any(|pair| pair[0].1.end > pair[1].1.start) {
+        return Err(Error::damaged("members of the archive overlap"));
+    }
+    let ranges: Vec<_> = files.iter().map(|(_, range)| range.clone()).collect();
+    let mut passing = Passing { files, next: 0, looker };
+    let mut batches = std::pin::pin!(archive.frames(&ranges, PARALLEL));
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        counters.stored.add(batch.fetched.len() as u64);
+        counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
+        let take = tokio::task::spawn_blocking(move || passing.take(&batch).map(|()| passing));
+        passing = take.await.map_err(|e| Error::failed("a worker died").because(e))??;
+    }
+    match passing.next == passing.files.len() {
+        true => Ok(passing.looker),
+        false => Err(Error::damaged("members of the archive reach beyond its end")),
+    }
+}
+
+/// Files that pass by.
+struct Passing<L> {
+    /// Numbers and ranges, in order, none of which overlap.
+    files: Vec<(usize, Range<u64>)>,
+    /// The first of them that has not passed by.
+    next: usize,
+    looker: L,
+}
+
+impl<L: Look> Passing<L> {
+    fn take(&mut self, batch: &Opened) -> Result<()> {
+        for (at, plain) in &batch.frames {
+            let end = at + plain.len() as u64;
+            while let Some((file, range)) = self.files.get(self.next)
+                && range.start < end
+            {
+                let (from, to) = (range.start.max(*at) - at, range.end.min(end) - at);
+                let last = range.end <= end;
+                self.looker.look(*file, &plain[from as usize..to as usize], last)?;
+                if !last {
+                    break;
+                }
+                self.next += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A digest of each file at `ranges`.
+pub(super) async fn digests(
+    archive: &Arc<Archive>,
+    ranges: Vec<Range<u64>>,
+    counters: &Counters,
+) -> Result<Vec<Option<blake3::Hash>>> {
+    let looker = Digests { hasher: blake3::Hasher::new(), files: vec![None; ranges.len()] };
+    Ok(read(archive, ranges, looker, counters).await?.files)
+}
+
+struct Digests {
+    hasher: blake3::Hasher,
+    files: Vec<Option<blake3::Hash>>,
+}
+
+impl Look for Digests {
+    fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
+        self.hasher.update(piece);
+        if last {
+            self.files[file] = Some(self.hasher.finalize());
+            self.hasher.reset();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[derive(Default)]
+    struct Pieces(Vec<(usize, Vec<u8>, bool)>);
+
+    impl Look for Pieces {
+        fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
+            self.0.push((file, piece.to_vec(), last));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn files_are_cut_where_frames_are() {
+        let frame = |at: u64, bytes: &'static [u8]| (at, Bytes::from_static(bytes));
+        let batch = |frames| Opened { object: 0..0, fetched: Bytes::new(), frames };
+        let files = vec![(2, 1..3), (0, 3..9), (1, 14..15)];
+        let mut passing = Passing { files, next: 0, looker: Pieces::default() };
+        passing.take(&batch(vec![frame(0, b"abcd"), frame(4, b"efgh")])).unwrap();
+        passing.take(&batch(vec![frame(8, b"ijkl")])).unwrap();
+        passing.take(&batch(vec![frame(12, b"mnop")])).unwrap();
+        let expected: [(usize, &[u8], bool); 5] =
+            [(2, b"bc", true), (0, b"d", false), (0, b"efgh", false), (0, b"i", true), (1, b"o", true)];
+        assert_eq!(passing.looker.0, expected.map(|(file, piece, last)| (file, piece.to_vec(), last)));
+        assert_eq!(passing.next, 3);
+    }
+}

@@ -1,0 +1,224 @@
+//! What is compared of a member, and how the difference is said.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use crate::archive::hex;
+use crate::report::printable;
+use crate::tar::select::{Patterns, unsafe_member};
+use crate::tar::{Entry, EntryType};
+
+/// A member's name: without `./`, doubled slashes and the slash behind a folder. The top itself is `.`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(Vec<u8>);
+
+impl Name {
+    /// The name of a member.
+    pub(super) fn of(entry: &Entry) -> Name {
+        Name::new(&entry.name())
+    }
+
+    fn new(bytes: &[u8]) -> Name {
+        let parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
+        let parts = parts.collect::<Vec<_>>().join(&b'/');
+        match (bytes.first(), parts.is_empty()) {
+            // An absolute name is another one.
+            (Some(b'/'), _) => Name([b"/", &parts[..]].concat()),
+            (_, true) => Name(b".".to_vec()),
+            _ => Name(parts),
+        }
+    }
+
+    /// What lies in this folder under `name`.
+    pub(super) fn join(&self, name: &[u8]) -> Name {
+        if self.0 == b"." { Name(name.to_vec()) } else { Name([&self.0[..], b"/", name].concat()) }
+    }
+
+    /// The folder it lies in, and the name there; no folder at the top.
+    pub(super) fn split(&self) -> (Option<Name>, &[u8]) {
+        match self.0.iter().rposition(|&b| b == b'/') {
+            Some(slash) => (Some(Name(self.0[..slash].to_vec())), &self.0[slash + 1..]),
+            None => (None, &self.0),
+        }
+    }
+
+    /// Whether it begins with that one, which ends in a slash.
+    pub(super) fn is_below(&self, folder: &Name) -> bool {
+        self.0.starts_with(&folder.0)
+    }
+
+    /// Its parts.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|&b| b == b'/')
+    }
+
+    /// As text; U+FFFD stands for bytes that are not UTF-8.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+
+    /// Its bytes in hex, where they are not UTF-8.
+    pub(super) fn hex(&self) -> Option<String> {
+        std::str::from_utf8(&self.0).is_err().then(|| hex(&self.0))
+    }
+
+    /// Whether it is to be compared.
+    pub(super) fn taken_by(&self, patterns: &Patterns) -> bool {
+        patterns.take_all() || patterns.take(&self.text())
+    }
+}
+
+/// What is compared of a member, or of a file of this host.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Member {
+    pub(super) kind: EntryType,
+    pub(super) mode: u32,
+    pub(super) uid: u64,
+    pub(super) gid: u64,
+    pub(super) size: u64,
+    /// Seconds since 1970 and nanoseconds; none where the archive says something else.
+    pub(super) mtime: Option<(i64, u32)>,
+    /// Target of a symlink, or of what the archive has as a hard link.
+    pub(super) link: Option<Box<str>>,
+    /// Where its bytes lie in the source; none of a sparse file.
+    pub(super) data: Option<Range<u64>>,
+    /// Why it may not be looked for in a folder.
+    pub(super) refused: Option<&'static str>,
+}
+
+impl Member {
+    /// What the catalog says.
+    pub(super) fn of(entry: &Entry) -> Member {
+        Member {
+            kind: entry.kind,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            size: entry.size,
+            mtime: time(&entry.mtime),
+            link: entry.link.as_deref().map(Box::from),
+            data: entry.data(),
+            refused: unsafe_member(entry, true),
+        }
+    }
+
+    /// The name of the file that a hard link is another name of.
+    pub(super) fn target(&self) -> Option<Name> {
+        let link = self.link.as_deref().filter(|_| self.kind == EntryType::Link);
+        link.map(|link| Name::new(link.as_bytes()))
+    }
+
+    /// In what `new` differs from it. Of different types nothing else is compared.
+    pub(super) fn differs(&self, new: &Member) -> Vec<Field> {
+        if self.kind != new.kind {
+            return vec![Field::new("type", json!(self.kind), json!(new.kind))];
+        }
+        let octal = |mode: u32| json!(format!("{mode:04o}"));
+        // Every symlink has the same mode, whatever the archive says.
+        let mode = |of: &Member| if self.kind == EntryType::Symlink { 0o777 } else { of.mode };
+        let all = [
+            Field::new("mode", octal(mode(self)), octal(mode(new))),
+            Field::new("uid", json!(self.uid), json!(new.uid)),
+            Field::new("gid", json!(self.gid), json!(new.gid)),
+            Field::new("size", json!(self.size), json!(new.size)),
+            Field::new("link", json!(self.link), json!(new.link)),
+            Field::new("mtime", shown(self.mtime), shown(new.mtime)),
+        ];
+        all.into_iter().filter(|field| field.from != field.to).collect()
+    }
+}
+
+/// One thing in which a member differs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) from: Value,
+    pub(super) to: Value,
+}
+
+impl Field {
+    /// What it was, and is.
+    pub(super) fn new(name: &'static str, from: Value, to: Value) -> Self {
+        Field { name, from, to }
+    }
+
+    /// The bytes, which are not shown.
+    pub(super) fn content() -> Self {
+        Field::new("content", Value::Null, Value::Null)
+    }
+}
+
+/// `size 10 → 12`
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |value: &Value| match value {
+            Value::String(text) => printable(text),
+            Value::Null => "none".into(),
+            other => other.to_string(),
+        };
+        match (&self.from, &self.to) {
+            (Value::Null, Value::Null) => f.write_str(self.name),
+            (from, to) => write!(f, "{} {} → {}", self.name, text(from), text(to)),
+        }
+    }
+}
+
+/// A tar's time: seconds, with decimals in pax headers.
+fn time(text: &str) -> Option<(i64, u32)> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().ok()?;
+    let nanos: u32 = format!("{decimals:0<9.9}").parse().ok()?;
+    // A time before 1970 counts down.
+    Some(if whole.starts_with('-') && nanos > 0 {
+        (seconds - 1, 1_000_000_000 - nanos)
+    } else {
+        (seconds, nanos)
+    })
+}
+
+fn shown(time: Option<(i64, u32)>) -> Value {
+    let stamp = |(seconds, nanos): (i64, u32)| {
+        let stamp = jiff::Timestamp::new(seconds, i32::try_from(nanos).ok()?).ok()?;
+        Some(stamp.to_string())
+    };
+    // Beyond the year 9999 seconds must do.
+    time.map_or(Value::Null, |time| json!(stamp(time).unwrap_or_else(|| format!("{}.{:09}", time.0, time.1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_place_are_one() {
+        for (text, name) in
+            [("./", "."), ("", "."), ("./a//b/", "a/b"), ("a/./b", "a/b"), ("/a", "/a"), ("../a", "../a")]
+        {
+            assert_eq!(Name::new(text.as_bytes()).text(), name, "{text}");
+        }
+        let name = Name::new(b"a/b/c");
+        assert_eq!(name.split(), (Some(Name::new(b"a/b")), &b"c"[..]));
+        assert_eq!(Name::new(b"a").split(), (None, &b"a"[..]));
+        assert_eq!(Name::new(b".").join(b"x"), Name::new(b"x"));
+        assert_eq!(name.join(b"d"), Name::new(b"a/b/c/d"));
+        assert_eq!(Name::new(b"\xff").hex().as_deref(), Some("ff"));
+    }
+
+    #[test]
+    fn times_of_all_kinds_are_read() {
+        for (text, read) in [
+            ("7", Some((7, 0))),
+            ("7.5", Some((7, 500_000_000))),
+            ("7.1234567891", Some((7, 123_456_789))),
+            ("-7.25", Some((-8, 750_000_000))),
+            ("-0.5", Some((-1, 500_000_000))),
+            ("soon", None),
+        ] {
+            assert_eq!(time(text), read, "{text}");
+        }
+        assert_eq!(shown(Some((0, 500_000_000))), json!("1970-01-01T00:00:00.5Z"));
+        assert_eq!(shown(Some((i64::MAX, 1))), json!("9223372036854775807.000000001"));
+    }
+}

@@ -1,0 +1,141 @@
+//! A sample: the whole catalog, and frames taken at random, others every time.
+
+use std::ops::Range;
+
+use futures_util::StreamExt;
+use secrecy::SecretString;
+
+use super::stored::{agree, catalog};
+use super::{Confirmed, Deadline, PARALLEL};
+use crate::archive::catalog::FrameRecord;
+use crate::archive::check::Check;
+use crate::cli::Amount;
+use crate::error::{Error, Result};
+use crate::job::stored::StoredArchive;
+use crate::report::human_bytes;
+use crate::stream::counters::Counters;
+
+/// Neighbouring frames that are taken together, at most: worth a request.
+const LONGEST_RUN: usize = 4;
+/// Into how many runs an archive is cut, at least, if it has as many frames: few large ones were no sample.
+const RUNS: usize = 100;
+
+/// Confirms random frames of at least `amount`, at least one, until time is over.
+pub(super) async fn sample(
+    found: &StoredArchive,
+    passphrase: Option<SecretString>,
+    amount: Amount,
+    mut check: Check,
+    deadline: &Deadline,
+    counters: &Counters,
+) -> Result<Confirmed> {
+    catalog(found, counters).await?;
+    let archive = found.open_with(passphrase, |entry| check.look(entry)).await?;
+    let end = &archive.contents().end;
+    agree(found, end)?;
+    let runs = choose(&archive.contents().frames, amount.of(end.bytes), &mut Random::new()?);
+    let (mut frames, mut cut) = (0, false);
+    // In rounds, each from all over the archive: however far it comes, it is a sample of the whole.
+    for round in runs.chunks(PARALLEL) {
+        cut = frames > 0 && deadline.is_over();
+        if cut {
+            break;
+        }
+        let mut ranges = round.to_vec();
+        ranges.sort_by_key(|range| range.start);
+        let mut batches = std::pin::pin!(archive.frames(&ranges, PARALLEL));
+        while let Some(batch) = batches.next().await {
+            let batch = batch?;
+            frames += batch.frames.len();
+            counters.stored.add(batch.fetched.len() as u64);
+            counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
+        }
+    }
+    let (bytes, of) = (counters.source.get(), end.bytes);
+    let share = if of == 0 { 100.0 } else { bytes as f64 / of as f64 * 100.0 };
+    let (read, size, all) = (human_bytes(bytes), human_bytes(of), end.frames);
+    let text = format!("{read} of {size} ({share:.1} %), {frames} of {all} frames, the whole catalog");
+    Ok(Confirmed { bytes, of, text, cut, unmet: check.finish() })
+}
+
+/// Runs of frames, as ranges of the source, in random order, that have `bytes` together, or a little more.
+fn choose(frames: &[FrameRecord], bytes: u64, random: &mut Random) -> Vec<Range<u64>> {
+    let run = (frames.len() / RUNS).clamp(1, LONGEST_RUN);
+    // Where runs begin is left to chance, too: the same frames are not always neighbours.
+    let (head, tail) = frames.split_at(random.below(run.min(frames.len().max(1))));
+    let runs = head.chunks(run).chain(tail.chunks(run));
+    let mut runs: Vec<_> =
+        runs.filter_map(|run| Some(run.first()?.at..run.last()?.at + run.last()?.len)).collect();
+    for i in (1..runs.len()).rev() {
+        runs.swap(i, random.below(i + 1));
+    }
+    let mut chosen = 0;
+    let enough = runs.iter().position(|run| {
+        chosen += run.end - run.start;
+        chosen >= bytes
+    });
+    runs.truncate(enough.map_or(runs.len(), |last| last + 1));
+    runs
+}
+
+/// Numbers that nobody can foresee.
+struct Random(blake3::OutputReader);
+
+impl Random {
+    fn new() -> Result<Self> {
+        let mut seed = [0; 32];
+        sequoia_openpgp::crypto::random(&mut seed)
+            .map_err(|e| Error::failed("no random bytes").because(e))?;
+        Ok(Self::from(seed))
+    }
+
+    fn from(seed: [u8; 32]) -> Self {
+        Random(blake3::Hasher::new_keyed(&seed).finalize_xof())
+    }
+
+    /// A number below `limit`, which is not 0. All are equally likely, but for less than one in 2^32.
+    fn below(&mut self, limit: usize) -> usize {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        (u64::from_le_bytes(bytes) % limit as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(count: u64, len: u64) -> Vec<FrameRecord> {
+        let frame =
+            |n| FrameRecord { n, at: n * len, len, stored_at: n, stored_len: 1, blake3: String::new() };
+        (0..count).map(frame).collect()
+    }
+
+    fn total(runs: &[Range<u64>]) -> u64 {
+        runs.iter().map(|run| run.end - run.start).sum()
+    }
+
+    #[test]
+    fn a_sample_is_as_large_as_asked_for_and_never_takes_a_frame_twice() {
+        let mut random = Random::from([7; 32]);
+        for (count, bytes) in [(1, 1), (3, 10), (3, 30), (99, 500), (1000, 1), (1000, 700), (1000, 10_000)] {
+            let mut runs = choose(&frames(count, 10), bytes, &mut random);
+            let sum = total(&runs);
+            assert!(sum >= bytes && sum < bytes + 40, "{count} {bytes}: {sum}");
+            runs.sort_by_key(|run| run.start);
+            assert!(runs.windows(2).all(|pair| pair[0].end <= pair[1].start), "{runs:?}");
+        }
+        assert_eq!(choose(&[], 0, &mut random), []);
+    }
+
+    #[test]
+    fn every_frame_has_its_turn() {
+        let (all, mut random) = (frames(50, 10), Random::from([1; 32]));
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..500 {
+            seen.extend(choose(&all, 10, &mut random).into_iter().map(|run| run.start));
+        }
+        assert_eq!(seen.len(), all.len());
+        assert_ne!(Random::new().unwrap().below(usize::MAX), Random::new().unwrap().below(usize::MAX));
+    }
+}

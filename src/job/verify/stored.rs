@@ -1,0 +1,85 @@
+//! What can be found out without the passphrase: objects that are there, their sizes, their stored bytes.
+
+use futures_util::StreamExt;
+
+use super::{Confirmed, Deadline};
+use crate::archive::digest::Digest;
+use crate::error::{Error, Result};
+use crate::job::stored::StoredArchive;
+use crate::report::human_bytes;
+use crate::store::download::Object;
+use crate::store::manifest;
+use crate::stream::counters::Counters;
+
+/// Both objects are there and as large as the manifest says.
+pub(super) async fn sizes(found: &StoredArchive) -> Result<Confirmed> {
+    let (archive, catalog) = tokio::join!(found.archive_object(), found.catalog_object());
+    let (archive, catalog) = (archive?, catalog?);
+    for (object, expected) in [(&archive, &found.manifest.archive), (&catalog, &found.manifest.catalog)] {
+        if object.size != expected.size {
+            let (key, size, expected) = (object.key(), object.size, expected.size);
+            return Err(Error::damaged(format!("{key} has {size} bytes where {expected} were stored")));
+        }
+    }
+    let text = format!(
+        "its objects are there, {}; their bytes were not read",
+        human_bytes(archive.size + catalog.size)
+    );
+    Ok(Confirmed { bytes: 0, of: 0, text, cut: false, unmet: Vec::new() })
+}
+
+/// The stored bytes against the manifest's digests.
+pub(super) async fn bytes_of(
+    found: &StoredArchive,
+    deadline: &Deadline,
+    counters: &Counters,
+) -> Result<Confirmed> {
+    let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
+    let of = archive.size + catalog.size;
+    let whole = check(&catalog, &found.manifest.catalog, deadline, counters).await?
+        && check(&archive, &found.manifest.archive, deadline, counters).await?;
+    let text = format!("{} stored are what the manifest says", human_bytes(of));
+    Ok(Confirmed { bytes: counters.stored.get(), of, text, cut: !whole, unmet: Vec::new() })
+}
+
+/// The catalog, however long it takes: nothing can be said of the archive without it.
+pub(super) async fn catalog(found: &StoredArchive, counters: &Counters) -> Result<()> {
+    let object = found.catalog_object().await?;
+    check(&object, &found.manifest.catalog, &Deadline(None), counters).await.map(drop)
+}
+
+/// Hashes an object to its end; false when time is over before.
+async fn check(
+    object: &Object,
+    expected: &manifest::Object,
+    deadline: &Deadline,
+    counters: &Counters,
+) -> Result<bool> {
+    let mut digest = Digest::new();
+    let mut bytes = object.stream();
+    while !deadline.is_over() {
+        let Some(piece) = bytes.next().await else {
+            return object.verify_digest(&digest.finish(), &expected.blake3, expected.size).map(|()| true);
+        };
+        let piece = piece?;
+        counters.stored.add(piece.len() as u64);
+        let hash = tokio::task::spawn_blocking(move || {
+            digest.update(&piece);
+            digest
+        });
+        digest = hash.await.map_err(|e| Error::failed("a worker died").because(e))?;
+    }
+    Ok(false)
+}
+
+/// What the manifest says is not authenticated; it must not disagree with what is sealed.
+pub(super) fn agree(found: &StoredArchive, end: &crate::archive::catalog::EndRecord) -> Result<()> {
+    let (manifest, archive) = (&found.manifest, &found.manifest.archive);
+    match archive.blake3 == end.blake3 && archive.size == end.stored_bytes && manifest.bytes == end.bytes {
+        true => Ok(()),
+        false => Err(Error::damaged(format!(
+            "the manifest of {} does not agree with the sealed catalog",
+            found.name()
+        ))),
+    }
+}

@@ -1,0 +1,106 @@
+//! Everything: stored bytes, every frame, every tar member.
+
+use futures_util::StreamExt;
+use secrecy::SecretString;
+
+use super::stored::{agree, catalog};
+use super::{Confirmed, Deadline, PARALLEL};
+use crate::archive::Format;
+use crate::archive::check::Check;
+use crate::archive::digest::Digest;
+use crate::archive::open::{Archive, EntryDigest, Opened};
+use crate::error::{Error, Result};
+use crate::job::stored::StoredArchive;
+use crate::report::human_bytes;
+use crate::stream::counters::Counters;
+use crate::tar::Walker;
+
+/// Reads an archive to its end, or until time is over.
+pub(super) async fn whole(
+    found: &StoredArchive,
+    passphrase: Option<SecretString>,
+    mut check: Check,
+    deadline: &Deadline,
+    counters: &Counters,
+) -> Result<Confirmed> {
+    catalog(found, counters).await?;
+    let archive = found.open_with(passphrase, |entry| check.look(entry)).await?;
+    let end = &archive.contents().end;
+    let mut checks = Checks::new(&archive);
+    let mut batches = std::pin::pin!(archive.frames(&archive.whole(), PARALLEL));
+    let mut cut = deadline.is_over();
+    while !cut && let Some(batch) = batches.next().await {
+        let batch = batch?;
+        checks.gap(&archive, batch.object.start).await?;
+        counters.stored.add(batch.fetched.len() as u64);
+        counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
+        let take = tokio::task::spawn_blocking(move || checks.take(&batch).map(|()| checks));
+        checks = take.await.map_err(|e| Error::failed("a worker died").because(e))??;
+        cut = deadline.is_over() && counters.source.get() < end.bytes;
+    }
+    if !cut {
+        checks.gap(&archive, archive.object().size).await?;
+        checks.finish(&archive)?;
+        agree(found, end)?;
+    }
+    let members = if end.entries > 0 { format!(", {} tar members", end.entries) } else { String::new() };
+    let (size, stored) = (human_bytes(end.bytes), human_bytes(end.stored_bytes));
+    let text = format!("{size} in {} frames{members}, {stored} stored", end.frames);
+    Ok(Confirmed { bytes: counters.source.get(), of: end.bytes, text, cut, unmet: check.finish() })
+}
+
+/// What runs along while the archive is read in order.
+struct Checks {
+    digest: Digest,
+    /// Bytes of the object that were hashed.
+    hashed: u64,
+    walker: Option<Walker>,
+    entries: EntryDigest,
+}
+
+impl Checks {
+    fn new(archive: &Archive) -> Self {
+        let tar = archive.contents().archive.kind == Format::Tar && archive.contents().end.bytes > 0;
+        Checks {
+            digest: Digest::new(),
+            hashed: 0,
+            walker: tar.then(Walker::new),
+            entries: EntryDigest::default(),
+        }
+    }
+
+    /// Hashes what lies between two batches: the head, and at last the end with the MDC or the last tag.
+    async fn gap(&mut self, archive: &Archive, until: u64) -> Result<()> {
+        if self.hashed < until {
+            let bytes = archive.object().range(self.hashed..until).await?;
+            self.digest.update(&bytes);
+            self.hashed = until;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, batch: &Opened) -> Result<()> {
+        // Ranges overlap by the block that CFB needs.
+        let fresh = self.hashed.saturating_sub(batch.object.start) as usize;
+        self.digest.update(batch.fetched.get(fresh..).unwrap_or_default());
+        self.hashed = self.hashed.max(batch.object.end);
+        let Some(walker) = &mut self.walker else { return Ok(()) };
+        let mut found = Vec::new();
+        for (_, plain) in &batch.frames {
+            walker.feed(plain, &mut found).map_err(|e| Error::damaged("the tar is broken").because(e))?;
+        }
+        found.iter().for_each(|entry| self.entries.add(entry));
+        Ok(())
+    }
+
+    fn finish(self, archive: &Archive) -> Result<()> {
+        let contents = archive.contents();
+        if let Some(walker) = &self.walker {
+            walker.finish().map_err(|e| Error::damaged("the tar is broken").because(e))?;
+            if self.entries != contents.entries {
+                return Err(Error::damaged("the tar's members are not those that the catalog lists"));
+            }
+        }
+        archive.object().verify_digest(&self.digest.finish(), &contents.end.blake3, contents.end.stored_bytes)
+    }
+}

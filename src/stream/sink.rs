@@ -1,0 +1,84 @@
+//! The way out: a task that takes bytes until their end is said. A restore that breaks off never looks like an end to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{Receiver, Sender, channel};
+use crate::error::{Error, Result};
+
+/// Pieces that may wait for the sink.
+const DEPTH: usize = 4;
+/// How long a sink that was broken off may take to clean up.
+const CLEANUP: Duration = Duration::from_secs(40);
+
+/// A sink at work.
+pub struct Sink {
+    to: Option<Sender<Bytes>>,
+    stop: CancellationToken,
+    done: JoinHandle<Result<i64>>,
+    /// Its end was heard: there is nobody to wait for any more.
+    ended: bool,
+}
+
+impl Sink {
+    /// A sink whose `work` takes the bytes and ends with an exit code; early, and clean, when it is told to stop.
+    pub fn new<F>(work: impl FnOnce(Receiver<Bytes>, CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = Result<i64>> + Send + 'static,
+    {
+        let (to, from) = channel(DEPTH);
+        let stop = CancellationToken::new();
+        Sink { to: Some(to), done: tokio::spawn(work(from, stop.clone())), stop, ended: false }
+    }
+
+    /// Hands confirmed bytes over.
+    ///
+    /// # Errors
+    /// The sink has ended before its time; [`Sink::finish`] says why.
+    pub async fn write(&self, bytes: Bytes) -> Result<()> {
+        match &self.to {
+            Some(to) => to.send(bytes).await,
+            None => Err(Error::disconnected()),
+        }
+    }
+
+    /// Says that this was all, and waits for the sink's own end: its exit code.
+    pub async fn finish(&mut self) -> Result<i64> {
+        if let Some(to) = self.to.take() {
+            to.end().await;
+        }
+        let done = (&mut self.done).await;
+        self.ended = true;
+        done.map_err(|e| Error::failed("a worker died").because(e))?
+    }
+
+    /// Breaks off, and waits until the sink has cleaned up. Of the two failures the cause is returned.
+    pub async fn fail(mut self, error: Error) -> Error {
+        if self.ended {
+            return error;
+        }
+        self.stop.cancel();
+        drop(self.to.take());
+        match tokio::time::timeout(CLEANUP, self.done).await {
+            Ok(Ok(Err(own))) => error.or_cause(own),
+            Ok(_) => error,
+            Err(_) => error.or_hint("the target did not stop in time: `docker ps -a --filter label=sealift` shows a container that is left"),
+        }
+    }
+}
+
+/// A pipe as the body of a request: it ends where the end was said, and breaks off where it was not.
+pub fn body(from: Receiver<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    futures_util::stream::unfold(Some(from), |from| async move {
+        let mut from = from?;
+        match from.recv().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(from))),
+            Ok(None) => None,
+            Err(error) => Some((Err(std::io::Error::other(error)), None)),
+        }
+    })
+}
