@@ -207,11 +207,3 @@ fn events_never_mix_with_data() {
     let failed = lab.run(&["verify", "none", "--json", "--from", &store]).expect(10).text();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&failed).expect("JSON")["code"], 10);
 }
-
-#[test]
-fn completions_are_scripts() {
-    let lab = Lab::new();
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(lab.run(&["completions", shell]).expect(0).text().contains("backup"), "{shell}");
-    }
-}

@@ -1,4 +1,5 @@
-//! Every test against real parts: `tests/run` starts them. One binary, one module a promise.
+//! Every test against real parts: `tests/run` starts them. One binary; each verb has a module of its name, each other
+//! module is one promise.
 
 #![allow(
     clippy::expect_used,
@@ -9,20 +10,58 @@
 
 mod support;
 
-mod aead;
-mod bad_input;
+// ---- the verbs
+
+// Every source is stored at every store, and gpg, zstd and tar read what went in.
+mod backup;
+// One file is printed whole, and only the frames that hold it are read.
+mod cat;
+// Every shell's script knows the verbs.
+mod completions;
+// The settings file holds, unless the command line or the environment say otherwise; `config` checks and shows it.
 mod config;
-mod damage;
+// The same bytes arrive at another store without the passphrase; others do not.
+mod copy;
+// Every kind of difference is found, and none where there is none.
 mod diff;
-mod ee;
-mod failures;
-mod no_disk;
-mod priority;
-mod readme;
-mod registry;
+// What has a manifest is listed, oldest first, and what is damaged is named.
+mod list;
+// The members are listed from the catalog alone, their names escaped.
+mod ls;
+// What a set would hold, and what not, is said before anything is begun.
+mod plan;
+// What was backed up is the same in a folder, a volume, a container and the image store.
 mod restore;
-mod sequential;
-mod sources;
-mod standins;
-mod stores;
+// A set's plan brings all of Docker EE back.
+mod restore_set;
+// The source, its end and the way back by hand are shown.
+mod show;
+// Every level finds what it promises to find, and records what it found in order.
 mod verify;
+
+// ---- what holds for all of them
+
+// With `--cipher aead` every way back works, and OpenPGP.js reads it.
+mod aead;
+// What is asked wrongly is answered with an error and a hint, never with a panic.
+mod bad_input;
+// Whatever is done to stored bytes: never a wrong byte, exit code 13, and `verify` finds it.
+mod damage;
+// Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.
+mod ee;
+// A source that did not prove its end leaves no backup, no upload and no container.
+mod failures;
+// Nothing of a stream touches the local disk, and memory stays inside its bound.
+mod no_disk;
+// `--limit-rate`, `--nice` and `--io-nice` hold.
+mod priority;
+// The commands of the README and the guide work.
+mod readme;
+// A restored registry serves the same image.
+mod registry;
+// Archives without a catalog, and objects of other tools, are read from their front.
+mod sequential;
+// The stand-ins for Docker EE behave as the vendor documents.
+mod standins;
+// A store that fails is named with a hint, nothing is listed, and the source is stopped.
+mod stores;

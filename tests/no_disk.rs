@@ -1,4 +1,4 @@
-//! ContainerInfo from outside: nothing of the stream touches the local disk, and memory stays inside the bound.
+//! Seen from outside: nothing of the stream touches the local disk, and memory stays inside the bound.
 
 use std::io::Write;
 use std::process::Stdio;

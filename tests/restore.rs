@@ -1,4 +1,4 @@
-//! The way back: into folders, volumes, containers and the image store; and what a look inside shows.
+//! `restore`: into folders, volumes, containers and the image store.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -219,68 +219,6 @@ fn a_symlink_that_stands_in_the_way_is_not_followed() {
 }
 
 #[test]
-fn a_look_inside() {
-    let lab = Lab::new();
-    let dir = lab.dir.display();
-    sh(&format!(
-        "cd {dir}; mkdir t; seq 1 9 > t/a; ln t/a t/b; printf x > \"$(printf 't/\\033[2Jbad')\"; truncate -s 5M t/sparse; printf end >> t/sparse"
-    ));
-    let store = lab.file_store();
-    lab.run(&["backup", "path", "t", "--to", &store]).expect(0);
-    let names = lab.run(&["ls", "t", "--from", &store]).expect(0).text();
-    assert!(names.contains("t/\\u{1b}[2Jbad") && !names.contains('\x1b'), "{names}");
-    let long = lab.run(&["ls", "t", "t/*", "--long", "--from", &store]).expect(0).text();
-    assert!(long.lines().any(|line| line.starts_with('h') && line.contains(" -> t/")), "{long}");
-    let json = lab.run(&["ls", "t", "t/sparse", "--json", "--from", &store]).expect(0).text();
-    let entry: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(entry["size"], 5 * 1024 * 1024 + 3);
-    lab.run(&["ls", "t", "none", "--from", &store]).expect_error(10, "no member matches");
-
-    for name in ["t/a", "t/b", "./t/a"] {
-        assert_eq!(lab.run(&["cat", "t", name, "--from", &store]).expect(0).text(), sh("seq 1 9"), "{name}");
-    }
-    let sparse = lab.run(&["cat", "t", "t/sparse", "--from", &store]).expect(0).stdout;
-    assert!(sparse == std::fs::read(lab.path("t/sparse")).expect("the file"));
-    lab.run(&["cat", "t", "t/none", "--from", &store])
-        .expect_error(10, "there is no member")
-        .hint("sealift ls");
-    lab.run(&["cat", "t", "t/", "--from", &store]).expect_error(2, "is no file");
-
-    let shown = lab.run(&["show", "t", "--from", &store]).expect(0).text();
-    assert!(shown.contains("\"path\":[\"t\"]") && shown.contains("gpg -d"), "{shown}");
-    let shown = lab.run(&["show", "t", "--json", "--from", &store]).expect(0).text();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON")["end"]["exit_code"], 0);
-}
-
-#[test]
-fn one_file_of_a_large_archive_costs_its_frames_only() {
-    let lab = Lab::new();
-    sh(&format!(
-        "mkdir {0}/t; for i in $(seq 10 39); do head -c 10000000 /dev/urandom > {0}/t/$i; done",
-        lab.dir.display()
-    ));
-    lab.write("t/one", &noise(7, 1 << 20));
-    lab.run(&["backup", "path", "t", "--to", &lab.file_store()]).expect(0);
-    let catalog = sh(&format!("stat -c %s {}/store/t/*.catalog.zst.gpg", lab.dir.display()));
-    let catalog: u64 = catalog.trim().parse().expect("a size");
-    // What the process reads of the store's files, as the kernel counts it.
-    let trace = lab.path("trace");
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-y", "-e", "trace=read,pread64", "-o"]).arg(&trace);
-    strace.arg(env!("CARGO_BIN_EXE_sealift")).args(["cat", "t", "t/one", "--from", &lab.file_store()]);
-    strace.env("SEALIFT_PASSPHRASE_FILE", lab.path("passphrase"));
-    let ended = Ended::from(strace.output().expect("strace runs")).expect(0);
-    assert!(ended.stdout == noise(7, 1 << 20));
-    let trace = std::fs::read_to_string(trace).expect("a trace");
-    let reads = trace.lines().filter(|line| line.contains("/store/t/"));
-    let read: u64 = reads.filter_map(|line| line.rsplit("= ").next()?.trim().parse::<u64>().ok()).sum();
-    // 1 MiB lies in two frames of 4 MiB at most.
-    let most = catalog + 2 * (4 << 20) + (64 << 10);
-    eprintln!("one file of 1 MiB of 301 MB: {read} bytes were read");
-    assert!(read > 1 << 20 && read < most, "{read} of at most {most}");
-}
-
-#[test]
 fn a_process_gets_the_bytes_and_its_exit_code_is_ours() {
     needs!("docker");
     let (lab, name) = (Lab::new(), unique("sink"));
@@ -338,37 +276,4 @@ fn images_are_loaded_again() {
     lab.run(&["restore", JOB, "--to-image", "--from", &store]).expect(0);
     docker(&["inspect", &image]);
     docker(&["rmi", &image]);
-}
-
-#[test]
-fn a_copy_is_the_same_and_needs_no_passphrase() {
-    needs!("s3", "azure");
-    let lab = Lab::new();
-    let input = noise(9, 30_000_000);
-    let (s3, azure) = (AnyStore::S3(unique("p")), AnyStore::Azure(unique("p")));
-    lab.backup_stdin(&s3.url(), &input, &[]).expect(0);
-    let file = lab.file_store();
-    let copy = |from: &str, to: &str| {
-        let mut command = lab.sealift();
-        command.env_remove("SEALIFT_PASSPHRASE_FILE").args(["copy", JOB, "--from", from, "--to", to]);
-        Ended::from(command.output().expect("sealift runs"))
-    };
-    copy(&s3.url(), &azure.url()).expect(0);
-    copy(&azure.url(), &file).expect(0);
-    assert!(copy(&azure.url(), &file).expect(0).stderr.contains("already"));
-    assert_eq!(lab.list(&s3.url()), lab.list(&file));
-    for name in s3.names() {
-        assert!(s3.read(&name) == AnyStore::File(lab.path("store")).read(&name), "{name}");
-    }
-    lab.run(&["verify", JOB, "--from", &azure.url()]).expect(0);
-    assert!(lab.run(&["restore", JOB, "--to-stdout", "--from", &file]).expect(0).stdout == input);
-
-    // Stored bytes that are not what the manifest says go nowhere.
-    sh(&format!(
-        "f=$(ls {}/store/{JOB}/*.zst.gpg | grep -v catalog); printf x | dd of=$f bs=1 seek=9000000 conv=notrunc status=none",
-        lab.dir.display()
-    ));
-    let target = AnyStore::S3(unique("p"));
-    copy(&file, &target.url()).expect_error(13, "its BLAKE3 differs");
-    target.expect_nothing(&lab);
 }

@@ -1,4 +1,4 @@
-//! Docker EE as one set: swarm, UCP, DTR, there and back, on a node of the test's own.
+//! Docker EE as one set: swarm, UCP, DTR, on a node of the test's own.
 
 use std::process::{Child, Stdio};
 
@@ -6,15 +6,14 @@ use crate::support::ee::{ADMIN, EeNode};
 use crate::support::{Ended, Lab, sh};
 
 mod dtr;
-mod plan;
 mod set;
 mod swarm;
 mod ucp;
 
-const REPLICA: &str = "0123456789ab";
+pub const REPLICA: &str = "0123456789ab";
 
 /// The words that DTR's backup needs, with the password in a file.
-fn dtr_words(lab: &Lab) -> Vec<String> {
+pub fn dtr_words(lab: &Lab) -> Vec<String> {
     let password = lab.write("ucp.pass", ADMIN.1.as_bytes());
     let words = [
         "--ucp-url",
@@ -27,7 +26,7 @@ fn dtr_words(lab: &Lab) -> Vec<String> {
     words.map(String::from).into_iter().chain([password.display().to_string()]).collect()
 }
 
-fn run(node: &EeNode, lab: &Lab, words: &[&str], more: &[String]) -> Ended {
+pub fn run(node: &EeNode, lab: &Lab, words: &[&str], more: &[String]) -> Ended {
     Ended::from(node.sealift(lab).args(words).args(more).output().expect("sealift runs"))
 }
 
@@ -44,7 +43,7 @@ fn signal(child: Child, signal: &str) -> Ended {
 }
 
 /// What `list --sets --json` says of the runs of a set: whether each is complete.
-fn sets(lab: &Lab, store: &str) -> Vec<(String, String, bool)> {
+pub fn sets(lab: &Lab, store: &str) -> Vec<(String, String, bool)> {
     let listed = lab.run(&["list", "--sets", "--json", "--from", store]).expect(0).text();
     let lines = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_string();
@@ -52,19 +51,19 @@ fn sets(lab: &Lab, store: &str) -> Vec<(String, String, bool)> {
 }
 
 /// The members of the newest run of a set, in the set manifest's order.
-fn members(lab: &Lab, store: &str) -> Vec<String> {
+pub fn members(lab: &Lab, store: &str) -> Vec<String> {
     let listed = lab.run(&["list", "--sets", "--json", "--from", store]).expect(0).text();
     let last: serde_json::Value = serde_json::from_str(listed.lines().last().expect("a set")).expect("JSON");
     let members = last["members"].as_array().expect("members").iter();
     members.map(|member| member["job"].as_str().expect("a job").to_string()).collect()
 }
 
-fn jobs(lab: &Lab, store: &str) -> Vec<String> {
+pub fn jobs(lab: &Lab, store: &str) -> Vec<String> {
     lab.list(store).into_iter().map(|(job, _)| job).collect()
 }
 
 /// Pushes an image of its own to the node's registry and returns its digest.
-fn push(node: &EeNode, lab: &Lab, content: &str) -> String {
+pub fn push(node: &EeNode, lab: &Lab, content: &str) -> String {
     let image = "127.0.0.1:5000/team/app:1";
     sh(&format!(
         "mkdir {0}/root; echo {content} > {0}/root/file; \
@@ -83,7 +82,7 @@ fn in_the_clear(lab: &Lab) -> String {
 }
 
 /// Restores an archive into a container that keeps what it gets, and returns that.
-fn restored(node: &EeNode, lab: &Lab, words: &[&str], to_run: &[&str], file: &str) -> Vec<u8> {
+pub fn restored(node: &EeNode, lab: &Lab, words: &[&str], to_run: &[&str], file: &str) -> Vec<u8> {
     let run_words = [&["--to-run", "-v", "restored:/restored"][..], to_run].concat();
     let mut command = node.sealift(lab);
     command.arg("restore").args(words).args(run_words);

@@ -302,6 +302,18 @@ pub fn pax(key: &str, value: &str) -> Vec<u8> {
     format!("{}{rest}", len.expect("a length")).into_bytes()
 }
 
+/// A file store with an archive of the folder `t`: a hard link, a sparse file, and a name that a terminal would obey.
+#[track_caller]
+pub fn odd_archive(lab: &Lab) -> String {
+    let dir = lab.dir.display();
+    sh(&format!(
+        "cd {dir}; mkdir t; seq 1 9 > t/a; ln t/a t/b; printf x > \"$(printf 't/\\033[2Jbad')\"; truncate -s 5M t/sparse; printf end >> t/sparse"
+    ));
+    let store = lab.file_store();
+    lab.run(&["backup", "path", "t", "--to", &store]).expect(0);
+    store
+}
+
 /// Waits until the next backup is a newer one: ids of one second have no order.
 pub fn a_second_later() {
     std::thread::sleep(std::time::Duration::from_millis(1100));

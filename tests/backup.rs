@@ -1,4 +1,4 @@
-//! Every source to every store; what comes back by gpg, zstd and tar is what went in.
+//! `backup`: every source to every store; what comes back by gpg, zstd and tar is what went in.
 
 use std::io::Read;
 

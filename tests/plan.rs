@@ -1,6 +1,6 @@
-//! What a set would back up, before anything is begun.
+//! `plan`: what a set would back up, before anything is begun.
 
-use super::{REPLICA, push, run};
+use crate::ee::{REPLICA, push, run};
 use crate::needs;
 use crate::support::ee::{EeNode, EeOptions};
 use crate::support::{Lab, a_second_later, noise};
