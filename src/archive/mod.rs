@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod check;
 pub mod digest;
 pub mod frame;
+pub mod name;
 pub mod open;
 pub mod openpgp;
 pub mod seal;

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Format;
+use crate::archive::name::JobName;
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
@@ -85,8 +86,7 @@ impl Source {
             Source::UnlockKey => Some("unlock-key".into()),
             Source::Stdin => None,
         };
-        let name: String = name?.to_lowercase().chars().map(|c| if job_char(c) { c } else { '-' }).collect();
-        Some(name.trim_matches(['/', '-', '.']).to_string()).filter(|name| !name.is_empty())
+        JobName::from_source(&name?).map(String::from)
     }
 
     /// What the catalog says of it: enough to do it again, and no secret.
@@ -130,11 +130,6 @@ impl Source {
             Source::Stdin => Ok(stdin()),
         }
     }
-}
-
-/// Whether a job's name may have this character.
-pub fn job_char(c: char) -> bool {
-    matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/')
 }
 
 /// `registry:5000/docker/dtr:2.7` → `docker/dtr`
