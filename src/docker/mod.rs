@@ -16,7 +16,9 @@ use crate::error::{Context, Error, Result};
 use crate::stream::channel::{Sender, channel};
 use crate::stream::source::{ByteStream, Proof, Running};
 
+mod attach;
 mod context;
+mod exit;
 mod image;
 pub mod inspect;
 mod process;
