@@ -1,5 +1,6 @@
 //! Where archives go: a URL becomes an `object_store::ObjectStore`, with what must be known about its kind.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::error::{Context, Error, Result};
 
 pub mod commit;
 pub mod download;
+mod failure;
 pub mod fan;
 mod json;
 pub mod list;
@@ -26,6 +28,10 @@ pub mod rate;
 pub mod record;
 pub mod set;
 pub mod upload;
+
+use failure::{Failure, in_short};
+
+pub use failure::status_of;
 
 const MIB: u64 = 1 << 20;
 /// The slowest upload that is waited for, in bytes a second.
@@ -91,6 +97,15 @@ impl Default for StoreOptions {
     }
 }
 
+/// Where a store is, whatever its URL says: two stores may be one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// A folder, by its one true path.
+    Folder(std::path::PathBuf),
+    /// A bucket or container of a kind of store.
+    Bucket(Kind, String),
+}
+
 /// A store that was opened. Nothing has been asked of it yet.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -98,8 +113,7 @@ pub struct Store {
     pub name: String,
     /// What it is.
     pub kind: Kind,
-    /// The folder, or kind and bucket.
-    place: String,
+    place: Place,
     prefix: Path,
     /// For requests that carry much: patient.
     up: Arc<dyn ObjectStore>,
@@ -115,13 +129,12 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
-        set_private_umask();
         if let Some(folder) =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
             && !folder.exists()
         {
             // A missing parent is a missing mount.
-            match std::fs::create_dir(&folder) {
+            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
                 // Another backup may have been as quick.
                 Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
                     return Err(no_folder(&folder).because(e));
@@ -153,10 +166,10 @@ impl Store {
         let name = url.trim_end_matches('/').to_string();
         let place = match kind {
             Kind::File => {
-                let folder = parsed.to_file_path().unwrap_or_default();
-                folder.canonicalize().unwrap_or(folder).display().to_string()
+                let folder = folder_of(&parsed)?;
+                Place::Folder(folder.canonicalize().unwrap_or(folder))
             }
-            _ => format!("{kind:?} {}", parsed.host_str().unwrap_or_default()),
+            _ => Place::Bucket(kind, parsed.host_str().unwrap_or_default().into()),
         };
         Ok(Store { name, kind, place, prefix, up, down, retry_for: options.retry_for, attributes })
     }
@@ -191,7 +204,8 @@ impl Store {
 
     /// Deletes what an upload that failed left in a folder: `NAME#1` and so on, which no list shows.
     fn drop_staged(&self, key: &Path) -> Result<()> {
-        let path = std::path::Path::new(&self.place).join(key.as_ref());
+        let Place::Folder(root) = &self.place else { return Ok(()) };
+        let path = root.join(key.as_ref());
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let staged = format!("{}#", name.to_string_lossy());
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -233,21 +247,16 @@ impl Store {
 
     /// Says what a failed request means, and what to do about it.
     fn explain(&self, what: &str, error: object_store::Error) -> Error {
-        // Which requests have an error type of their own differs from store to store: the status says it too.
-        let text = error.to_string();
-        let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-        let hint = match (&error, self.kind) {
-            (object_store::Error::NotFound { .. }, Kind::File) => "does the folder exist, and is it mounted?",
-            _ if says(&["os error 28"]) => "the file system is full: make room, or choose another store",
-            _ if says(&["os error 13", "os error 30"]) => "may this user write there?",
-            _ if says(&["404 Not Found", "NoSuchBucket", "ContainerNotFound"]) => {
-                "does the bucket or container exist? sealift does not create it"
-            }
-            _ if says(&["403 Forbidden", "401 Unauthorized", "redential"]) => self.credentials_hint(),
-            _ if says(&["error sending request", "onnection refused", "dns error"]) => {
+        let hint = match failure::classify(&error, self.kind) {
+            Failure::NoFolder => "does the folder exist, and is it mounted?",
+            Failure::Full => "the file system is full: make room, or choose another store",
+            Failure::NotWritable => "may this user write there?",
+            Failure::NoBucket => "does the bucket or container exist? sealift does not create it",
+            Failure::Refused => self.credentials_hint(),
+            Failure::Unreachable => {
                 "is the endpoint right (AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT), and the network up?"
             }
-            _ => "",
+            Failure::Other => "",
         };
         let explained = Error::failed(format!("{what} at {} failed", self.name)).because(in_short(&error));
         if hint.is_empty() { explained } else { explained.hint(hint) }
@@ -262,11 +271,6 @@ impl Store {
             _ => "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do",
         }
     }
-}
-
-/// What a folder holds is for its owner alone, from the first byte on.
-pub(crate) fn set_private_umask() {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// What a store's URL says, without opening it.
@@ -313,29 +317,6 @@ fn folder_of(url: &Url) -> Result<std::path::PathBuf> {
         Error::usage(format!("{url} names no folder of this host"))
             .hint("write file:///folder with three slashes")
     })
-}
-
-/// An error's innermost text, and of an XML answer its code and message.
-fn in_short(error: &object_store::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    // What the transport says last is often too short to be understood alone.
-    let whole = error.to_string();
-    let text =
-        if whole.contains("<?xml") || whole.contains("<Error>") { whole } else { innermost.to_string() };
-    let tag = |tag: &str| {
-        let from = text.split_once(&format!("<{tag}>"))?.1;
-        from.split_once('<').map(|(value, _)| value.trim().to_string()).filter(|value| !value.is_empty())
-    };
-    let head = text.split("<").next().unwrap_or_default().trim_end_matches([':', ' ']);
-    let status = head.split("status code: ").nth(1).unwrap_or(head);
-    [Some(status.to_string()), tag("Code"), tag("Message")]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 type Clients = (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>);
