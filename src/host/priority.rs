@@ -57,10 +57,10 @@ pub fn nice(value: i32) -> Result<()> {
 /// # Errors
 /// It is not installed, or fails.
 pub async fn io_nice(level: IoNice) -> Result<()> {
-    let mut said = String::new();
+    let mut stderr = String::new();
     // A thread may end before it is its turn.
     for _ in 0..TRIES {
-        let mut ionice = tokio::process::Command::new("ionice");
+        let mut ionice = tokio::process::Command::from(super::process::command("ionice"));
         match level {
             IoNice::Idle => ionice.args(["-c", "3"]),
             IoNice::BestEffort(level) => ionice.args(["-c", "2", "-n", &level.to_string()]),
@@ -71,9 +71,9 @@ pub async fn io_nice(level: IoNice) -> Result<()> {
         if ended.status.success() {
             return Ok(());
         }
-        said = String::from_utf8_lossy(&ended.stderr).trim().to_string();
+        stderr = String::from_utf8_lossy(&ended.stderr).trim().to_string();
     }
-    Err(Error::failed("ionice failed").because(said))
+    Err(Error::failed("ionice failed").because(stderr))
 }
 
 const TRIES: usize = 3;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::gnutar;
 use crate::docker::Unlock;
 use crate::error::{Context, Error, Result};
+use crate::host::process;
 use crate::report::Reporter;
 use crate::stream::source::{Proof, Running};
 
@@ -129,10 +130,7 @@ impl Guard {
 
 /// A shell in a group of its own, so that what is meant for us does not end it.
 fn shell(script: &str, command: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh", command]).process_group(0).stdout(Stdio::null());
-    for secret in crate::host::passphrase::VARIABLES {
-        shell.env_remove(secret);
-    }
+    let mut shell = Command::from(process::shell(script));
+    shell.args(["sh", command]).process_group(0).stdout(Stdio::null());
     shell
 }

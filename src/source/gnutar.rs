@@ -1,5 +1,6 @@
 //! Folders of this host through GNU tar, which knows owners, xattrs, ACLs and holes better than we could.
 
+use std::ffi::OsString;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
@@ -7,8 +8,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Result};
+use crate::host::process;
 use crate::report::{Lines, Reporter};
 use crate::stream::source::{ByteStream, Proof, Running};
+use crate::tar::gnu;
 
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
@@ -20,9 +23,7 @@ pub fn folders(dirs: &[String], ui: &Reporter, stop: &CancellationToken) -> Resu
             |e| e.hint("name a folder that exists on this host; for a volume use `backup volume`"),
         )?;
     }
-    let mut command = create();
-    command.arg("--").args(dirs);
-    spawn(command, ui, stop)
+    spawn(gnu::create(None, dirs), ui, stop)
 }
 
 /// A tar of `members` as seen from the folder `from`.
@@ -32,38 +33,22 @@ pub fn members(
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
-    let mut command = create();
-    command.arg("-C").arg(from).arg("--").args(members);
-    spawn(command, ui, stop)
+    spawn(gnu::create(Some(from), members), ui, stop)
 }
 
-fn create() -> Command {
-    let mut command = Command::new("tar");
-    // Big blocks make few writes; pax keeps long names, large ids and nanoseconds.
-    command.args([
-        "--create",
-        "--file=-",
-        "--format=posix",
-        "--xattrs",
-        "--acls",
-        "--sparse",
-        "--numeric-owner",
-    ]);
-    command.args(["--blocking-factor=2048"]);
-    // Its messages must be the ones that are known here.
-    command.env("LC_ALL", "C");
-    for secret in crate::host::passphrase::VARIABLES {
-        command.env_remove(secret);
-    }
-    command
-}
-
-fn spawn(mut command: Command, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
+fn spawn(args: Vec<OsString>, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_LEN);
+    let mut command = Command::from(process::command(gnu::PROGRAM));
     // Not in the terminal's group: a Ctrl-C is for us, and we tell it.
-    command.process_group(0).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(args)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let child = command.spawn().map_err(|e| {
         Error::failed("cannot run GNU tar")
             .because(e)
@@ -83,17 +68,17 @@ fn spawn(mut command: Command, ui: &Reporter, stop: &CancellationToken) -> Resul
 async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Result<Proof> {
     let stderr = child.stderr.take();
     let ended = async {
-        let said = match stderr {
+        let lines = match stderr {
             Some(stderr) => Lines::default().read(stderr, ui).await,
             None => Lines::default(),
         };
-        (said, child.wait().await)
+        (lines, child.wait().await)
     };
     let ended = tokio::select! {
         ended = ended => Some(ended),
         () = stop.cancelled() => None,
     };
-    let Some((mut said, status)) = ended else {
+    let Some((mut lines, status)) = ended else {
         let _ = child.kill().await;
         return Err(Error::interrupted());
     };
@@ -103,13 +88,13 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
         Some(0) => Ok(Proof { exit_code, ..Proof::default() }),
         // GNU tar: some files changed while they were archived.
         Some(1) => {
-            if said.count > said.first.len() {
-                said.first.push(format!("and {} more", said.count - said.first.len()));
+            if lines.count > lines.first.len() {
+                lines.first.push(format!("and {} more", lines.count - lines.first.len()));
             }
-            Ok(Proof { exit_code, warnings: said.first, ..Proof::default() })
+            Ok(Proof { exit_code, warnings: lines.first, ..Proof::default() })
         }
         _ => Err(Error::failed(format!("tar failed ({status})"))
-            .because(said.last.join("; "))
+            .because(lines.last.join("; "))
             .hint("every file must be readable: run as root for volumes and system folders")),
     }
 }
