@@ -37,6 +37,15 @@ pub enum Format {
     Raw,
 }
 
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Format::Tar => "tar",
+            Format::Raw => "raw",
+        })
+    }
+}
+
 impl Format {
     /// Tells a tar from anything else by the first bytes, which stay to be read.
     ///

@@ -114,3 +114,108 @@ async fn unpack(
         .because(lines.last.join("; "))
         .hint("the target is incomplete; restoring owners and devices needs root"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    /// A folder that is removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        /// A new folder, in which `script` was run.
+        fn new(script: &str) -> Folder {
+            let made = process::shell("mktemp -d").output().unwrap();
+            let folder = Folder(String::from_utf8(made.stdout).unwrap().trim_end().into());
+            assert!(process::shell(script).current_dir(&folder.0).status().unwrap().success());
+            folder
+        }
+
+        fn tar(&self, members: &[&str]) -> Bytes {
+            let members: Vec<_> = members.iter().map(|member| member.to_string()).collect();
+            let args = gnu::create(Some(&self.0), &members);
+            let made = process::command(gnu::PROGRAM).args(args).output().unwrap();
+            assert!(made.status.success());
+            made.stdout.into()
+        }
+
+        fn mode(&self, path: &str) -> u32 {
+            std::fs::metadata(self.0.join(path)).unwrap().permissions().mode() & 0o7777
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn quiet() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    async fn write(sink: Result<Sink>, bytes: Bytes) -> Result<i64> {
+        let mut sink = sink?;
+        sink.write(bytes).await?;
+        sink.finish().await
+    }
+
+    #[tokio::test]
+    async fn a_folder_gets_back_what_a_tar_holds() {
+        let from = Folder::new("mkdir -m 710 a; echo text >a/f; chmod 604 a/f; ln -s f a/l; ln a/f a/h");
+        let to = Folder::new(":");
+        assert_eq!(write(folder(&to.0, &quiet()), from.tar(&["a"])).await.unwrap(), 0);
+        assert_eq!(std::fs::read(to.0.join("a/h")).unwrap(), b"text\n");
+        assert_eq!(std::fs::read_link(to.0.join("a/l")).unwrap(), PathBuf::from("f"));
+        assert_eq!((to.mode("a"), to.mode("a/f")), (0o710, 0o604));
+    }
+
+    #[tokio::test]
+    async fn a_volumes_members_land_in_its_own_folder() {
+        let from = Folder::new("mkdir -p my.v/_data/d; echo 1 >my.v/_data/d/f; echo 2 >my.v/other");
+        let to = Folder::new(":");
+        let tar = from.tar(&["my.v/_data", "my.v/other"]);
+        assert_eq!(write(volume(&to.0, "my.v", &quiet()), tar).await.unwrap(), 0);
+        assert_eq!(std::fs::read(to.0.join("d/f")).unwrap(), b"1\n");
+        // A dot in the name is a dot: another volume's members keep their names.
+        let to = Folder::new(":");
+        let other = Folder::new("mkdir -p my-v/_data; echo 3 >my-v/_data/f");
+        write(volume(&to.0, "my.v", &quiet()), other.tar(&["my-v/_data"])).await.unwrap();
+        assert_eq!(std::fs::read(to.0.join("my-v/_data/f")).unwrap(), b"3\n");
+    }
+
+    #[tokio::test]
+    async fn what_tar_cannot_unpack_is_an_error_with_its_reason() {
+        let to = Folder::new("echo in the way >a");
+        let from = Folder::new("mkdir a; echo x >a/f");
+        let error = write(folder(&to.0, &quiet()), from.tar(&["a/f"])).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("tar could not unpack everything (exit status: 2): "),
+            "{error}"
+        );
+        assert!(error.to_string().contains("a/f"), "{error}");
+        assert!(error.hint_text().unwrap().starts_with("the target is incomplete"));
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_breaks_off_ends_tar_and_keeps_its_cause() {
+        let (to, from) = (Folder::new(":"), Folder::new("echo x >f"));
+        let sink = folder(&to.0, &quiet()).unwrap();
+        sink.write(from.tar(&["f"]).slice(..512)).await.unwrap();
+        let error = sink.fail(Error::damaged("flipped")).await;
+        assert_eq!(error.to_string(), "flipped");
+    }
+
+    #[test]
+    fn modes_of_members_do_not_depend_on_the_umask() {
+        let from = Folder::new("mkdir -m 755 a; echo x >a/f; chmod 666 a/f");
+        let to = Folder::new(":");
+        let mut shell = process::shell("umask 077; tar -C \"$1\" -c a | { shift; exec tar \"$@\"; }");
+        let status = shell.arg("sh").arg(&from.0).args(gnu::extract(&to.0)).status().unwrap();
+        assert!(status.success());
+        assert_eq!((to.mode("a"), to.mode("a/f")), (0o755, 0o666));
+    }
+}

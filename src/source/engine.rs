@@ -134,3 +134,34 @@ fn shell(script: &str, command: &str) -> Command {
     shell.args(["sh", command]).process_group(0).stdout(Stdio::null());
     shell
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+
+    fn quiet() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    fn engine(stop: &str, start: &str) -> StopEngine {
+        StopEngine { stop: stop.into(), start: start.into(), unlock: None }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_stop_is_started_again_and_the_hint_says_so() {
+        let error = engine("exit 3", "true").stop(&quiet()).await.err().unwrap();
+        assert_eq!(error.to_string(), "`exit 3` failed (exit status: 3)");
+        let hint = error.hint_text().unwrap();
+        assert_eq!(hint, "the engine runs again; say how it is stopped with --stop-command");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_start_is_told() {
+        let guard = engine("true", "exit 1").stop(&quiet()).await.unwrap();
+        let wrong = guard.start(&quiet()).await;
+        assert_eq!(wrong.as_deref(), Some("the engine did not start again by `exit 1`"));
+        let guard = engine("true", "true").stop(&quiet()).await.unwrap();
+        assert_eq!(guard.start(&quiet()).await, None);
+    }
+}

@@ -98,3 +98,77 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
             .hint("every file must be readable: run as root for volumes and system folders")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+
+    fn quiet() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    /// What comes out of a source, and what it proves.
+    async fn read(running: Running) -> (Vec<u8>, Result<Proof>) {
+        let Running { mut stream, cleanup } = running;
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut bytes, mut buffer) = (Vec::new(), vec![0; 65536]);
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(len) => bytes.extend_from_slice(&buffer[..len]),
+                    Err(error) => return (bytes, Err(error)),
+                }
+            }
+            (bytes, stream.prove())
+        });
+        let read = read.await.unwrap();
+        cleanup.await.unwrap();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_folder_comes_as_a_tar_with_its_proof() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let running = members(root, &["Cargo.toml".into()], &quiet(), &CancellationToken::new()).unwrap();
+        let (bytes, proof) = read(running).await;
+        let proof = proof.unwrap();
+        assert_eq!((proof.exit_code, proof.warnings.len()), (Some(0), 0));
+        let toml = std::fs::read(root.join("Cargo.toml")).unwrap();
+        assert!(bytes.windows(toml.len()).any(|window| window == toml));
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_not_there_is_no_proof() {
+        let members = members(
+            std::path::Path::new("/"),
+            &["no such folder".into()],
+            &quiet(),
+            &CancellationToken::new(),
+        );
+        let error = read(members.unwrap()).await.1.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "tar failed (exit status: 2): tar: no such folder: Cannot stat: No such file or directory; \
+             tar: Exiting with failure status due to previous errors"
+        );
+        assert!(error.hint_text().unwrap().starts_with("every file must be readable"));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_there_is_told_before_tar_runs() {
+        let error = folders(&["/no such folder".into()], &quiet(), &CancellationToken::new()).err().unwrap();
+        assert!(error.to_string().starts_with("cannot read /no such folder: "), "{error}");
+        assert!(error.find::<std::io::Error>().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_is_stopped_has_no_proof() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        // A folder that takes tar longer than it takes us to look.
+        let running = folders(&["/usr".into()], &quiet(), &stop).unwrap();
+        let error = read(running).await.1.unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Interrupted);
+    }
+}

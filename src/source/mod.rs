@@ -170,4 +170,37 @@ mod tests {
         assert_eq!(job(Source::Path(vec!["/".into()])), None);
         assert_eq!(job(Source::Volume(vec!["a".into(), "b".into()])), None);
     }
+
+    #[test]
+    fn an_images_name_loses_registry_tag_and_digest() {
+        for (reference, name) in [
+            ("busybox", "busybox"),
+            ("busybox:1", "busybox"),
+            ("docker/dtr:2.7", "docker/dtr"),
+            ("registry:5000/app", "app"),
+            ("registry.example/team/app:v1", "team/app"),
+            ("localhost/app", "localhost/app"),
+            ("team/app@sha256:00", "team/app"),
+            ("", ""),
+        ] {
+            assert_eq!(image_name(reference), name, "{reference}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_surely_a_tar_is_called_one() {
+        let volume = Source::Volume(vec!["v".into()]);
+        assert_eq!((volume.format(), volume.needs_engine()), (Some(Format::Tar), true));
+        let path = Source::Path(vec!["/x".into()]);
+        assert_eq!((path.format(), path.needs_engine()), (Some(Format::Tar), false));
+        assert_eq!((Source::Stdin.format(), Source::Stdin.needs_engine()), (None, false));
+        assert_eq!(Source::UnlockKey.format(), Some(Format::Raw));
+    }
+
+    #[tokio::test]
+    async fn an_engines_source_without_an_engine_is_refused() {
+        let (ui, stop) = (Reporter::new(crate::report::Mode::Json, false), CancellationToken::new());
+        let error = Source::UnlockKey.open(None, &ui, &stop).await.err().unwrap();
+        assert_eq!(error.to_string(), "this source needs the Docker Engine");
+    }
 }

@@ -446,4 +446,96 @@ mod tests {
             assert!(error.hint_text().is_some(), "{url}");
         }
     }
+
+    #[test]
+    fn two_urls_of_one_place_are_the_same_store() {
+        let open = |url: &str| Store::open(url, &StoreOptions::default()).unwrap();
+        assert!(open("file:///usr/bin/..").is_same(&open("file:///usr/")));
+        assert!(!open("file:///usr").is_same(&open("file:///etc")));
+        assert!(open("memory://a/x/").is_same(&open("memory://a/x")));
+        assert!(!open("memory://a/x").is_same(&open("memory://a/y")));
+        assert!(!open("memory://a/x").is_same(&open("memory://b/x")));
+        assert!(!open("memory://a").is_same(&open("file:///usr")));
+    }
+
+    #[test]
+    fn buckets_of_one_name_at_two_clouds_are_two_places() {
+        assert_ne!(Place::Bucket(Kind::S3, "b".into()), Place::Bucket(Kind::Gcs, "b".into()));
+        assert_ne!(Place::Bucket(Kind::S3, "b".into()), Place::Bucket(Kind::S3, "c".into()));
+    }
+
+    #[test]
+    fn keys_are_shown_as_counted_from_the_url() {
+        let store = Store::open("memory://x/a/b", &StoreOptions::default()).unwrap();
+        assert_eq!(store.shown(&store.below("team/x")), "team/x");
+        assert_eq!(store.at("odd name#1").unwrap().as_ref(), "a/b/odd name#1");
+        assert!(store.at("a//b").is_err());
+        let top = Store::open("memory://x", &StoreOptions::default()).unwrap();
+        assert_eq!((top.at("k").unwrap().as_ref(), top.shown(&top.below("k"))), ("k", "k"));
+    }
+
+    #[test]
+    fn options_that_mean_nothing_there_are_named() {
+        let options = StoreOptions {
+            storage_class: Some("STANDARD_IA".into()),
+            sse: Some("AES256".into()),
+            checksum: Some("sha256".into()),
+            ..StoreOptions::default()
+        };
+        let store = |url: &str| Store::open(url, &options).unwrap();
+        assert_eq!(store("file:///usr").ineffective(&options), ["--storage-class", "--sse", "--checksum"]);
+        assert_eq!(store("file:///usr").ineffective(&StoreOptions::default()), [""; 0]);
+    }
+
+    #[test]
+    fn a_failure_names_the_store_and_says_what_to_do() {
+        let store = |kind| Store { kind, ..Store::open("memory://x", &StoreOptions::default()).unwrap() };
+        let generic = |source: &str| object_store::Error::Generic { store: "S3", source: source.into() };
+        let error = store(Kind::S3).explain("listing", generic("status code: 403 Forbidden: no"));
+        assert_eq!(error.to_string(), "listing at memory://x failed: 403 Forbidden: no");
+        for (kind, words) in [
+            (Kind::S3, "AWS_ACCESS_KEY_ID"),
+            (Kind::Azure, "AZURE_STORAGE_ACCOUNT_KEY"),
+            (Kind::Gcs, "GOOGLE_SERVICE_ACCOUNT"),
+        ] {
+            let error = store(kind).explain("listing", generic("status code: 403 Forbidden"));
+            assert!(error.hint_text().unwrap().contains(words), "{error:?}");
+        }
+        let full = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: std::io::Error::from_raw_os_error(28).into(),
+        };
+        let error = store(Kind::File).explain("uploading a part", full);
+        assert!(error.hint_text().unwrap().starts_with("the file system is full"));
+        assert!(store(Kind::S3).explain("listing", generic("odd")).hint_text().is_none());
+    }
+
+    #[test]
+    fn a_url_says_kind_and_place() {
+        for (url, kind) in [
+            ("file:///usr", Kind::File),
+            ("s3://b/p", Kind::S3),
+            ("az://c", Kind::Azure),
+            ("azure://c/p", Kind::Azure),
+            ("gs://b", Kind::Gcs),
+            ("memory://x", Kind::Memory),
+        ] {
+            assert_eq!(locate(url).unwrap().0, kind, "{url}");
+        }
+        for (url, text) in [
+            ("s3:///prefix", "s3:///prefix names no bucket"),
+            ("gs://b?x=1", "a store's URL carries no credentials and no options"),
+            ("ftp://h/x", "unknown kind of store \"ftp\""),
+        ] {
+            assert_eq!(locate(url).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_mounted_is_not_made() {
+        let error = Store::create("file:///no/such/parent", &StoreOptions::default()).unwrap_err();
+        assert!(error.to_string().starts_with("there is no folder /no/such/parent: "), "{error}");
+        assert!(error.find::<std::io::Error>().is_some());
+        assert!(error.hint_text().unwrap().starts_with("is it mounted?"));
+    }
 }
