@@ -199,7 +199,7 @@ fn contains_words(whole: &str, text: &str) -> bool {
         || whole.match_indices(text).any(|(at, _)| {
             let before = is_word(whole[..at].chars().next_back());
             let after = is_word(whole[at + text.len()..].chars().next());
-            !(begins && before) && !(ends && after)
+            !(begins && before || ends && after)
         })
 }
 

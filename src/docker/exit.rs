@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use super::Engine;
 use crate::error::{Context, Result};
 
-/// What is said of a container that was killed for its memory.
+/// The message for a container that was killed for its memory.
 pub(super) const OUT_OF_MEMORY: &str = "the container ran out of memory and was killed (OOMKilled)";
-/// What is said where the engine has no exit code.
+/// The message where the engine has no exit code.
 pub(super) const UNKNOWN: &str = "the engine does not say how the container ended";
 
 /// How a container ended.

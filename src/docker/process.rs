@@ -72,13 +72,13 @@ impl Engine {
         Sink::new(move |from, _| async move {
             let options = ImportImageOptions { quiet: true, platform: None };
             let mut loading = std::pin::pin!(docker.import_image_stream(options, body(from), None));
-            while let Some(said) = loading.next().await {
-                let said = said.context(|| "the engine does not load the image".into())?;
-                if let Some(detail) = said.error_detail {
+            while let Some(progress) = loading.next().await {
+                let progress = progress.context(|| "the engine does not load the image".into())?;
+                if let Some(detail) = progress.error_detail {
                     return Err(Error::failed("the engine does not load the image")
                         .because(detail.message.unwrap_or_default()));
                 }
-                said.stream.iter().for_each(|line| ui.source_line(line.trim_end()));
+                progress.stream.iter().for_each(|line| ui.source_line(line.trim_end()));
             }
             Ok(0)
         })

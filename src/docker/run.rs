@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_only_what_was_said() {
+    fn a_request_holds_only_what_was_asked_for() {
         let body = RunSpec { image: "db".into(), ..RunSpec::default() }.body();
         assert_eq!((body.cmd, body.env, body.entrypoint), (None, None, None));
         assert_eq!(

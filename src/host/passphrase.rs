@@ -108,7 +108,7 @@ impl Sources {
         }
     }
 
-    /// [`Sources::read`] without a prompt: none where nothing was said.
+    /// [`Sources::read`] without a prompt: none where no source is given.
     pub fn given(&self) -> Result<Option<SecretString>> {
         if self.known.is_some() {
             return Ok(self.known.clone());

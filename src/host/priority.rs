@@ -8,7 +8,7 @@ use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 use crate::error::{Context, Error, Result};
 
-/// The nice value of a backup unless said otherwise: what serves people comes first, an idle machine is used whole.
+/// The nice value of a backup unless another is asked for: what serves people comes first, an idle machine is used whole.
 pub const DEFAULT_NICE: i32 = 10;
 
 /// How a process's reads and writes are ranked, see `ionice(1)`.

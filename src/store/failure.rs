@@ -112,7 +112,7 @@ fn xml_value(text: &str, tag: &str) -> Option<String> {
     from.split_once('<').map(|(value, _)| value.trim().to_string()).filter(|value| !value.is_empty())
 }
 
-fn find<'a, E: StdError + 'static>(error: &'a object_store::Error) -> Option<&'a E> {
+fn find<E: StdError + 'static>(error: &object_store::Error) -> Option<&E> {
     chain_of(error).into_iter().find_map(|cause| cause.downcast_ref())
 }
 
