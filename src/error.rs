@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// What an error means to the caller; each has its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +37,18 @@ impl Kind {
     }
 }
 
+/// Anything that can be the cause of an error, shared so that an [`Error`] can be cloned.
+type Cause = Arc<dyn StdError + Send + Sync>;
+
 /// A failure with its causes and, where there is one, the next step to take.
+///
+/// The causes are kept as they were handed over: [`StdError::source`] leads to the first of them, and [`Error::find`]
+/// finds one by its type. What is done about a failure depends on those types, never on a text.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
     message: String,
-    causes: Vec<String>,
+    causes: Vec<Cause>,
     hint: Option<String>,
 }
 
@@ -79,33 +86,29 @@ impl Error {
         Self::new(Kind::Disconnected, "the other end of the pipeline is gone")
     }
 
-    /// Records why: the error and its own causes, each text once.
+    /// Records why: the cause keeps its own causes. An empty text is none.
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let cause = cause.into();
-        let mut next: Option<&(dyn StdError + 'static)> = Some(cause.as_ref());
-        while let Some(error) = next {
-            self.push_cause(error.to_string());
-            next = error.source();
+        if !cause.to_string().trim().is_empty() {
+            self.causes.push(Arc::from(cause));
         }
         self
-    }
-
-    // Libraries often print their source and expose it too: a text that an earlier one contains says nothing new.
-    fn push_cause(&mut self, text: String) {
-        let text = text.trim().to_string();
-        let known = self.causes.iter().chain([&self.message]).any(|t| t.contains(&text));
-        if !known && !text.is_empty() {
-            self.causes.push(text);
-        }
     }
 
     /// Puts this error below a new message; kind and hint stay.
     pub fn context(mut self, message: impl Into<String>) -> Self {
-        let old = std::mem::replace(&mut self.message, message.into());
-        if !self.message.contains(&old) {
-            self.causes.insert(0, old);
-        }
-        self
+        let (kind, hint) = (self.kind, self.hint.take());
+        Error { kind, message: message.into(), causes: vec![Arc::new(self)], hint }
+    }
+
+    /// This error and all its causes, outermost first, each as its own type.
+    pub fn chain(&self) -> Vec<&(dyn StdError + 'static)> {
+        chain_of(self)
+    }
+
+    /// The outermost cause of type `E`.
+    pub fn find<E: StdError + 'static>(&self) -> Option<&E> {
+        self.chain().into_iter().find_map(|error| error.downcast_ref())
     }
 
     /// Says what to do next.
@@ -146,14 +149,59 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// One line: the message, then its causes.
+    /// One line: the message, then its causes, each text once.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+        let mut texts: Vec<String> = Vec::new();
+        for error in self.chain() {
+            let text = match error.downcast_ref::<Error>() {
+                Some(ours) => ours.message.trim().to_string(),
+                None => error.to_string().trim().to_string(),
+            };
+            // Libraries often print their source and expose it too. It is only printed once; the source stays.
+            if texts.is_empty() || !texts.iter().any(|earlier| contains_words(earlier, &text)) {
+                texts.push(text);
+            }
+        }
+        f.write_str(&texts.join(": "))
     }
 }
 
-impl StdError for Error {}
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.causes.first().map(|cause| cause.as_ref() as &(dyn StdError + 'static))
+    }
+}
+
+/// An error and all its causes, outermost first; also those that an [`std::io::Error`] wraps and passes over in its
+/// `source`.
+pub fn chain_of<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+    let mut chain = Vec::new();
+    push_chain(error, &mut chain);
+    chain
+}
+
+fn push_chain<'a>(error: &'a (dyn StdError + 'static), chain: &mut Vec<&'a (dyn StdError + 'static)>) {
+    chain.push(error);
+    if let Some(ours) = error.downcast_ref::<Error>() {
+        ours.causes.iter().for_each(|cause| push_chain(cause.as_ref(), chain));
+    } else if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        push_chain(inner, chain);
+    } else if let Some(source) = error.source() {
+        push_chain(source, chain);
+    }
+}
+
+/// Whether `text` stands in `whole`, not as a part of a longer word or number there.
+fn contains_words(whole: &str, text: &str) -> bool {
+    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let (begins, ends) = (is_word(text.chars().next()), is_word(text.chars().next_back()));
+    text.is_empty()
+        || whole.match_indices(text).any(|(at, _)| {
+            let before = is_word(whole[..at].chars().next_back());
+            let after = is_word(whole[at + text.len()..].chars().next());
+            !(begins && before || ends && after)
+        })
+}
 
 /// Turns a foreign error into ours, with a message that says what was being done.
 pub trait Context<T> {
@@ -177,12 +225,139 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Re
 mod tests {
     use super::*;
 
+    /// An error of a library that prints its source and exposes it, too.
+    #[derive(Debug)]
+    struct Wrapper(&'static str, std::io::Error);
+
+    impl fmt::Display for Wrapper {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}: {}", self.0, self.1)
+        }
+    }
+
+    impl StdError for Wrapper {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.1)
+        }
+    }
+
+    fn full() -> std::io::Error {
+        std::io::Error::from_raw_os_error(28)
+    }
+
     #[test]
     fn causes_are_printed_once_each() {
         let inner = std::io::Error::other("connection refused");
         let outer = std::io::Error::other(format!("PUT failed: {inner}"));
         let error = Error::failed("cannot upload").because(outer).because(inner);
         assert_eq!(error.to_string(), "cannot upload: PUT failed: connection refused");
+    }
+
+    #[test]
+    fn a_source_that_its_wrapper_prints_is_printed_once_and_kept() {
+        let error = Error::failed("cannot write").because(Wrapper("rename", full()));
+        assert_eq!(error.to_string(), format!("cannot write: rename: {}", full()));
+        assert_eq!(error.find::<std::io::Error>().unwrap().raw_os_error(), Some(28));
+        assert_eq!(error.find::<Wrapper>().unwrap().0, "rename");
+        assert!(error.find::<fmt::Error>().is_none());
+    }
+
+    #[test]
+    fn sources_lead_from_the_message_to_the_root() {
+        let error =
+            Error::failed("cannot write").because(Wrapper("rename", full())).context("commit unknown");
+        let first = error.source().unwrap();
+        assert_eq!(first.downcast_ref::<Error>().unwrap().message, "cannot write");
+        let second = first.source().unwrap();
+        assert!(second.is::<Wrapper>());
+        assert!(second.source().unwrap().is::<std::io::Error>());
+        assert!(second.source().unwrap().source().is_none());
+        assert!(Error::failed("alone").source().is_none());
+    }
+
+    #[test]
+    fn a_cause_is_found_inside_an_io_error() {
+        let wrapped = std::io::Error::other(Wrapper("sync", full()));
+        let error = Error::failed("x").because(wrapped);
+        assert_eq!(error.find::<Wrapper>().unwrap().0, "sync");
+        assert_eq!(error.to_string(), format!("x: sync: {}", full()));
+    }
+
+    #[test]
+    fn one_of_ours_as_a_cause_adds_its_message_and_its_causes() {
+        let inner = Error::usage("no such job").because("it was removed").hint("name another");
+        let error = Error::failed("cannot begin").because(inner);
+        assert_eq!(error.to_string(), "cannot begin: no such job: it was removed");
+        // It is a cause only: what it means to the caller, and what to do, is said by the outer one.
+        assert_eq!((error.kind(), error.hint_text()), (Kind::Failed, None));
+    }
+
+    #[test]
+    fn empty_and_blank_causes_are_not_printed() {
+        assert_eq!(Error::failed("tar failed").because("").because(" \n").to_string(), "tar failed");
+        assert_eq!(Error::failed("").to_string(), "");
+        assert_eq!(Error::failed("x").because(" padded\n").to_string(), "x: padded");
+    }
+
+    #[test]
+    fn a_context_that_says_the_same_is_printed_once() {
+        let error = Error::failed("there is no folder /x").context("cannot open: there is no folder /x");
+        assert_eq!(error.to_string(), "cannot open: there is no folder /x");
+        let error = error.context("backup failed");
+        assert_eq!(error.to_string(), "backup failed: cannot open: there is no folder /x");
+    }
+
+    #[test]
+    fn a_short_cause_is_not_lost_in_a_longer_word() {
+        let error = Error::failed("cannot read volume db13").because("13").because("volume");
+        assert_eq!(error.to_string(), "cannot read volume db13: 13");
+        assert!(contains_words("a: 13 b", "13") && contains_words("(os error 13)", "os error 13"));
+        assert!(!contains_words("status 4041", "404") && !contains_words("unix", "nix"));
+        assert!(contains_words("größer als", "größer") && !contains_words("größer", "größe"));
+    }
+
+    #[test]
+    fn a_clone_shares_its_causes() {
+        let error = Error::damaged("flipped").because(full());
+        let copy = error.clone().context("later");
+        assert_eq!(copy.kind(), Kind::Damaged);
+        assert!(std::ptr::eq(
+            copy.find::<std::io::Error>().unwrap(),
+            error.find::<std::io::Error>().unwrap()
+        ));
+    }
+
+    #[test]
+    fn context_keeps_the_type_of_a_foreign_cause() {
+        let error = Err::<(), _>(full()).context(|| "cannot write".into()).unwrap_err();
+        assert_eq!(error.find::<std::io::Error>().unwrap().raw_os_error(), Some(28));
+        assert_eq!(error.kind(), Kind::Failed);
+    }
+
+    #[test]
+    fn hints_are_kept_nearest_to_the_cause() {
+        let error = Error::failed("x").or_hint("first").or_hint("second");
+        assert_eq!(error.hint_text(), Some("first"));
+        let error = error.and_hint("keep this");
+        assert_eq!(error.hint_text(), Some("keep this; first"));
+        assert_eq!(Error::failed("x").and_hint("only").hint_text(), Some("only"));
+        assert_eq!(error.context("outer").hint_text(), Some("keep this; first"));
+    }
+
+    #[test]
+    fn every_kind_has_its_exit_code() {
+        let codes = [
+            (Error::failed("x"), 1),
+            (Error::disconnected(), 1),
+            (Error::usage("x"), 2),
+            (Error::new(Kind::NotFound, "x"), 10),
+            (Error::new(Kind::WrongPassphrase, "x"), 12),
+            (Error::damaged("x"), 13),
+            (Error::interrupted(), 130),
+        ];
+        for (error, code) in codes {
+            assert_eq!(error.kind().exit_code(), code, "{error:?}");
+        }
     }
 
     #[test]

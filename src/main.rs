@@ -33,6 +33,10 @@ fn main() -> ExitCode {
     if let Some(config) = &config {
         ui.detail(&format!("the settings are those of {}", config.path().display()));
     }
+    // Before there are threads.
+    if writes_to_store(&cli.verb) {
+        sealift::host::set_private_umask();
+    }
     let runtime = match tokio::runtime::Runtime::new().context(|| "cannot start".into()) {
         Ok(runtime) => runtime,
         Err(error) => return fail(&ui, &error),
@@ -46,6 +50,11 @@ fn main() -> ExitCode {
         Ok(Outcome::Exited(code)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => fail(&ui, &error),
     }
+}
+
+/// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
+fn writes_to_store(verb: &Verb) -> bool {
+    matches!(verb, Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {

@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod check;
 pub mod digest;
 pub mod frame;
+pub mod name;
 pub mod open;
 pub mod openpgp;
 pub mod seal;
@@ -34,6 +35,15 @@ pub enum Format {
     /// Bytes.
     #[default]
     Raw,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Format::Tar => "tar",
+            Format::Raw => "raw",
+        })
+    }
 }
 
 impl Format {

@@ -127,18 +127,28 @@ impl Layer {
     /// A failure that came from below stays what it is.
     fn damage(self, error: io::Error) -> Error {
         let damaged = |e: io::Error| {
-            match e.to_string().to_lowercase() {
-            // zstd's and liblzma's words for a stream that is sound, but was made for more memory than we take.
-            text if text.contains("too much memory") || text.contains("memory") && text.contains("limit") => {
+            match needs_more_memory(&e) {
+            true => {
                 Error::failed(format!("the {} stream needs too much memory", self.name())).because(e).hint(
                     "fetch the object and unpack it by its own tool: zstd -d --long=31, or xz -d --memlimit=2GiB",
                 )
             }
-            _ => Error::damaged(format!("the {} stream is damaged or ends early", self.name())).because(e),
+            false => Error::damaged(format!("the {} stream is damaged or ends early", self.name())).because(e),
         }
         };
         error.downcast::<Error>().unwrap_or_else(damaged)
     }
+}
+
+/// Whether a decoder refused a stream that is sound, but was made for more memory than we take.
+///
+/// By text, because the decoders hand on no type: of zstd's error code they pass on its name, and liblzma's error type is
+/// one of a library that only they use.
+fn needs_more_memory(error: &io::Error) -> bool {
+    let code = zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge;
+    // The library's error codes are returned as negative sizes.
+    let zstd = zstd::zstd_safe::get_error_name((code as usize).wrapping_neg());
+    [zstd, "memory limit reached"].contains(&error.to_string().as_str())
 }
 
 /// Asks for the passphrase, once it is known that one is needed.
@@ -275,5 +285,40 @@ mod tests {
         ] {
             assert_eq!(Layer::of(head), layer, "{head:?}");
         }
+    }
+
+    /// Twelve bytes of a zstd frame whose window is 2 GiB: sound, and refused.
+    const WIDE_ZSTD: &[u8] = b"\x28\xB5\x2F\xFD\x00\xA8\x01\x00\x00\x00\x00\x00";
+
+    async fn decoded(layer: Layer, bytes: &'static [u8]) -> Result<Vec<Bytes>> {
+        let stream: BytesStream = Box::pin(futures_util::stream::iter([Ok(Bytes::from_static(bytes))]));
+        let no_passphrase = || Err(Error::failed("asked for a passphrase"));
+        layer.take_off(stream, &no_passphrase)?.try_collect().await
+    }
+
+    #[tokio::test]
+    async fn a_window_that_is_too_wide_is_no_damage() {
+        let error = decoded(Layer::Zstd, WIDE_ZSTD).await.unwrap_err();
+        assert_eq!(error.kind().exit_code(), 1, "{error}");
+        assert!(error.to_string().starts_with("the zstd stream needs too much memory: "), "{error}");
+        assert!(error.hint_text().unwrap().contains("--long=31"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_cut_is_damaged() {
+        for (layer, bytes) in [
+            (Layer::Zstd, &b"\x28\xB5\x2F\xFD\x00"[..]),
+            (Layer::Gzip, b"\x1F\x8B\x08\x00"),
+            (Layer::Xz, b"\xFD7zXZ\0\0\x04"),
+        ] {
+            let error = decoded(layer, bytes).await.unwrap_err();
+            assert_eq!(error.kind().exit_code(), 13, "{}: {error}", layer.name());
+        }
+    }
+
+    #[test]
+    fn liblzmas_memory_limit_is_no_damage() {
+        assert!(needs_more_memory(&io::Error::other("memory limit reached")));
+        assert!(!needs_more_memory(&io::Error::other("Restored data doesn't match checksum")));
     }
 }

@@ -163,3 +163,57 @@ fn mount(spec: &str) -> Result<Mount> {
         None => Err(wrong("no target")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(words: &[&str]) -> Result<RunSpec> {
+        parse(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_of_docker_run_stand_before_the_image_and_arguments_after_it() {
+        let spec =
+            spec(&["-v", "data:/data", "-e", "A=1", "--name", "x", "db:1", "dump", "-v", "all"]).unwrap();
+        assert_eq!((spec.image.as_str(), spec.name.as_deref()), ("db:1", Some("x")));
+        assert_eq!((spec.volumes, spec.env), (vec!["data:/data".to_string()], vec!["A=1".to_string()]));
+        assert_eq!(spec.command, ["dump", "-v", "all"]);
+    }
+
+    #[test]
+    fn a_variable_without_a_value_takes_ours() {
+        assert_eq!(variable("A=b=c").as_deref(), Some("A=b=c"));
+        assert_eq!(variable("A=").as_deref(), Some("A="));
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(variable("PATH"), Some(format!("PATH={path}")));
+        assert_eq!(variable("SEALIFT_NO_SUCH_VARIABLE"), None);
+    }
+
+    #[test]
+    fn an_env_file_loses_comments_and_blank_lines() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/run.env");
+        let spec = spec(&["--env-file", file, "-e", "LAST=1", "db"]).unwrap();
+        assert_eq!(spec.env, ["A=1", "B=two words # no comment", "LAST=1"]);
+        let error = parse(&["--env-file".into(), "/no/such/file".into(), "db".into()]).unwrap_err();
+        assert!(error.to_string().starts_with("cannot read --env-file /no/such/file: "), "{error}");
+    }
+
+    #[test]
+    fn a_mount_needs_a_target_and_known_fields() {
+        let made = mount("type=bind,src=/srv,dst=/data,ro").unwrap();
+        assert_eq!((made.typ, made.read_only), (Some(MountType::BIND), Some(true)));
+        assert_eq!((made.source.as_deref(), made.target.as_deref()), (Some("/srv"), Some("/data")));
+        for wrong in ["type=volume,source=x", "type=nfs,target=/x", "target=/x,colour=red"] {
+            assert_eq!(mount(wrong).unwrap_err().kind().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_would_damage_or_copy_the_stream_is_refused() {
+        assert!(spec(&["-t", "db"]).unwrap_err().to_string().starts_with("-t (--tty) is refused"));
+        assert!(spec(&["--log-driver", "json-file", "db"]).unwrap_err().to_string().contains("json-file"));
+        assert!(spec(&["--log-driver", "none", "db"]).is_ok());
+        assert!(spec(&[]).unwrap_err().to_string().starts_with("--to-run: "));
+    }
+}

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::archive::name::JobName;
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
 use crate::preset::Preset;
 use crate::report::Mode;
-use crate::source::{Source, job_char};
+use crate::source::Source;
 
 mod docker_run;
 mod options;
@@ -287,11 +288,7 @@ impl Backup {
 
 /// A job's name: what is safe as a key in every store.
 fn job_name(name: &str) -> Result<String> {
-    let segments = || name.split('/').all(|s| !s.is_empty() && !s.starts_with('.'));
-    match name.chars().all(job_char) && segments() && name.len() <= 200 {
-        true => Ok(name.into()),
-        false => Err(Error::usage(format!("{name:?} is no job name")).hint("a-z 0-9 . _ - and / between")),
-    }
+    name.parse().map(|name: JobName| name.into())
 }
 
 /// `64MiB`, `64M`, `64m`, `1GiB`, `5000000`: powers of 1024 unless the unit says otherwise (`MB`).

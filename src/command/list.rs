@@ -90,7 +90,7 @@ fn table(archives: &[Listed]) -> Vec<String> {
         let (job, id, verified) = (&listed.job, &listed.id, verified(listed));
         match &listed.manifest {
             Ok(m) => {
-                let kind = format!("{:?}", m.kind).to_lowercase();
+                let kind = m.kind;
                 let warned = if m.warnings > 0 { "  (warnings)" } else { "" };
                 let finished = m.finished.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
                 let (size, stored) = (human_bytes(m.bytes), human_bytes(m.archive.size + m.catalog.size));

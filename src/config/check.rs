@@ -5,7 +5,7 @@ use clap::Command;
 use super::defaults::{self, Wrong, nearest};
 use super::file::{Problem, Table, toml_value};
 use super::{Job, Set};
-use crate::source::job_char;
+use crate::archive::name::JobName;
 use crate::store::locate;
 
 /// Keys that are noted for what will act on them one day.
@@ -128,9 +128,10 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
 
 /// Names become folders of a store.
 fn named(what: &str, name: &str, table: &Table, problems: &mut Vec<Problem>) {
-    let good = name.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']));
-    if !good || !name.chars().all(job_char) {
-        let hint = "a-z 0-9 . _ - and / between".to_string();
+    // On the command line, a word that begins with a hyphen would be an option.
+    let is_option = name.split('/').any(|part| part.starts_with('-'));
+    if is_option || name.parse::<JobName>().is_err() {
+        let hint = JobName::CHARACTERS.to_string();
         problems.push(table.problem(table.line, format!("{name:?} is no {what} name"), Some(hint)));
     }
 }

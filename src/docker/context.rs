@@ -1,6 +1,6 @@
 //! Docker contexts: where the engine is when `DOCKER_HOST` does not say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -23,27 +23,27 @@ pub fn endpoint() -> Result<Endpoint> {
     if let Some(host) = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
         return Ok(Endpoint { host, certificates: None });
     }
-    let default = Endpoint { host: "unix:///var/run/docker.sock".into(), certificates: None };
-    match current() {
-        Some(name) if name != "default" => of_context(&name),
-        _ => Ok(default),
+    let dir = config_dir().unwrap_or_default();
+    match current(std::env::var("DOCKER_CONTEXT").ok(), &dir) {
+        Some(name) if name != "default" => of_context(&name, &dir),
+        _ => Ok(Endpoint { host: "unix:///var/run/docker.sock".into(), certificates: None }),
     }
 }
 
-/// The name of the context in use, as `docker context use` left it.
-fn current() -> Option<String> {
-    if let Ok(name) = std::env::var("DOCKER_CONTEXT") {
+/// The name of the context in use: the one that the environment names, else as `docker context use` left it.
+fn current(given: Option<String>, dir: &Path) -> Option<String> {
+    if let Some(name) = given {
         return Some(name).filter(|name| !name.is_empty());
     }
-    let config = std::fs::read(config_dir()?.join("config.json")).ok()?;
+    let config = std::fs::read(dir.join("config.json")).ok()?;
     let config: Value = serde_json::from_slice(&config).ok()?;
     config["currentContext"].as_str().map(String::from)
 }
 
 /// Reads `contexts/meta/<sha256 of the name>/meta.json`, as the docker command lays it out.
-fn of_context(name: &str) -> Result<Endpoint> {
+fn of_context(name: &str, dir: &Path) -> Result<Endpoint> {
     let folder = hex(digest::digest(&digest::SHA256, name.as_bytes()).as_ref());
-    let contexts = config_dir().unwrap_or_default().join("contexts");
+    let contexts = dir.join("contexts");
     let unknown = || format!("cannot read docker context {name:?}");
     let hint = "`docker context ls` shows the ones there are";
     let meta = std::fs::read(contexts.join("meta").join(&folder).join("meta.json"))
@@ -73,5 +73,45 @@ impl Endpoint {
             ),
             None => Docker::connect_with_host(&self.host),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The docker command's folder, as `docker context create` left it; SHA-256 of "remote" names the context's.
+    fn config() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/docker-config")
+    }
+
+    #[test]
+    fn a_context_names_its_engine_and_its_certificates() {
+        let endpoint = of_context("remote", &config()).unwrap();
+        assert_eq!(endpoint.host, "ssh://backup@docker.example");
+        assert!(endpoint.certificates.is_none());
+        let endpoint = of_context("tls", &config()).unwrap();
+        assert_eq!(endpoint.host, "tcp://docker.example:2376");
+        assert!(endpoint.certificates.unwrap().ends_with("docker"));
+    }
+
+    #[test]
+    fn a_context_that_is_not_there_says_where_to_look() {
+        let error = of_context("gone", &config()).err().unwrap();
+        assert!(error.to_string().starts_with("cannot read docker context \"gone\": "), "{error}");
+        assert_eq!(error.hint_text(), Some("`docker context ls` shows the ones there are"));
+        assert_eq!(
+            error.find::<std::io::Error>().unwrap().kind(),
+            std::io::ErrorKind::NotFound,
+            "the cause is kept"
+        );
+    }
+
+    #[test]
+    fn the_environment_names_the_context_before_the_settings_do() {
+        assert_eq!(current(Some("other".into()), &config()).as_deref(), Some("other"));
+        assert_eq!(current(Some(String::new()), &config()), None);
+        assert_eq!(current(None, &config()).as_deref(), Some("remote"));
+        assert_eq!(current(None, Path::new("/nonexistent")), None);
     }
 }

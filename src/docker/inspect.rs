@@ -183,4 +183,37 @@ mod tests {
         assert_eq!(seen("docker/dtr-registry:2.7.5").tag(), Some("2.7.5"));
         assert_eq!(seen("registry:5000/dtr").tag(), None);
     }
+
+    #[test]
+    fn a_container_is_read_without_the_node_before_its_name() {
+        let container: ContainerInspectResponse = serde_json::from_value(serde_json::json!({
+            "Name": "/node1/ucp-controller",
+            "Config": {"Image": "docker/ucp:3.2.6", "Env": ["A=1", "B=x=y", "C"], "Labels": {"l": "v"}},
+            "Mounts": [
+                {"Type": "volume", "Name": "ucp-data", "Destination": "/data"},
+                {"Type": "bind", "Source": "/etc", "Destination": "/etc"},
+            ],
+        }))
+        .unwrap();
+        let info = ContainerInfo::new(container);
+        assert_eq!((info.name.as_str(), info.tag()), ("ucp-controller", Some("3.2.6")));
+        assert_eq!((info.env["A"].as_str(), info.env["B"].as_str(), info.env.len()), ("1", "x=y", 2));
+        assert_eq!(info.volumes, HashMap::from([("/data".to_string(), "ucp-data".to_string())]));
+        assert_eq!(info.labels["l"], "v");
+    }
+
+    #[test]
+    fn managers_are_counted_and_the_leader_is_known() {
+        let node = |id: &str, reachability: &str, leader: bool| -> Node {
+            let status = serde_json::json!({"Reachability": reachability, "Leader": leader});
+            serde_json::from_value(serde_json::json!({"ID": id, "ManagerStatus": status})).unwrap()
+        };
+        let worker: Node = serde_json::from_value(serde_json::json!({"ID": "w"})).unwrap();
+        let nodes = [node("a", "reachable", true), node("b", "unreachable", false), worker];
+        let swarm = |id: &str| SwarmInfo { node_id: Some(id.into()), ..SwarmInfo::default() };
+        let leader = among(&nodes, swarm("a"));
+        assert_eq!((leader.managers, leader.reachable, leader.leader), (2, 1, true));
+        assert!(!among(&nodes, swarm("b")).leader);
+        assert_eq!(leader.quorum(), 2);
+    }
 }

@@ -16,7 +16,9 @@ use crate::error::{Context, Error, Result};
 use crate::stream::channel::{Sender, channel};
 use crate::stream::source::{ByteStream, Proof, Running};
 
+mod attach;
 mod context;
+mod exit;
 mod image;
 pub mod inspect;
 mod process;
@@ -224,4 +226,47 @@ where
 fn config_dir() -> Option<PathBuf> {
     let given = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     given.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".docker")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_passed_on_and_its_failure_is_kept() {
+        let (sender, mut receiver) = channel(4);
+        let stop = CancellationToken::new();
+        let broken = std::io::Error::from_raw_os_error(104);
+        let body = futures_util::stream::iter([Ok(Bytes::from_static(b"abc")), Err(broken)]);
+        let error = forward(body, &sender, &stop).await.unwrap_err();
+        assert!(error.to_string().starts_with("the engine's stream broke off: "), "{error}");
+        assert_eq!(error.find::<std::io::Error>().unwrap().raw_os_error(), Some(104));
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "abc");
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_is_stopped_waits_for_no_body() {
+        let (sender, _receiver) = channel(4);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let body = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let error = forward(body, &sender, &stop).await.unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Interrupted);
+    }
+
+    #[test]
+    fn only_a_process_of_ours_lives() {
+        assert!(lives(&std::process::id().to_string()));
+        for pid in ["", "x", "-1", "../self", "4194305"] {
+            assert!(!lives(pid), "{pid}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_the_engines_own() {
+        let answer =
+            bollard::errors::Error::DockerResponseServerError { status_code: 409, message: "no".into() };
+        assert_eq!(status(&answer), Some(409));
+        assert_eq!(status(&bollard::errors::Error::RequestTimeoutError), None);
+    }
 }

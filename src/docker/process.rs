@@ -1,19 +1,16 @@
 //! The way back into the engine: bytes on a container's stdin, into a volume, into the image store.
 
 use std::io::Write;
-use std::pin::Pin;
 
 use bollard::container::LogOutput;
-use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::{
-    AttachContainerOptions, DownloadFromContainerOptions, ImportImageOptions, InspectContainerOptions,
-    StartContainerOptions, UploadToContainerOptions, WaitContainerOptions,
-};
+use bollard::query_parameters::{DownloadFromContainerOptions, ImportImageOptions, UploadToContainerOptions};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
 
+use super::attach::{Attached, Input, Output};
+use super::exit::{self, Exit};
 use super::run::RunSpec;
 use super::{Engine, Volume};
 use crate::error::{Context, Error, Result};
@@ -22,44 +19,17 @@ use crate::stream::channel::Receiver;
 use crate::stream::sink::{Sink, body};
 use crate::tar::{Entry, Walker};
 
-type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
-type Input = Pin<Box<dyn AsyncWrite + Send>>;
-
 impl Engine {
     /// A new container with the bytes on its stdin; its output is shown, its exit code is the sink's.
     pub async fn feed_run(&self, spec: RunSpec, ui: &Reporter) -> Result<Sink> {
         self.require_image(&spec.image).await?;
-        let name = spec.name.clone();
-        let mut body = spec.body();
-        (body.attach_stdin, body.open_stdin, body.stdin_once) = (Some(true), Some(true), Some(true));
-        let id = self.create(name, body).await?;
-        let started = async {
-            let options = AttachContainerOptions {
-                stream: true,
-                stdin: true,
-                stdout: true,
-                stderr: true,
-                ..Default::default()
-            };
-            let attached = self.docker.attach_container(&id, Some(options)).await;
-            let attached = attached.context(|| "cannot attach to the container".into())?;
-            let start = self.docker.start_container(&id, None::<StartContainerOptions>).await;
-            start.context(|| "cannot start the container".into())?;
-            Ok((attached.output, attached.input))
-        };
-        let (output, input) = match started.await {
-            Ok(attached) => attached,
-            Err(error) => {
-                self.remove_or_warn(&id, ui).await;
-                return Err(error);
-            }
-        };
+        let Attached { id, output, input } = self.start_attached(spec, true, ui).await?;
         let (engine, ui) = (self.clone(), ui.clone());
         Ok(Sink::new(move |from, stop| async move {
             let mut process = Process { input, showing: tokio::spawn(show(output)) };
             let ended = async {
                 let all = process.feed(from).await?;
-                all.or_early(engine.exit_code(&id).await?)
+                all.or_early(exit_code(engine.exit(&id, None).await?)?)
             };
             let ended = tokio::select! {
                 ended = ended => ended,
@@ -72,45 +42,9 @@ impl Engine {
         }))
     }
 
-    async fn exit_code(&self, id: &str) -> Result<i64> {
-        let options = WaitContainerOptions { condition: "not-running".into() };
-        let lost = || "the engine went away before it said how the container ended".to_string();
-        if let Some(Err(error)) = std::pin::pin!(self.docker.wait_container(id, Some(options))).next().await
-            && !matches!(error, bollard::errors::Error::DockerContainerWaitError { .. })
-        {
-            return Err(error).context(lost);
-        }
-        let inspected =
-            self.docker.inspect_container(id, None::<InspectContainerOptions>).await.context(lost)?;
-        let state = inspected.state.unwrap_or_default();
-        match (state.oom_killed, state.exit_code) {
-            // The engine says 0 of a container that still runs.
-            _ if state.running == Some(true) => {
-                Err(Error::failed("the container still runs: the engine's stream was cut"))
-            }
-            (Some(true), _) => {
-                Err(Error::failed("the container ran out of memory and was killed (OOMKilled)"))
-            }
-            (_, Some(code)) => Ok(code),
-            (_, None) => Err(Error::failed("the engine does not say how the container ended")),
-        }
-    }
-
     /// A command in a running container with the bytes on its stdin.
     pub async fn feed_exec(&self, container: &str, command: Vec<String>, ui: &Reporter) -> Result<Sink> {
-        let options = CreateExecOptions {
-            cmd: Some(command),
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..CreateExecOptions::default()
-        };
-        let exec = self.create_exec(container, options).await?;
-        let started =
-            self.docker.start_exec(&exec, None).await.context(|| "cannot start the command".into())?;
-        let StartExecResults::Attached { output, input } = started else {
-            return Err(Error::failed("the engine started the command detached"));
-        };
+        let Attached { id: exec, output, input } = self.exec_attached(container, command, true).await?;
         let (engine, ui, container) = (self.clone(), ui.clone(), container.to_string());
         Ok(Sink::new(move |from, stop| async move {
             let mut process = Process { input, showing: tokio::spawn(show(output)) };
@@ -138,13 +72,13 @@ impl Engine {
         Sink::new(move |from, _| async move {
             let options = ImportImageOptions { quiet: true, platform: None };
             let mut loading = std::pin::pin!(docker.import_image_stream(options, body(from), None));
-            while let Some(said) = loading.next().await {
-                let said = said.context(|| "the engine does not load the image".into())?;
-                if let Some(detail) = said.error_detail {
+            while let Some(progress) = loading.next().await {
+                let progress = progress.context(|| "the engine does not load the image".into())?;
+                if let Some(detail) = progress.error_detail {
                     return Err(Error::failed("the engine does not load the image")
                         .because(detail.message.unwrap_or_default()));
                 }
-                said.stream.iter().for_each(|line| ui.source_line(line.trim_end()));
+                progress.stream.iter().for_each(|line| ui.source_line(line.trim_end()));
             }
             Ok(0)
         })
@@ -197,6 +131,16 @@ impl Engine {
             engine.remove_or_warn(&id, &ui).await;
             sent.map(|()| 0).context(|| "the engine does not take the files".into())
         }))
+    }
+}
+
+/// The exit code of a container that took bytes.
+fn exit_code(exit: Exit) -> Result<i64> {
+    match exit {
+        Exit::Code(code) => Ok(code),
+        Exit::OutOfMemory => Err(Error::failed(exit::OUT_OF_MEMORY)),
+        Exit::StillRunning => Err(Error::failed("the container still runs: the engine's stream was cut")),
+        Exit::Unknown => Err(Error::failed(exit::UNKNOWN)),
     }
 }
 
@@ -255,4 +199,68 @@ async fn show(mut output: Output) -> Result<()> {
         drop(written);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::channel::channel;
+
+    #[test]
+    fn a_process_that_stopped_reading_did_not_succeed() {
+        assert_eq!(Taken::All.or_early(0).unwrap(), 0);
+        assert_eq!(Taken::All.or_early(2).unwrap(), 2);
+        assert_eq!(Taken::Some.or_early(2).unwrap(), 2);
+        let error = Taken::Some.or_early(0).unwrap_err();
+        assert_eq!(error.to_string(), "the process ended before it had read everything");
+    }
+
+    #[test]
+    fn a_container_that_took_bytes_has_an_exit_code_or_an_error() {
+        assert_eq!(exit_code(Exit::Code(0)).unwrap(), 0);
+        assert_eq!(exit_code(Exit::Code(7)).unwrap(), 7);
+        let text = |exit| exit_code(exit).unwrap_err().to_string();
+        assert_eq!(text(Exit::OutOfMemory), "the container ran out of memory and was killed (OOMKilled)");
+        assert_eq!(text(Exit::StillRunning), "the container still runs: the engine's stream was cut");
+        assert_eq!(text(Exit::Unknown), "the engine does not say how the container ended");
+    }
+
+    /// A process that writes nothing and whose stdin is `input`.
+    fn process(input: impl tokio::io::AsyncWrite + Send + 'static) -> Process {
+        Process { input: Box::pin(input), showing: tokio::spawn(async { Ok(()) }) }
+    }
+
+    #[tokio::test]
+    async fn a_process_gets_every_byte_and_then_the_end() {
+        let (input, mut theirs) = tokio::io::duplex(4);
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut read).await.map(|_| read)
+        });
+        let (sender, receiver) = channel(1);
+        let mut process = process(input);
+        let sending = tokio::spawn(async move {
+            sender.send(Bytes::from_static(b"0123456789")).await?;
+            sender.end().await;
+            Ok::<(), Error>(())
+        });
+        assert!(matches!(process.feed(receiver).await.unwrap(), Taken::All));
+        assert!(sending.await.unwrap().is_ok());
+        assert_eq!(reading.await.unwrap().unwrap(), b"0123456789");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_break_off_are_not_an_end() {
+        let (sender, receiver) = channel::<Bytes>(1);
+        drop(sender);
+        let (input, _theirs) = tokio::io::duplex(4);
+        assert!(process(input).feed(receiver).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn output_without_a_frame_breaks_a_stream_off() {
+        let console = LogOutput::Console { message: Bytes::from_static(b"x") };
+        let error = show(Box::pin(futures_util::stream::iter([Ok(console)]))).await.unwrap_err();
+        assert_eq!(error.to_string(), "the engine's stream broke off inside a frame");
+    }
 }

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use bollard::container::LogOutput;
-use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
-use bollard::query_parameters::{
-    AttachContainerOptions, InspectContainerOptions, StartContainerOptions, WaitContainerOptions,
-};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, running, status};
+use super::attach::Attached;
+use super::exit::{self, Exit};
+use super::{Engine, running};
 use crate::error::{Context, Error, Result};
 use crate::report::{Lines, Reporter};
 use crate::stream::channel::Sender;
@@ -111,24 +109,7 @@ impl Engine {
             // The engine would make it, and the backup of nothing would look like a good one.
             self.volume(volume).await?;
         }
-        let id = self.create(spec.name.clone(), spec.body()).await?;
-        let started = async {
-            let options =
-                AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
-            // Attached first: what a quick container says must not be missed.
-            let attached = self.docker.attach_container(&id, Some(options)).await;
-            let output = attached.context(|| "cannot attach to the container".into())?.output;
-            let start = self.docker.start_container(&id, None::<StartContainerOptions>).await;
-            start.context(|| "cannot start the container".into())?;
-            Ok(output)
-        };
-        let output = match started.await {
-            Ok(output) => output,
-            Err(error) => {
-                self.remove_or_warn(&id, ui).await;
-                return Err(error);
-            }
-        };
+        let Attached { id, output, .. } = self.start_attached(spec, false, ui).await?;
         let (engine, ui, stop) = (self.clone(), ui.clone(), stop.clone());
         Ok(running(move |sender| async move {
             let outcome = engine.drain(&id, output, &sender, &ui, &stop).await;
@@ -153,36 +134,12 @@ impl Engine {
         ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Proof> {
-        let said = pass_on(output, sender, ui, stop).await?;
-        let options = WaitContainerOptions { condition: "not-running".into() };
-        let mut waiting = std::pin::pin!(self.docker.wait_container(id, Some(options)));
-        let waited = tokio::select! {
-            waited = tokio::time::timeout(SETTLES, waiting.next()) => waited,
+        let stderr = pass_on(output, sender, ui, stop).await?;
+        let exit = tokio::select! {
+            exit = self.exit(id, Some(SETTLES)) => exit?,
             () = stop.cancelled() => return Err(Error::interrupted()),
         };
-        let Ok(waited) = waited else {
-            return Err(Error::failed(
-                "the container's output ended while it still runs: the stream was cut",
-            ));
-        };
-        // An exit code other than 0 arrives as an error too; the inspection below says it better.
-        let lost = || "the engine went away before it said how the container ended".to_string();
-        if let Some(Err(error)) = waited
-            && !matches!(error, bollard::errors::Error::DockerContainerWaitError { .. })
-        {
-            return Err(error).context(lost);
-        }
-        let inspected =
-            self.docker.inspect_container(id, None::<InspectContainerOptions>).await.context(lost)?;
-        let state = inspected.state.unwrap_or_default();
-        let failed = |what: String| Err(Error::failed(what).because(said.join("; ")));
-        match (state.oom_killed, state.exit_code) {
-            (Some(true), _) => failed("the container ran out of memory and was killed (OOMKilled)".into())
-                .map_err(|e: Error| e.hint("give it more memory, or the host")),
-            (_, Some(0)) => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
-            (_, Some(code)) => failed(format!("the container exited with code {code}")),
-            (_, None) => failed("the engine does not say how the container ended".into()),
-        }
+        proof(exit, &stderr)
     }
 
     /// Runs a command in a running container and streams its stdout.
@@ -193,18 +150,7 @@ impl Engine {
         ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Running> {
-        let options = CreateExecOptions {
-            cmd: Some(command),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            ..CreateExecOptions::default()
-        };
-        let exec = self.create_exec(container, options).await?;
-        let started =
-            self.docker.start_exec(&exec, None).await.context(|| "cannot start the command".into())?;
-        let StartExecResults::Attached { output, .. } = started else {
-            return Err(Error::failed("the engine started the command detached"));
-        };
+        let Attached { id: exec, output, .. } = self.exec_attached(container, command, false).await?;
         let (engine, ui, stop, container) = (self.clone(), ui.clone(), stop.clone(), container.to_string());
         Ok(running(move |sender| async move {
             let outcome = engine.drain_exec(&exec, output, &sender, &ui, &stop).await;
@@ -215,23 +161,6 @@ impl Engine {
             }
             (sender, outcome)
         }))
-    }
-
-    /// Prepares a command in a running container; returns its id.
-    pub(super) async fn create_exec(
-        &self,
-        container: &str,
-        options: CreateExecOptions<String>,
-    ) -> Result<String> {
-        let created = self.docker.create_exec(container, options).await.map_err(|e| {
-            let hint = match status(&e) {
-                Some(404) => "no such container: `docker ps` shows the running ones",
-                Some(409) => "the container is not running: `docker start` it first",
-                _ => "is the container running?",
-            };
-            Error::failed(format!("cannot run a command in container {container}")).because(e).hint(hint)
-        })?;
-        Ok(created.id)
     }
 
     /// The exit code of a command whose streams have ended.
@@ -259,14 +188,27 @@ impl Engine {
         ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Proof> {
-        let said = pass_on(output, sender, ui, stop).await?;
-        let code = self.exec_exit_code(id).await?;
-        match code {
+        let stderr = pass_on(output, sender, ui, stop).await?;
+        match self.exec_exit_code(id).await? {
             0 => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
             code => {
-                Err(Error::failed(format!("the command exited with code {code}")).because(said.join("; ")))
+                Err(Error::failed(format!("the command exited with code {code}")).because(stderr.join("; ")))
             }
         }
+    }
+}
+
+/// What the end of a container proves of the output that came; its last lines on stderr say why it failed.
+fn proof(exit: Exit, stderr: &[String]) -> Result<Proof> {
+    let failed = |what: &str| Error::failed(what).because(stderr.join("; "));
+    match exit {
+        Exit::Code(0) => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
+        Exit::Code(code) => Err(failed(&format!("the container exited with code {code}"))),
+        Exit::OutOfMemory => Err(failed(exit::OUT_OF_MEMORY).hint("give it more memory, or the host")),
+        Exit::StillRunning => {
+            Err(Error::failed("the container's output ended while it still runs: the stream was cut"))
+        }
+        Exit::Unknown => Err(failed(exit::UNKNOWN)),
     }
 }
 
@@ -294,5 +236,83 @@ async fn pass_on(
             Some(Err(error)) => return Err(error).context(|| "the engine's stream broke off".into()),
             None => return Ok(stderr.finish(ui).last),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stderr() -> Vec<String> {
+        vec!["no such table".into(), "giving up".into()]
+    }
+
+    #[test]
+    fn only_exit_code_0_is_a_proof() {
+        assert_eq!(proof(Exit::Code(0), &stderr()).unwrap().exit_code, Some(0));
+        for exit in [Exit::Code(1), Exit::Code(-1), Exit::OutOfMemory, Exit::StillRunning, Exit::Unknown] {
+            assert!(proof(exit, &stderr()).is_err(), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_the_container_said_last() {
+        let text = |exit| proof(exit, &stderr()).unwrap_err().to_string();
+        assert_eq!(text(Exit::Code(3)), "the container exited with code 3: no such table; giving up");
+        assert_eq!(proof(Exit::Code(3), &[]).unwrap_err().to_string(), "the container exited with code 3");
+        assert_eq!(
+            text(Exit::OutOfMemory),
+            "the container ran out of memory and was killed (OOMKilled): no such table; giving up"
+        );
+        assert_eq!(
+            text(Exit::StillRunning),
+            "the container's output ended while it still runs: the stream was cut"
+        );
+        let hint = proof(Exit::OutOfMemory, &[]).unwrap_err();
+        assert_eq!(hint.hint_text(), Some("give it more memory, or the host"));
+    }
+
+    #[test]
+    fn the_catalog_is_told_no_secret() {
+        let spec = RunSpec {
+            image: "db".into(),
+            command: vec!["dump".into(), "hunter2".into()],
+            env: vec!["PASSWORD=hunter3".into(), "EMPTY".into()],
+            secrets: vec!["hunter2".into()],
+            ..RunSpec::default()
+        };
+        let described = spec.describe();
+        assert_eq!(described["run"]["command"], serde_json::json!(["dump", "<redacted>"]));
+        assert_eq!(described["run"]["env"], serde_json::json!(["PASSWORD", "EMPTY"]));
+        assert!(!described.to_string().contains("hunter"), "{described}");
+    }
+
+    #[test]
+    fn only_volumes_with_a_name_must_be_there() {
+        let mount =
+            |typ, source: &str| Mount { typ: Some(typ), source: Some(source.into()), ..Mount::default() };
+        let spec = RunSpec {
+            volumes: ["data:/data:ro", "/srv:/srv", "./here:/x", "~/y:/y", "/anonymous"]
+                .map(String::from)
+                .into(),
+            mounts: vec![mount(MountType::VOLUME, "more"), mount(MountType::BIND, "bound")],
+            ..RunSpec::default()
+        };
+        assert_eq!(spec.named_volumes().collect::<Vec<_>>(), ["data", "more"]);
+    }
+
+    #[test]
+    fn a_request_holds_only_what_was_asked_for() {
+        let body = RunSpec { image: "db".into(), ..RunSpec::default() }.body();
+        assert_eq!((body.cmd, body.env, body.entrypoint), (None, None, None));
+        assert_eq!(
+            (body.attach_stdin, body.attach_stdout, body.attach_stderr),
+            (None, Some(true), Some(true))
+        );
+        let host = body.host_config.unwrap();
+        assert_eq!((host.binds, host.mounts, host.privileged), (None, None, Some(false)));
+        let spec = RunSpec { entrypoint: Some("sh".into()), user: Some("1".into()), ..RunSpec::default() };
+        let body = spec.body();
+        assert_eq!((body.entrypoint, body.user), (Some(vec!["sh".into()]), Some("1".into())));
     }
 }

@@ -125,7 +125,34 @@ async fn ask(method: &str, path: &str, body: &str) -> Result<(u16, String)> {
     stream.write_all(request.as_bytes()).await.context(cannot)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.context(cannot)?;
+    let (status, body) = parse_answer(&answer).ok_or_else(|| Error::failed(cannot()))?;
+    Ok((status, body.into()))
+}
+
+/// Status and body of an HTTP/1 answer that ends with the connection.
+fn parse_answer(answer: &str) -> Option<(u16, &str)> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or_else(|| Error::failed(cannot()))?, body.into()))
+    Some((head.split(' ').nth(1)?.parse().ok()?, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_status_and_a_body() {
+        let answer = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"UnlockKey\":\"k\"}\n";
+        assert_eq!(parse_answer(answer), Some((200, "{\"UnlockKey\":\"k\"}\n")));
+        assert_eq!(parse_answer("HTTP/1.0 503 Service Unavailable\r\n\r\n"), Some((503, "")));
+        for broken in ["", "HTTP/1.0 200 OK\r\nContent", "HTTP/1.0\r\n\r\n", "HTTP/1.0 x y\r\n\r\nbody"] {
+            assert_eq!(parse_answer(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_its_message() {
+        assert_eq!(message("{\"message\":\"swarm is not locked\"}\n"), "swarm is not locked");
+        assert_eq!(message(" plain text \n"), "plain text");
+        assert_eq!(message("{\"other\":1}"), "{\"other\":1}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Where the passphrase comes from: a file, a command, the environment, a prompt. Never the command line.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use secrecy::SecretString;
 
@@ -108,7 +108,7 @@ impl Sources {
         }
     }
 
-    /// [`Sources::read`] without a prompt: none where nothing was said.
+    /// [`Sources::read`] without a prompt: none where no source is given.
     pub fn given(&self) -> Result<Option<SecretString>> {
         if self.known.is_some() {
             return Ok(self.known.clone());
@@ -177,11 +177,7 @@ impl Sources {
 
     fn run_command(&self, command: &str) -> Result<SecretString> {
         let name = self.secret.name();
-        let mut shell = Command::new("sh");
-        for secret in VARIABLES {
-            shell.env_remove(secret);
-        }
-        let output = shell.args(["-c", command]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+        let output = super::process::shell(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.context(|| format!("cannot run the {name} command"))?;
         if !output.status.success() {
             return Err(Error::usage(format!("the {name} command failed ({})", output.status))

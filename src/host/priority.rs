@@ -8,7 +8,7 @@ use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 use crate::error::{Context, Error, Result};
 
-/// The nice value of a backup unless said otherwise: what serves people comes first, an idle machine is used whole.
+/// The nice value of a backup unless another is asked for: what serves people comes first, an idle machine is used whole.
 pub const DEFAULT_NICE: i32 = 10;
 
 /// How a process's reads and writes are ranked, see `ionice(1)`.
@@ -57,10 +57,10 @@ pub fn nice(value: i32) -> Result<()> {
 /// # Errors
 /// It is not installed, or fails.
 pub async fn io_nice(level: IoNice) -> Result<()> {
-    let mut said = String::new();
+    let mut stderr = String::new();
     // A thread may end before it is its turn.
     for _ in 0..TRIES {
-        let mut ionice = tokio::process::Command::new("ionice");
+        let mut ionice = tokio::process::Command::from(super::process::command("ionice"));
         match level {
             IoNice::Idle => ionice.args(["-c", "3"]),
             IoNice::BestEffort(level) => ionice.args(["-c", "2", "-n", &level.to_string()]),
@@ -71,9 +71,9 @@ pub async fn io_nice(level: IoNice) -> Result<()> {
         if ended.status.success() {
             return Ok(());
         }
-        said = String::from_utf8_lossy(&ended.stderr).trim().to_string();
+        stderr = String::from_utf8_lossy(&ended.stderr).trim().to_string();
     }
-    Err(Error::failed("ionice failed").because(said))
+    Err(Error::failed("ionice failed").because(stderr))
 }
 
 const TRIES: usize = 3;

@@ -1,6 +1,7 @@
 //! Where restored bytes go. A sink takes bytes until their end is said; a restore that breaks off never looks like an
 //! end to it.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -10,9 +11,16 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Result};
+use crate::host::process;
 use crate::report::{Lines, Reporter};
 use crate::stream::channel::Receiver;
 use crate::stream::sink::Sink;
+use crate::tar::gnu;
+
+pub use crate::tar::gnu::is_volume_path;
+
+/// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
+const PIPE_LEN: usize = 1 << 20;
 
 /// Our own standard output.
 pub fn stdout() -> Sink {
@@ -31,57 +39,34 @@ pub fn stdout() -> Sink {
 
 /// Our own standard output, through GNU tar: one member, its holes filled.
 pub fn expand(ui: &Reporter) -> Result<Sink> {
-    let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
-    let mut command = tar();
-    command.args(["--extract", "--file=-", "--to-stdout"]).stdin(reader).stdout(Stdio::inherit());
-    start(command, writer, ui)
+    start(gnu::to_stdout(), Stdio::inherit(), ui)
 }
 
 /// A folder of this host, through GNU tar: owners, xattrs, ACLs, holes.
 pub fn folder(dir: &Path, ui: &Reporter) -> Result<Sink> {
-    unpacker(dir, &[], ui)
+    start(gnu::extract(dir), Stdio::null(), ui)
 }
 
 /// A volume's own folder, its mountpoint: members `ORIGINAL/_data/…` lose that much of their names. Tar never sees the
 /// folder above, where other volumes lie: whatever a member is called, it stays in this one.
 /// `original` has only the characters that [`is_volume_path`] allows.
 pub fn volume(mountpoint: &Path, original: &str, ui: &Reporter) -> Result<Sink> {
-    // The name becomes part of a basic regular expression. `r` and `h`: names and targets of hard links, not of symlinks.
-    let pattern = original.replace('.', "\\.");
-    let rename = format!("--transform=s,^{pattern}/_data\\(/\\|$\\),./,rhS");
-    // The folder that was around `_data` belongs to the engine.
-    let exclude = format!("--exclude={original}");
-    unpacker(mountpoint, &["--anchored", "--no-wildcards", "--no-recursion", &exclude, &rename], ui)
+    start(gnu::extract_volume(mountpoint, original), Stdio::null(), ui)
 }
 
-/// Whether this is a volume's name, or a path to its folder, in the characters that the engine allows.
-pub fn is_volume_path(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
-    !text.is_empty() && text.chars().all(plain)
-}
-
-fn unpacker(dir: &Path, more: &[&str], ui: &Reporter) -> Result<Sink> {
+/// Starts GNU tar with the restored bytes on its stdin.
+fn start(args: Vec<OsString>, stdout: Stdio, ui: &Reporter) -> Result<Sink> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
-    let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
-    let mut command = tar();
-    command.args(["--extract", "--file=-", "--preserve-permissions", "--same-owner", "--numeric-owner"]);
-    command.args(["--xattrs", "--xattrs-include=*", "--acls", "--delay-directory-restore"]).args(more);
-    command.arg("-C").arg(dir).stdin(reader).stdout(Stdio::null());
-    start(command, writer, ui)
-}
-
-/// GNU tar, whose messages must be the ones that are known here, and who gets no secret of ours.
-fn tar() -> Command {
-    let mut command = Command::new("tar");
-    command.process_group(0).stderr(Stdio::piped()).kill_on_drop(true).env("LC_ALL", "C");
-    for secret in crate::host::passphrase::VARIABLES {
-        command.env_remove(secret);
-    }
+    let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_LEN);
+    let mut command = Command::from(process::command(gnu::PROGRAM));
     command
-}
-
-fn start(mut command: Command, writer: std::io::PipeWriter, ui: &Reporter) -> Result<Sink> {
+        .args(args)
+        .process_group(0)
+        .stdin(reader)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let tar = command.spawn();
     let tar =
         tar.map_err(|e| Error::failed("cannot run GNU tar").because(e).hint("install the package tar"))?;
@@ -97,7 +82,7 @@ async fn unpack(
     stop: CancellationToken,
 ) -> Result<i64> {
     let stderr = tar.stderr.take();
-    let said = tokio::spawn(async move {
+    let lines = tokio::spawn(async move {
         match stderr {
             Some(stderr) => Lines::default().read(stderr, &ui).await,
             None => Lines::default(),
@@ -121,11 +106,116 @@ async fn unpack(
         return Err(broken);
     }
     let status = tar.wait().await.context(|| "cannot wait for tar".into())?;
-    let said = said.await.unwrap_or_default();
+    let lines = lines.await.unwrap_or_default();
     if status.success() {
         return Ok(0);
     }
     Err(Error::failed(format!("tar could not unpack everything ({status})"))
-        .because(said.last.join("; "))
+        .because(lines.last.join("; "))
         .hint("the target is incomplete; restoring owners and devices needs root"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    /// A folder that is removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        /// A new folder, in which `script` was run.
+        fn new(script: &str) -> Folder {
+            let made = process::shell("mktemp -d").output().unwrap();
+            let folder = Folder(String::from_utf8(made.stdout).unwrap().trim_end().into());
+            assert!(process::shell(script).current_dir(&folder.0).status().unwrap().success());
+            folder
+        }
+
+        fn tar(&self, members: &[&str]) -> Bytes {
+            let members: Vec<_> = members.iter().map(|member| member.to_string()).collect();
+            let args = gnu::create(Some(&self.0), &members);
+            let made = process::command(gnu::PROGRAM).args(args).output().unwrap();
+            assert!(made.status.success());
+            made.stdout.into()
+        }
+
+        fn mode(&self, path: &str) -> u32 {
+            std::fs::metadata(self.0.join(path)).unwrap().permissions().mode() & 0o7777
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn quiet() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    async fn write(sink: Result<Sink>, bytes: Bytes) -> Result<i64> {
+        let mut sink = sink?;
+        sink.write(bytes).await?;
+        sink.finish().await
+    }
+
+    #[tokio::test]
+    async fn a_folder_gets_back_what_a_tar_holds() {
+        let from = Folder::new("mkdir -m 710 a; echo text >a/f; chmod 604 a/f; ln -s f a/l; ln a/f a/h");
+        let to = Folder::new(":");
+        assert_eq!(write(folder(&to.0, &quiet()), from.tar(&["a"])).await.unwrap(), 0);
+        assert_eq!(std::fs::read(to.0.join("a/h")).unwrap(), b"text\n");
+        assert_eq!(std::fs::read_link(to.0.join("a/l")).unwrap(), PathBuf::from("f"));
+        assert_eq!((to.mode("a"), to.mode("a/f")), (0o710, 0o604));
+    }
+
+    #[tokio::test]
+    async fn a_volumes_members_land_in_its_own_folder() {
+        let from = Folder::new("mkdir -p my.v/_data/d; echo 1 >my.v/_data/d/f; echo 2 >my.v/other");
+        let to = Folder::new(":");
+        let tar = from.tar(&["my.v/_data", "my.v/other"]);
+        assert_eq!(write(volume(&to.0, "my.v", &quiet()), tar).await.unwrap(), 0);
+        assert_eq!(std::fs::read(to.0.join("d/f")).unwrap(), b"1\n");
+        // A dot in the name is a dot: another volume's members keep their names.
+        let to = Folder::new(":");
+        let other = Folder::new("mkdir -p my-v/_data; echo 3 >my-v/_data/f");
+        write(volume(&to.0, "my.v", &quiet()), other.tar(&["my-v/_data"])).await.unwrap();
+        assert_eq!(std::fs::read(to.0.join("my-v/_data/f")).unwrap(), b"3\n");
+    }
+
+    #[tokio::test]
+    async fn what_tar_cannot_unpack_is_an_error_with_its_reason() {
+        let to = Folder::new("echo in the way >a");
+        let from = Folder::new("mkdir a; echo x >a/f");
+        let error = write(folder(&to.0, &quiet()), from.tar(&["a/f"])).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("tar could not unpack everything (exit status: 2): "),
+            "{error}"
+        );
+        assert!(error.to_string().contains("a/f"), "{error}");
+        assert!(error.hint_text().unwrap().starts_with("the target is incomplete"));
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_breaks_off_ends_tar_and_keeps_its_cause() {
+        let (to, from) = (Folder::new(":"), Folder::new("echo x >f"));
+        let sink = folder(&to.0, &quiet()).unwrap();
+        sink.write(from.tar(&["f"]).slice(..512)).await.unwrap();
+        let error = sink.fail(Error::damaged("flipped")).await;
+        assert_eq!(error.to_string(), "flipped");
+    }
+
+    #[test]
+    fn modes_of_members_do_not_depend_on_the_umask() {
+        let from = Folder::new("mkdir -m 755 a; echo x >a/f; chmod 666 a/f");
+        let to = Folder::new(":");
+        let mut shell = process::shell("umask 077; tar -C \"$1\" -c a | { shift; exec tar \"$@\"; }");
+        let status = shell.arg("sh").arg(&from.0).args(gnu::extract(&to.0)).status().unwrap();
+        assert!(status.success());
+        assert_eq!((to.mode("a"), to.mode("a/f")), (0o755, 0o666));
+    }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::gnutar;
 use crate::docker::Unlock;
 use crate::error::{Context, Error, Result};
+use crate::host::process;
 use crate::report::Reporter;
 use crate::stream::source::{Proof, Running};
 
@@ -129,10 +130,38 @@ impl Guard {
 
 /// A shell in a group of its own, so that what is meant for us does not end it.
 fn shell(script: &str, command: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh", command]).process_group(0).stdout(Stdio::null());
-    for secret in crate::host::passphrase::VARIABLES {
-        shell.env_remove(secret);
-    }
+    let mut shell = Command::from(process::shell(script));
+    shell.args(["sh", command]).process_group(0).stdout(Stdio::null());
     shell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+
+    fn quiet() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    fn engine(stop: &str, start: &str) -> StopEngine {
+        StopEngine { stop: stop.into(), start: start.into(), unlock: None }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_stop_is_started_again_and_the_hint_says_so() {
+        let error = engine("exit 3", "true").stop(&quiet()).await.err().unwrap();
+        assert_eq!(error.to_string(), "`exit 3` failed (exit status: 3)");
+        let hint = error.hint_text().unwrap();
+        assert_eq!(hint, "the engine runs again; say how it is stopped with --stop-command");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_start_is_told() {
+        let guard = engine("true", "exit 1").stop(&quiet()).await.unwrap();
+        let wrong = guard.start(&quiet()).await;
+        assert_eq!(wrong.as_deref(), Some("the engine did not start again by `exit 1`"));
+        let guard = engine("true", "true").stop(&quiet()).await.unwrap();
+        assert_eq!(guard.start(&quiet()).await, None);
+    }
 }

@@ -1,5 +1,6 @@
 //! Folders of this host through GNU tar, which knows owners, xattrs, ACLs and holes better than we could.
 
+use std::ffi::OsString;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
@@ -7,8 +8,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Result};
+use crate::host::process;
 use crate::report::{Lines, Reporter};
 use crate::stream::source::{ByteStream, Proof, Running};
+use crate::tar::gnu;
 
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
@@ -20,9 +23,7 @@ pub fn folders(dirs: &[String], ui: &Reporter, stop: &CancellationToken) -> Resu
             |e| e.hint("name a folder that exists on this host; for a volume use `backup volume`"),
         )?;
     }
-    let mut command = create();
-    command.arg("--").args(dirs);
-    spawn(command, ui, stop)
+    spawn(gnu::create(None, dirs), ui, stop)
 }
 
 /// A tar of `members` as seen from the folder `from`.
@@ -32,38 +33,22 @@ pub fn members(
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
-    let mut command = create();
-    command.arg("-C").arg(from).arg("--").args(members);
-    spawn(command, ui, stop)
+    spawn(gnu::create(Some(from), members), ui, stop)
 }
 
-fn create() -> Command {
-    let mut command = Command::new("tar");
-    // Big blocks make few writes; pax keeps long names, large ids and nanoseconds.
-    command.args([
-        "--create",
-        "--file=-",
-        "--format=posix",
-        "--xattrs",
-        "--acls",
-        "--sparse",
-        "--numeric-owner",
-    ]);
-    command.args(["--blocking-factor=2048"]);
-    // Its messages must be the ones that are known here.
-    command.env("LC_ALL", "C");
-    for secret in crate::host::passphrase::VARIABLES {
-        command.env_remove(secret);
-    }
-    command
-}
-
-fn spawn(mut command: Command, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
+fn spawn(args: Vec<OsString>, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_LEN);
+    let mut command = Command::from(process::command(gnu::PROGRAM));
     // Not in the terminal's group: a Ctrl-C is for us, and we tell it.
-    command.process_group(0).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(args)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let child = command.spawn().map_err(|e| {
         Error::failed("cannot run GNU tar")
             .because(e)
@@ -83,17 +68,17 @@ fn spawn(mut command: Command, ui: &Reporter, stop: &CancellationToken) -> Resul
 async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Result<Proof> {
     let stderr = child.stderr.take();
     let ended = async {
-        let said = match stderr {
+        let lines = match stderr {
             Some(stderr) => Lines::default().read(stderr, ui).await,
             None => Lines::default(),
         };
-        (said, child.wait().await)
+        (lines, child.wait().await)
     };
     let ended = tokio::select! {
         ended = ended => Some(ended),
         () = stop.cancelled() => None,
     };
-    let Some((mut said, status)) = ended else {
+    let Some((mut lines, status)) = ended else {
         let _ = child.kill().await;
         return Err(Error::interrupted());
     };
@@ -103,13 +88,87 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
         Some(0) => Ok(Proof { exit_code, ..Proof::default() }),
         // GNU tar: some files changed while they were archived.
         Some(1) => {
-            if said.count > said.first.len() {
-                said.first.push(format!("and {} more", said.count - said.first.len()));
+            if lines.count > lines.first.len() {
+                lines.first.push(format!("and {} more", lines.count - lines.first.len()));
             }
-            Ok(Proof { exit_code, warnings: said.first, ..Proof::default() })
+            Ok(Proof { exit_code, warnings: lines.first, ..Proof::default() })
         }
         _ => Err(Error::failed(format!("tar failed ({status})"))
-            .because(said.last.join("; "))
+            .because(lines.last.join("; "))
             .hint("every file must be readable: run as root for volumes and system folders")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mode;
+
+    fn quiet() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    /// What comes out of a source, and what it proves.
+    async fn read(running: Running) -> (Vec<u8>, Result<Proof>) {
+        let Running { mut stream, cleanup } = running;
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut bytes, mut buffer) = (Vec::new(), vec![0; 65536]);
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(len) => bytes.extend_from_slice(&buffer[..len]),
+                    Err(error) => return (bytes, Err(error)),
+                }
+            }
+            (bytes, stream.prove())
+        });
+        let read = read.await.unwrap();
+        cleanup.await.unwrap();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_folder_comes_as_a_tar_with_its_proof() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let running = members(root, &["Cargo.toml".into()], &quiet(), &CancellationToken::new()).unwrap();
+        let (bytes, proof) = read(running).await;
+        let proof = proof.unwrap();
+        assert_eq!((proof.exit_code, proof.warnings.len()), (Some(0), 0));
+        let toml = std::fs::read(root.join("Cargo.toml")).unwrap();
+        assert!(bytes.windows(toml.len()).any(|window| window == toml));
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_not_there_is_no_proof() {
+        let members = members(
+            std::path::Path::new("/"),
+            &["no such folder".into()],
+            &quiet(),
+            &CancellationToken::new(),
+        );
+        let error = read(members.unwrap()).await.1.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "tar failed (exit status: 2): tar: no such folder: Cannot stat: No such file or directory; \
+             tar: Exiting with failure status due to previous errors"
+        );
+        assert!(error.hint_text().unwrap().starts_with("every file must be readable"));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_there_is_told_before_tar_runs() {
+        let error = folders(&["/no such folder".into()], &quiet(), &CancellationToken::new()).err().unwrap();
+        assert!(error.to_string().starts_with("cannot read /no such folder: "), "{error}");
+        assert!(error.find::<std::io::Error>().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_is_stopped_has_no_proof() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        // A folder that takes tar longer than it takes us to look.
+        let running = folders(&["/usr".into()], &quiet(), &stop).unwrap();
+        let error = read(running).await.1.unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Interrupted);
     }
 }

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Format;
+use crate::archive::name::JobName;
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
@@ -85,8 +86,7 @@ impl Source {
             Source::UnlockKey => Some("unlock-key".into()),
             Source::Stdin => None,
         };
-        let name: String = name?.to_lowercase().chars().map(|c| if job_char(c) { c } else { '-' }).collect();
-        Some(name.trim_matches(['/', '-', '.']).to_string()).filter(|name| !name.is_empty())
+        JobName::from_source(&name?).map(String::from)
     }
 
     /// What the catalog says of it: enough to do it again, and no secret.
@@ -132,11 +132,6 @@ impl Source {
     }
 }
 
-/// Whether a job's name may have this character.
-pub fn job_char(c: char) -> bool {
-    matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-' | '/')
-}
-
 /// `registry:5000/docker/dtr:2.7` → `docker/dtr`
 fn image_name(reference: &str) -> String {
     let name = reference.split('@').next().unwrap_or_default();
@@ -174,5 +169,38 @@ mod tests {
         assert_eq!(job(Source::Path(vec!["/srv/data/".into()])).as_deref(), Some("data"));
         assert_eq!(job(Source::Path(vec!["/".into()])), None);
         assert_eq!(job(Source::Volume(vec!["a".into(), "b".into()])), None);
+    }
+
+    #[test]
+    fn an_images_name_loses_registry_tag_and_digest() {
+        for (reference, name) in [
+            ("busybox", "busybox"),
+            ("busybox:1", "busybox"),
+            ("docker/dtr:2.7", "docker/dtr"),
+            ("registry:5000/app", "app"),
+            ("registry.example/team/app:v1", "team/app"),
+            ("localhost/app", "localhost/app"),
+            ("team/app@sha256:00", "team/app"),
+            ("", ""),
+        ] {
+            assert_eq!(image_name(reference), name, "{reference}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_surely_a_tar_is_called_one() {
+        let volume = Source::Volume(vec!["v".into()]);
+        assert_eq!((volume.format(), volume.needs_engine()), (Some(Format::Tar), true));
+        let path = Source::Path(vec!["/x".into()]);
+        assert_eq!((path.format(), path.needs_engine()), (Some(Format::Tar), false));
+        assert_eq!((Source::Stdin.format(), Source::Stdin.needs_engine()), (None, false));
+        assert_eq!(Source::UnlockKey.format(), Some(Format::Raw));
+    }
+
+    #[tokio::test]
+    async fn an_engines_source_without_an_engine_is_refused() {
+        let (ui, stop) = (Reporter::new(crate::report::Mode::Json, false), CancellationToken::new());
+        let error = Source::UnlockKey.open(None, &ui, &stop).await.err().unwrap();
+        assert_eq!(error.to_string(), "this source needs the Docker Engine");
     }
 }

@@ -1,23 +1,21 @@
 //! Where archives go: a URL becomes an `object_store::ObjectStore`, with what must be known about its kind.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt, RetryConfig};
+use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt};
 use url::Url;
 
 use crate::archive::Id;
 use crate::archive::budget::PartLimits;
 use crate::error::{Context, Error, Result};
 
+mod clients;
 pub mod commit;
 pub mod download;
+mod failure;
 pub mod fan;
 mod json;
 pub mod list;
@@ -27,11 +25,12 @@ pub mod record;
 pub mod set;
 pub mod upload;
 
+use clients::{no_folder, open_clients};
+use failure::{Failure, in_short};
+
+pub use failure::status_of;
+
 const MIB: u64 = 1 << 20;
-/// The slowest upload that is waited for, in bytes a second.
-const SLOWEST: u64 = 128 << 10;
-/// Requests keep one signature while they are retried: well below the five minutes that S3 accepts.
-const LONGEST_SIGNATURE: Duration = Duration::from_secs(180);
 
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +90,15 @@ impl Default for StoreOptions {
     }
 }
 
+/// Where a store is, whatever its URL says: two stores may be one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// A folder, by its one true path.
+    Folder(std::path::PathBuf),
+    /// A bucket or container of a kind of store.
+    Bucket(Kind, String),
+}
+
 /// A store that was opened. Nothing has been asked of it yet.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -98,8 +106,7 @@ pub struct Store {
     pub name: String,
     /// What it is.
     pub kind: Kind,
-    /// The folder, or kind and bucket.
-    place: String,
+    place: Place,
     prefix: Path,
     /// For requests that carry much: patient.
     up: Arc<dyn ObjectStore>,
@@ -115,13 +122,12 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
-        set_private_umask();
         if let Some(folder) =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
             && !folder.exists()
         {
             // A missing parent is a missing mount.
-            match std::fs::create_dir(&folder) {
+            match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
                 // Another backup may have been as quick.
                 Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
                     return Err(no_folder(&folder).because(e));
@@ -153,10 +159,10 @@ impl Store {
         let name = url.trim_end_matches('/').to_string();
         let place = match kind {
             Kind::File => {
-                let folder = parsed.to_file_path().unwrap_or_default();
-                folder.canonicalize().unwrap_or(folder).display().to_string()
+                let folder = folder_of(&parsed)?;
+                Place::Folder(folder.canonicalize().unwrap_or(folder))
             }
-            _ => format!("{kind:?} {}", parsed.host_str().unwrap_or_default()),
+            _ => Place::Bucket(kind, parsed.host_str().unwrap_or_default().into()),
         };
         Ok(Store { name, kind, place, prefix, up, down, retry_for: options.retry_for, attributes })
     }
@@ -191,7 +197,8 @@ impl Store {
 
     /// Deletes what an upload that failed left in a folder: `NAME#1` and so on, which no list shows.
     fn drop_staged(&self, key: &Path) -> Result<()> {
-        let path = std::path::Path::new(&self.place).join(key.as_ref());
+        let Place::Folder(root) = &self.place else { return Ok(()) };
+        let path = root.join(key.as_ref());
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let staged = format!("{}#", name.to_string_lossy());
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -233,21 +240,16 @@ impl Store {
 
     /// Says what a failed request means, and what to do about it.
     fn explain(&self, what: &str, error: object_store::Error) -> Error {
-        // Which requests have an error type of their own differs from store to store: the status says it too.
-        let text = error.to_string();
-        let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-        let hint = match (&error, self.kind) {
-            (object_store::Error::NotFound { .. }, Kind::File) => "does the folder exist, and is it mounted?",
-            _ if says(&["os error 28"]) => "the file system is full: make room, or choose another store",
-            _ if says(&["os error 13", "os error 30"]) => "may this user write there?",
-            _ if says(&["404 Not Found", "NoSuchBucket", "ContainerNotFound"]) => {
-                "does the bucket or container exist? sealift does not create it"
-            }
-            _ if says(&["403 Forbidden", "401 Unauthorized", "redential"]) => self.credentials_hint(),
-            _ if says(&["error sending request", "onnection refused", "dns error"]) => {
+        let hint = match failure::classify(&error, self.kind) {
+            Failure::NoFolder => "does the folder exist, and is it mounted?",
+            Failure::Full => "the file system is full: make room, or choose another store",
+            Failure::NotWritable => "may this user write there?",
+            Failure::NoBucket => "does the bucket or container exist? sealift does not create it",
+            Failure::Refused => self.credentials_hint(),
+            Failure::Unreachable => {
                 "is the endpoint right (AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT), and the network up?"
             }
-            _ => "",
+            Failure::Other => "",
         };
         let explained = Error::failed(format!("{what} at {} failed", self.name)).because(in_short(&error));
         if hint.is_empty() { explained } else { explained.hint(hint) }
@@ -262,11 +264,6 @@ impl Store {
             _ => "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do",
         }
     }
-}
-
-/// What a folder holds is for its owner alone, from the first byte on.
-pub(crate) fn set_private_umask() {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// What a store's URL says, without opening it.
@@ -315,137 +312,6 @@ fn folder_of(url: &Url) -> Result<std::path::PathBuf> {
     })
 }
 
-/// An error's innermost text, and of an XML answer its code and message.
-fn in_short(error: &object_store::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    // What the transport says last is often too short to be understood alone.
-    let whole = error.to_string();
-    let text =
-        if whole.contains("<?xml") || whole.contains("<Error>") { whole } else { innermost.to_string() };
-    let tag = |tag: &str| {
-        let from = text.split_once(&format!("<{tag}>"))?.1;
-        from.split_once('<').map(|(value, _)| value.trim().to_string()).filter(|value| !value.is_empty())
-    };
-    let head = text.split("<").next().unwrap_or_default().trim_end_matches([':', ' ']);
-    let status = head.split("status code: ").nth(1).unwrap_or(head);
-    [Some(status.to_string()), tag("Code"), tag("Message")]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-type Clients = (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>);
-
-/// Two clients, because an upload of a large part may take long and an answer to a small request may not.
-fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients> {
-    let upload = Duration::from_secs((options.largest_part / SLOWEST).max(60));
-    let download = Duration::from_secs(120);
-    let cannot = || "the store's settings are not enough".to_string();
-    let both = |open: &dyn Fn(Duration) -> Result<Arc<dyn ObjectStore>>| Ok((open(upload)?, open(download)?));
-    match kind {
-        Kind::File => {
-            let folder = open_folder(url)?;
-            Ok((Arc::clone(&folder), folder))
-        }
-        Kind::Memory => {
-            let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-            Ok((Arc::clone(&memory), memory))
-        }
-        Kind::S3 => {
-            let bucket = bucket_of(url)?;
-            both(&|timeout| Ok(Arc::new(s3(&bucket, options, timeout)?.build().context(cannot)?)))
-        }
-        Kind::Azure => {
-            let container = bucket_of(url)?;
-            both(&|timeout| Ok(Arc::new(azure(&container, options, timeout).build().context(cannot)?)))
-        }
-        Kind::Gcs => {
-            let bucket = bucket_of(url)?;
-            both(&|timeout| {
-                let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
-                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket);
-                let builder = builder.with_config(key, seconds(timeout)).with_retry(retry(options));
-                Ok(Arc::new(builder.build().context(cannot)?))
-            })
-        }
-    }
-}
-
-fn retry(options: &StoreOptions) -> RetryConfig {
-    RetryConfig { retry_timeout: options.retry_for.min(LONGEST_SIGNATURE), ..RetryConfig::default() }
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{}s", time.as_secs())
-}
-
-// `with_client_options` would drop what the environment said (proxy, certificates): only single keys are set.
-fn s3(bucket: &str, options: &StoreOptions, timeout: Duration) -> Result<AmazonS3Builder> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry(options));
-    builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), seconds(timeout));
-    // The service's own variable wins over the general one, as with the vendor's command line.
-    if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_S3") {
-        builder = builder.with_endpoint(endpoint);
-    }
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
-    if endpoint.starts_with("http://") {
-        // Whoever writes http:// means it. Payloads are signed there, since nothing else guards them on the way.
-        builder = builder.with_allow_http(true);
-    } else {
-        builder = builder.with_unsigned_payload(true);
-    }
-    match options.checksum.as_deref() {
-        None => {}
-        Some("sha256") => builder = builder.with_checksum_algorithm(Checksum::SHA256),
-        Some("crc64nvme") => builder = builder.with_checksum_algorithm(Checksum::CRC64NVME),
-        Some(other) => {
-            return Err(Error::usage(format!("unknown part checksum {other:?}")).hint("sha256 or crc64nvme"));
-        }
-    }
-    if let Some(sse) = &options.sse {
-        let key: AmazonS3ConfigKey = "aws_server_side_encryption".parse().context(|| "S3 settings".into())?;
-        builder = builder.with_config(key, sse);
-    }
-    if let Some(key_id) = &options.sse_kms_key_id {
-        let key: AmazonS3ConfigKey = "aws_sse_kms_key_id".parse().context(|| "S3 settings".into())?;
-        builder = builder.with_config(key, key_id);
-    }
-    Ok(builder)
-}
-
-fn azure(container: &str, options: &StoreOptions, timeout: Duration) -> MicrosoftAzureBuilder {
-    let builder = MicrosoftAzureBuilder::from_env().with_container_name(container).with_retry(retry(options));
-    let builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), seconds(timeout));
-    let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint).unwrap_or_default();
-    match endpoint.starts_with("http://") {
-        true => builder.with_allow_http(true),
-        false => builder,
-    }
-}
-
-fn no_folder(folder: &std::path::Path) -> Error {
-    let folder = folder.display();
-    Error::failed(format!("there is no folder {folder}"))
-        .hint(format!("is it mounted? otherwise: mkdir -p {folder}"))
-}
-
-/// A folder as a store.
-fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
-    let folder = folder_of(url)?;
-    if !folder.exists() {
-        return Err(no_folder(&folder));
-    }
-    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| {
-        Error::failed(format!("cannot use folder {}", folder.display())).because(e).hint("is it a folder?")
-    })?;
-    // A store that says "done" has the bytes on the disk, as the others have.
-    Ok(Arc::new(store.with_fsync(true)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -464,5 +330,97 @@ mod tests {
             assert_eq!(error.kind().exit_code(), 2, "{url}: {error}");
             assert!(error.hint_text().is_some(), "{url}");
         }
+    }
+
+    #[test]
+    fn two_urls_of_one_place_are_the_same_store() {
+        let open = |url: &str| Store::open(url, &StoreOptions::default()).unwrap();
+        assert!(open("file:///usr/bin/..").is_same(&open("file:///usr/")));
+        assert!(!open("file:///usr").is_same(&open("file:///etc")));
+        assert!(open("memory://a/x/").is_same(&open("memory://a/x")));
+        assert!(!open("memory://a/x").is_same(&open("memory://a/y")));
+        assert!(!open("memory://a/x").is_same(&open("memory://b/x")));
+        assert!(!open("memory://a").is_same(&open("file:///usr")));
+    }
+
+    #[test]
+    fn buckets_of_one_name_at_two_clouds_are_two_places() {
+        assert_ne!(Place::Bucket(Kind::S3, "b".into()), Place::Bucket(Kind::Gcs, "b".into()));
+        assert_ne!(Place::Bucket(Kind::S3, "b".into()), Place::Bucket(Kind::S3, "c".into()));
+    }
+
+    #[test]
+    fn keys_are_shown_as_counted_from_the_url() {
+        let store = Store::open("memory://x/a/b", &StoreOptions::default()).unwrap();
+        assert_eq!(store.shown(&store.below("team/x")), "team/x");
+        assert_eq!(store.at("odd name#1").unwrap().as_ref(), "a/b/odd name#1");
+        assert!(store.at("a//b").is_err());
+        let top = Store::open("memory://x", &StoreOptions::default()).unwrap();
+        assert_eq!((top.at("k").unwrap().as_ref(), top.shown(&top.below("k"))), ("k", "k"));
+    }
+
+    #[test]
+    fn options_that_mean_nothing_there_are_named() {
+        let options = StoreOptions {
+            storage_class: Some("STANDARD_IA".into()),
+            sse: Some("AES256".into()),
+            checksum: Some("sha256".into()),
+            ..StoreOptions::default()
+        };
+        let store = |url: &str| Store::open(url, &options).unwrap();
+        assert_eq!(store("file:///usr").ineffective(&options), ["--storage-class", "--sse", "--checksum"]);
+        assert_eq!(store("file:///usr").ineffective(&StoreOptions::default()), [""; 0]);
+    }
+
+    #[test]
+    fn a_failure_names_the_store_and_says_what_to_do() {
+        let store = |kind| Store { kind, ..Store::open("memory://x", &StoreOptions::default()).unwrap() };
+        let generic = |source: &str| object_store::Error::Generic { store: "S3", source: source.into() };
+        let error = store(Kind::S3).explain("listing", generic("status code: 403 Forbidden: no"));
+        assert_eq!(error.to_string(), "listing at memory://x failed: 403 Forbidden: no");
+        for (kind, words) in [
+            (Kind::S3, "AWS_ACCESS_KEY_ID"),
+            (Kind::Azure, "AZURE_STORAGE_ACCOUNT_KEY"),
+            (Kind::Gcs, "GOOGLE_SERVICE_ACCOUNT"),
+        ] {
+            let error = store(kind).explain("listing", generic("status code: 403 Forbidden"));
+            assert!(error.hint_text().unwrap().contains(words), "{error:?}");
+        }
+        let full = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source: std::io::Error::from_raw_os_error(28).into(),
+        };
+        let error = store(Kind::File).explain("uploading a part", full);
+        assert!(error.hint_text().unwrap().starts_with("the file system is full"));
+        assert!(store(Kind::S3).explain("listing", generic("odd")).hint_text().is_none());
+    }
+
+    #[test]
+    fn a_url_says_kind_and_place() {
+        for (url, kind) in [
+            ("file:///usr", Kind::File),
+            ("s3://b/p", Kind::S3),
+            ("az://c", Kind::Azure),
+            ("azure://c/p", Kind::Azure),
+            ("gs://b", Kind::Gcs),
+            ("memory://x", Kind::Memory),
+        ] {
+            assert_eq!(locate(url).unwrap().0, kind, "{url}");
+        }
+        for (url, text) in [
+            ("s3:///prefix", "s3:///prefix names no bucket"),
+            ("gs://b?x=1", "a store's URL carries no credentials and no options"),
+            ("ftp://h/x", "unknown kind of store \"ftp\""),
+        ] {
+            assert_eq!(locate(url).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_mounted_is_not_made() {
+        let error = Store::create("file:///no/such/parent", &StoreOptions::default()).unwrap_err();
+        assert!(error.to_string().starts_with("there is no folder /no/such/parent: "), "{error}");
+        assert!(error.find::<std::io::Error>().is_some());
+        assert!(error.hint_text().unwrap().starts_with("is it mounted?"));
     }
 }

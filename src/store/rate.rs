@@ -13,7 +13,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A pace of `rate` bytes a second, from now on.
+    /// A limiter to `rate` bytes a second, from now on.
     pub fn new(rate: Option<u64>) -> Self {
         RateLimiter { rate, gone: Instant::now() }
     }
@@ -40,12 +40,12 @@ mod tests {
 
     #[test]
     fn bytes_take_their_time_and_pauses_are_not_made_up_for() {
-        let mut pace = RateLimiter::new(Some(1000));
-        let start = pace.gone;
-        let after = |pace: &RateLimiter| (pace.gone - start).as_millis();
-        assert!(pace.take(start, 500) && after(&pace) == 500);
-        assert!(pace.take(start, 500) && after(&pace) == 1000);
-        assert!(pace.take(start + Duration::from_secs(5), 100) && after(&pace) == 5100);
+        let mut limiter = RateLimiter::new(Some(1000));
+        let start = limiter.gone;
+        let after = |limiter: &RateLimiter| (limiter.gone - start).as_millis();
+        assert!(limiter.take(start, 500) && after(&limiter) == 500);
+        assert!(limiter.take(start, 500) && after(&limiter) == 1000);
+        assert!(limiter.take(start + Duration::from_secs(5), 100) && after(&limiter) == 5100);
         assert!(!RateLimiter::new(None).take(start, 1 << 30));
     }
 }

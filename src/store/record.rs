@@ -164,7 +164,6 @@ impl Store {
         level: Level,
         (bytes, total): (u64, u64),
     ) -> Result<VerificationKey> {
-        super::set_private_umask();
         let now = jiff::Timestamp::now();
         let sample = level == Level::Sample;
         let mark = VerificationKey {

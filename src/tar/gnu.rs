@@ -1,0 +1,129 @@
+//! GNU tar's own command line, both ways. It knows owners, xattrs, ACLs and holes better than we could.
+//!
+//! Only the arguments are made here. The process must be made so that nothing in the environment adds to them, and so that
+//! its messages are in the C locale.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// The program.
+pub const PROGRAM: &str = "tar";
+
+/// Arguments that write a tar of `members` to stdout, as seen from the folder `from` if one is given. A member's name is
+/// never taken for an option.
+pub fn create(from: Option<&Path>, members: &[String]) -> Vec<OsString> {
+    // Big blocks make few writes; pax keeps long names, large ids and nanoseconds.
+    let mut args = words(&[
+        "--create",
+        "--file=-",
+        "--format=posix",
+        "--xattrs",
+        "--acls",
+        "--sparse",
+        "--numeric-owner",
+        "--blocking-factor=2048",
+    ]);
+    if let Some(from) = from {
+        args.extend(["-C".into(), from.into()]);
+    }
+    args.push("--".into());
+    args.extend(members.iter().map(OsString::from));
+    args
+}
+
+/// Arguments that unpack a tar from stdin into the folder `dir`, with owners, modes, xattrs, ACLs and holes.
+pub fn extract(dir: &Path) -> Vec<OsString> {
+    extract_with(dir, Vec::new())
+}
+
+/// Arguments that unpack members `ORIGINAL/_data/…` from stdin into the folder `dir`, without that much of their names.
+/// Tar never sees the folder above `dir`: whatever a member is called, it stays in this one.
+///
+/// The name becomes part of a basic regular expression: `original` must have passed [`is_volume_path`].
+pub fn extract_volume(dir: &Path, original: &str) -> Vec<OsString> {
+    let pattern = original.replace('.', "\\.");
+    // `r` and `h`: names and targets of hard links, not of symlinks.
+    let rename = format!("--transform=s,^{pattern}/_data\\(/\\|$\\),./,rhS");
+    // The folder that was around `_data` belongs to the engine.
+    let exclude = format!("--exclude={original}");
+    extract_with(dir, words(&["--anchored", "--no-wildcards", "--no-recursion", &exclude, &rename]))
+}
+
+/// Arguments that write the bytes of a tar's members from stdin to stdout, holes filled.
+pub fn to_stdout() -> Vec<OsString> {
+    words(&["--extract", "--file=-", "--to-stdout"])
+}
+
+/// Whether this is a volume's name, or a path to its folder, in the characters that the engine allows.
+pub fn is_volume_path(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
+    !text.is_empty() && text.chars().all(plain)
+}
+
+fn extract_with(dir: &Path, more: Vec<OsString>) -> Vec<OsString> {
+    let mut args = words(&[
+        "--extract",
+        "--file=-",
+        "--preserve-permissions",
+        "--same-owner",
+        "--numeric-owner",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--acls",
+        "--delay-directory-restore",
+    ]);
+    args.extend(more);
+    args.extend(["-C".into(), dir.into()]);
+    args
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_member_is_never_an_option() {
+        let args = create(Some(Path::new("/srv")), &["--to-command=sh".into(), "-x".into()]);
+        assert!(text(&args).ends_with(" -C /srv -- --to-command=sh -x"), "{args:?}");
+        assert!(text(&create(None, &["/etc".into()])).ends_with(" --blocking-factor=2048 -- /etc"));
+    }
+
+    #[test]
+    fn a_tar_keeps_what_the_files_have() {
+        let args = text(&create(None, &[]));
+        for option in ["--format=posix", "--xattrs", "--acls", "--sparse", "--numeric-owner"] {
+            assert!(args.contains(option), "{option}: {args}");
+        }
+        let args = text(&extract(Path::new("/to")));
+        for option in ["--preserve-permissions", "--same-owner", "--xattrs-include=*", "--acls"] {
+            assert!(args.contains(option), "{option}: {args}");
+        }
+        assert!(args.ends_with(" -C /to"), "{args}");
+    }
+
+    #[test]
+    fn a_volumes_name_is_matched_to_the_letter() {
+        let args = extract_volume(Path::new("/to"), "my.data");
+        assert!(args.contains(&"--transform=s,^my\\.data/_data\\(/\\|$\\),./,rhS".into()), "{args:?}");
+        assert!(args.contains(&"--exclude=my.data".into()), "{args:?}");
+        assert!(text(&args).ends_with(" -C /to"), "{args:?}");
+    }
+
+    #[test]
+    fn a_volumes_path_has_no_character_that_a_pattern_knows() {
+        for path in ["data", "a_b.c-d", "/var/lib/docker/volumes/x"] {
+            assert!(is_volume_path(path), "{path}");
+        }
+        for path in ["", "a,b", "a*", "a b", "a\\b", "[a]", "a$", "ä", "a\n"] {
+            assert!(!is_volume_path(path), "{path}");
+        }
+    }
+}
