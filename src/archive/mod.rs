@@ -16,6 +16,7 @@ pub mod digest;
 pub mod frame;
 pub mod open;
 pub mod openpgp;
+pub mod read_at;
 pub mod seal;
 pub mod sequential;
 pub mod tap;
