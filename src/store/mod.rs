@@ -7,7 +7,6 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, ObjectStoreExt, RetryConfig};
 use url::Url;
@@ -22,6 +21,7 @@ pub mod fan;
 mod json;
 pub mod list;
 pub mod manifest;
+mod memory;
 pub mod rate;
 pub mod record;
 pub mod set;
@@ -44,7 +44,7 @@ pub enum Kind {
     Azure,
     /// Google Cloud Storage.
     Gcs,
-    /// Memory, for tests.
+    /// Memory of this process, for tests: `memory://NAME` is one store for all that open it.
     Memory,
 }
 
@@ -352,7 +352,7 @@ fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients
             Ok((Arc::clone(&folder), folder))
         }
         Kind::Memory => {
-            let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let memory = memory::shared(url.host_str());
             Ok((Arc::clone(&memory), memory))
         }
         Kind::S3 => {
