@@ -140,23 +140,25 @@ impl Totals {
 const CHUNKS: usize = 12;
 
 /// Seals records as they come; `end` is asked for once all have come. Runs on its own thread.
+///
+/// # Errors
+/// Whatever kept the records from coming, or `end` from being known.
 pub fn write(
     mut records: Receiver<Vec<Record>>,
     end: impl FnOnce(Totals) -> Result<EndRecord>,
-    sealed: Option<(Cipher, &SecretString)>,
+    key: Option<(&MessageKey, &SecretString)>,
     out: &Sender<Bytes>,
 ) -> Result<ObjectDigest> {
     let mut digest = Digest::new();
     // It is small: one thread packs and encrypts.
-    let key = sealed.map(|(cipher, _)| MessageKey::new(cipher)).transpose()?;
-    let with_head = key.as_ref().zip(sealed).map(|(key, (_, phrase))| Ok((key, key.head(phrase)?)));
-    let mut sealer = Sealer::new(key.as_ref())?;
+    let with_head = key.map(|(key, phrase)| Ok((key, key.head(phrase)?)));
+    let mut sealer = Sealer::new(key.map(|(key, _)| key))?;
     let mut body = Body::new(with_head.transpose()?, |bytes: Bytes| {
         digest.update(&bytes);
         out.send_blocking(bytes)
     })?;
     let emit = |block| body.push(sealer.seal(block)?);
-    let mut packer = Packer::new(sealed.map(|(cipher, _)| cipher), block_pool(CHUNKS), emit)?;
+    let mut packer = Packer::new(key.map(|(key, _)| key.cipher()), block_pool(CHUNKS), emit)?;
     let mut zstd = zstd::Encoder::new(Vec::new(), 3).context(|| "cannot set up zstd".into())?;
     zstd.include_checksum(true).context(|| "cannot set up zstd".into())?;
     let mut totals = Totals::default();

@@ -1,5 +1,7 @@
 //! Size and digest of what is stored.
 
+use crate::error::{Error, Result};
+
 /// Size and digest of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectDigest {
@@ -7,6 +9,19 @@ pub struct ObjectDigest {
     pub size: u64,
     /// BLAKE3, hex: what `b3sum` prints.
     pub blake3: String,
+}
+
+impl ObjectDigest {
+    /// Holds what was read of an object to its end against what is said of it; `name` is what the object is called.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) where size or BLAKE3 is another.
+    pub fn verify(&self, name: &str, blake3: &str, size: u64) -> Result<()> {
+        match self.blake3 == blake3 && self.size == size {
+            true => Ok(()),
+            false => Err(Error::damaged(format!("{name} is not what was stored: its BLAKE3 differs"))),
+        }
+    }
 }
 
 /// Counts and hashes stored bytes.

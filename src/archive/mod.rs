@@ -17,9 +17,14 @@ pub mod frame;
 pub mod name;
 pub mod open;
 pub mod openpgp;
+pub mod read_at;
+#[cfg(test)]
+mod round_trip;
 pub mod seal;
 pub mod sequential;
 pub mod tap;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {

@@ -13,9 +13,9 @@ use super::catalog::{ArchiveRecord, EndRecord, FrameRecord, Record};
 use super::frame::{FrameKey, decompress};
 use super::openpgp::layout::{Layout, Span};
 use super::openpgp::{HEAD_LEN, Head, Opener};
+use super::read_at::ReadAt;
 use super::{Id, catalog};
 use crate::error::{Error, Result};
-use crate::store::download::Object;
 use crate::stream::pool::Pool;
 use crate::tar::Entry;
 
@@ -105,7 +105,7 @@ pub fn read_catalog(
 
 /// An archive whose frames can be read.
 pub struct Archive {
-    object: Object,
+    object: Arc<dyn ReadAt>,
     contents: Arc<Contents>,
     key: FrameKey,
     /// What decrypts it; none without encryption.
@@ -137,7 +137,7 @@ impl Archive {
     ///
     /// # Errors
     /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to be right by now.
-    pub fn open(object: Object, contents: Contents, head: Option<Head>) -> Result<Self> {
+    pub fn open(object: Arc<dyn ReadAt>, contents: Contents, head: Option<Head>) -> Result<Self> {
         let head = match (contents.archive.cipher, head) {
             (None, None) => None,
             (None, Some(_)) => {
@@ -160,11 +160,11 @@ impl Archive {
             Some(layout) => layout.object(),
             None => archive.data_len(),
         };
-        let (size, end) = (archive.object.size, &archive.contents.end);
+        let (size, end) = (archive.object.size(), &archive.contents.end);
         if size != end.stored_bytes || size != expected {
             return Err(Error::damaged(format!(
                 "{} has {size} bytes where {} were sealed",
-                archive.object.key(),
+                archive.object.name(),
                 end.stored_bytes
             )));
         }
@@ -176,9 +176,9 @@ impl Archive {
         &self.contents
     }
 
-    /// The stored object.
-    pub fn object(&self) -> &Object {
-        &self.object
+    /// What its frames are read from.
+    pub fn object(&self) -> &dyn ReadAt {
+        self.object.as_ref()
     }
 
     fn data_len(&self) -> u64 {
@@ -202,7 +202,7 @@ impl Archive {
             .map(move |batch| {
                 let archive = Arc::clone(&archive);
                 async move {
-                    let fetched = archive.object.range(batch.span.object.clone()).await?;
+                    let fetched = archive.object.read_at(batch.span.object.clone()).await?;
                     let open = tokio::task::spawn_blocking(move || archive.open_batch(&batch, fetched));
                     open.await.map_err(|e| Error::failed("a worker died").because(e))?
                 }
@@ -251,7 +251,7 @@ impl Archive {
             return Err(Error::damaged(format!(
                 "frame {} of {} is not what was sealed (source bytes {}..{})",
                 frame.n,
-                self.object.key(),
+                self.object.name(),
                 frame.at,
                 frame.at + frame.len
             )));
@@ -315,9 +315,9 @@ impl Iterator for Batches {
 /// Opens the beginning of an object.
 ///
 /// # Errors
-/// As [`Head::open`].
-pub async fn open_head(object: &Object, passphrase: &SecretString) -> Result<Head> {
-    let head = object.range(0..HEAD_LEN.min(object.size)).await?;
+/// As [`Head::open`], and whatever keeps the object from being read.
+pub async fn open_head(object: &dyn ReadAt, passphrase: &SecretString) -> Result<Head> {
+    let head = object.read_at(0..HEAD_LEN.min(object.size())).await?;
     let passphrase = passphrase.clone();
     // The S2K takes a tenth of a second of one core.
     let opened = tokio::task::spawn_blocking(move || Head::open(&head, &passphrase)).await;

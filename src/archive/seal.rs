@@ -15,14 +15,14 @@ use super::budget::MemoryBudget;
 use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Totals};
 use super::digest::{Digest, ObjectDigest};
 use super::frame::{Compressor, FrameKey, Packed};
-use super::openpgp::{Block, Body, Cipher, MessageKey, Packer, Sealer};
+use super::openpgp::{Block, Body, Cipher, MessageKey, Packer, SealedBlock, Sealer};
 use super::tap::{Frame, FrameBuffers, SourceChecks, tap};
 use crate::error::{Error, Result};
 use crate::stream::channel::{Receiver, Sender, channel};
 use crate::stream::counters::Counters;
 use crate::stream::pool::Pool;
 use crate::stream::source::{ByteStream, Proof};
-use crate::stream::workers::{Results, thread, workers};
+use crate::stream::workers::{Dispatch, Results, thread, workers};
 
 /// What to seal and how.
 pub struct SealOptions {
@@ -63,18 +63,46 @@ pub struct Sealed {
     pub end: EndRecord,
 }
 
+/// What archive and catalog are sealed with: a message key for each, and the passphrase that opens both.
+struct Keys {
+    archive: MessageKey,
+    catalog: MessageKey,
+    passphrase: SecretString,
+}
+
+impl Keys {
+    fn new(cipher: Cipher, passphrase: SecretString) -> Result<Self> {
+        Ok(Keys { archive: MessageKey::new(cipher)?, catalog: MessageKey::new(cipher)?, passphrase })
+    }
+}
+
+/// A message key, and the passphrase that opens the message.
+type Lock = (MessageKey, SecretString);
+
 /// Starts the stages. The bytes must be taken from both receivers as they come; the first failure of any stage
 /// arrives at `archive`.
-pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
-    let cipher = options.archive.cipher;
-    if cipher.is_some() != options.passphrase.is_some() {
-        return Err(Error::failed("a cipher needs a passphrase, and a passphrase a cipher"));
-    }
-    let key = cipher.map(MessageKey::new).transpose()?;
-    let sealer = Sealer::new(key.as_ref())?;
-    options.archive.head_len = cipher.map_or(0, Cipher::head_len);
-    let frame_key = FrameKey::new(key.as_ref().map_or(b"", MessageKey::session), options.archive.id.as_str());
-    let plan = options.plan.clone();
+pub fn seal(source: ByteStream, options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
+    let keys = match (options.archive.cipher, options.passphrase.clone()) {
+        (Some(cipher), Some(passphrase)) => Some(Keys::new(cipher, passphrase)?),
+        (None, None) => None,
+        _ => return Err(Error::failed("a cipher needs a passphrase, and a passphrase a cipher")),
+    };
+    seal_with(keys, source, options, counters)
+}
+
+/// [`seal`] with keys that were made before.
+fn seal_with(
+    keys: Option<Keys>,
+    source: ByteStream,
+    mut options: SealOptions,
+    counters: Arc<Counters>,
+) -> Result<Sealing> {
+    options.archive.head_len = keys.as_ref().map_or(0, |keys| keys.archive.cipher().head_len());
+    let session = keys.as_ref().map_or(&b""[..], |keys| keys.archive.session());
+    let frame_key = FrameKey::new(session, options.archive.id.as_str());
+    let sealer = Sealer::new(keys.as_ref().map(|keys| &keys.archive))?;
+    let locks = keys.map(|keys| ((keys.archive, keys.passphrase.clone()), (keys.catalog, keys.passphrase)));
+    let (archive_lock, catalog_lock) = locks.unzip();
 
     let (records, recorded) = channel(DEPTH);
     let (archive_out, archive) = channel(DEPTH);
@@ -83,44 +111,95 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
     let (digested, archive_stored) = oneshot::channel();
     let (sealed_out, sealed) = oneshot::channel();
 
+    let (frames, packed) = start_compressors(&options, &frame_key)?;
+    let (blocks, encrypted) = start_ciphers(sealer, options.plan.workers)?;
+    start_tap(source, &mut options, Arc::clone(&counters), frames, proof)?;
+    start_packer(packed, options, blocks, records)?;
+    start_digest(archive_lock, encrypted, counters, archive_out, digested)?;
+    let end = move |totals| {
+        let proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
+        let stored: ObjectDigest = archive_stored.blocking_recv().map_err(|_| Error::disconnected())?;
+        let end = end_record(totals, proof, &stored);
+        Ok((stored, end))
+    };
+    start_catalog(catalog_lock, recorded, end, catalog_out, sealed_out)?;
+    Ok(Sealing { archive, catalog, sealed })
+}
+
+/// A frame with the keyed hash that the catalog says of it.
+type Hashed = (Frame, String);
+
+/// Compression and keyed hashes, on a thread for each worker.
+fn start_compressors(
+    options: &SealOptions,
+    key: &FrameKey,
+) -> Result<(Dispatch<Frame, Hashed>, Results<Hashed>)> {
     let (codec, level) = (options.archive.codec, options.level);
-    let compressors = (0..plan.workers).map(|_| {
-        let (mut compressor, key) = (Compressor::new(codec, level)?, frame_key.clone());
+    let compressors = (0..options.plan.workers).map(|_| {
+        let (mut compressor, key) = (Compressor::new(codec, level)?, key.clone());
         Ok(move |frame| pack_frame(&mut compressor, &key, frame))
     });
-    let (frames, packed) = workers("frame", plan.frames, compressors.collect::<Result<Vec<_>>>()?)?;
+    workers("frame", options.plan.frames, compressors.collect::<Result<Vec<_>>>()?)
+}
 
-    let sealers = sealer.shared_by(plan.workers).into_iter();
-    let sealers = sealers.map(|mut sealer| move |block: Block| sealer.seal(block));
-    let (blocks, mut encrypted) = workers("cipher", DEPTH, sealers.collect())?;
+/// Encryption, on as many threads as the cipher allows.
+fn start_ciphers(
+    sealer: Sealer,
+    threads: usize,
+) -> Result<(Dispatch<Block, SealedBlock>, Results<SealedBlock>)> {
+    let sealers = sealer.shared_by(threads).into_iter();
+    workers("cipher", DEPTH, sealers.map(|mut sealer| move |block: Block| sealer.seal(block)).collect())
+}
 
+/// Reads the source to its proved end; `proof` is given once it is there.
+fn start_tap(
+    source: ByteStream,
+    options: &mut SealOptions,
+    counters: Arc<Counters>,
+    frames: Dispatch<Frame, Hashed>,
+    proof: oneshot::Sender<Proof>,
+) -> Result<()> {
     let expected = std::mem::take(&mut options.expected);
-    let buffers = frame_pool(plan.frames, options.archive.frame_len as usize);
-    let tapped = Arc::clone(&counters);
+    let buffers = frame_pool(options.plan.frames, options.archive.frame_len as usize);
     thread("tap", move || {
-        let outcome = tap(source, expected, &buffers, &tapped, |frame| frames.send(frame));
+        let outcome = tap(source, expected, &buffers, &counters, |frame| frames.send(frame));
         frames.finish(outcome.map(|proven| drop(proof.send(proven))));
-    })?;
+    })
+}
 
-    let first = Record::Archive(options.archive.clone());
-    let pool = options.chunks;
+/// Lays the frames out in packets and records them for the catalog.
+fn start_packer(
+    packed: Results<Hashed>,
+    options: SealOptions,
+    blocks: Dispatch<Block, SealedBlock>,
+    records: Sender<Vec<Record>>,
+) -> Result<()> {
+    let SealOptions { archive, chunks, .. } = options;
     thread("packer", move || {
-        let packer = Packer::new(cipher, pool, |block| blocks.send(block));
-        let outcome = packer.and_then(|packer| pack(packed, packer, first, &records));
+        let packer = Packer::new(archive.cipher, chunks, |block| blocks.send(block));
+        let outcome = packer.and_then(|packer| pack(packed, packer, Record::Archive(archive), &records));
         records.finish_blocking(outcome.as_ref().map(drop).map_err(|_| Error::disconnected()));
         blocks.finish(outcome);
-    })?;
+    })
+}
 
-    let passphrase = options.passphrase.clone();
+/// Makes the passphrase a key, puts the sealed blocks into the message behind it, and hashes what is stored.
+fn start_digest(
+    lock: Option<Lock>,
+    mut encrypted: Results<SealedBlock>,
+    counters: Arc<Counters>,
+    out: Sender<Bytes>,
+    digested: oneshot::Sender<ObjectDigest>,
+) -> Result<()> {
     thread("digest", move || {
         let mut digest = Digest::new();
         let emit = |bytes: Bytes| {
             digest.update(&bytes);
             counters.stored.add(bytes.len() as u64);
-            archive_out.send_blocking(bytes)
+            out.send_blocking(bytes)
         };
         // The stages before it begin while the passphrase is being made a key.
-        let key = key.as_ref().zip(passphrase.as_ref()).map(|(key, phrase)| Ok((key, key.head(phrase)?)));
+        let key = lock.as_ref().map(|(key, phrase)| Ok((key, key.head(phrase)?)));
         let outcome = key.transpose().and_then(|key| {
             let mut body = Body::new(key, emit)?;
             while let Some(sealed) = encrypted.next_blocking()? {
@@ -134,29 +213,33 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
         }
         // Those before it are not to wait for anybody.
         drop(encrypted);
-        archive_out.finish_blocking(outcome);
-    })?;
+        out.finish_blocking(outcome);
+    })
+}
 
-    let passphrase = options.passphrase;
+/// Seals the catalog, whose last record is known by `end` once all else is.
+fn start_catalog(
+    lock: Option<Lock>,
+    recorded: Receiver<Vec<Record>>,
+    end: impl FnOnce(Totals) -> Result<(ObjectDigest, EndRecord)> + Send + 'static,
+    out: Sender<Bytes>,
+    sealed: oneshot::Sender<Sealed>,
+) -> Result<()> {
     thread("catalog", move || {
         let mut ended = None;
-        let end = |totals: Totals| {
-            let proof: Proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
-            let stored: ObjectDigest = archive_stored.blocking_recv().map_err(|_| Error::disconnected())?;
-            let end = end_record(totals, proof, &stored);
-            ended = Some((stored, end.clone()));
+        let end = |totals| {
+            let (archive, end) = end(totals)?;
+            ended = Some((archive, end.clone()));
             Ok(end)
         };
-        let written = catalog::write(recorded, end, cipher.zip(passphrase.as_ref()), &catalog_out);
-        let outcome = written.map(|catalog| {
+        let key = lock.as_ref().map(|(key, phrase)| (key, phrase));
+        let outcome = catalog::write(recorded, end, key, &out).map(|catalog| {
             if let Some((archive, end)) = ended {
-                let _ = sealed_out.send(Sealed { archive, catalog, end });
+                let _ = sealed.send(Sealed { archive, catalog, end });
             }
         });
-        catalog_out.finish_blocking(outcome);
-    })?;
-
-    Ok(Sealing { archive, catalog, sealed })
+        out.finish_blocking(outcome);
+    })
 }
 
 fn frame_pool(frames: usize, frame_len: usize) -> Pool<FrameBuffers> {
@@ -164,7 +247,7 @@ fn frame_pool(frames: usize, frame_len: usize) -> Pool<FrameBuffers> {
 }
 
 /// Compresses a frame; returns it with the keyed hash that the catalog says of it.
-fn pack_frame(compressor: &mut Compressor, key: &FrameKey, mut frame: Frame) -> Result<(Frame, String)> {
+fn pack_frame(compressor: &mut Compressor, key: &FrameKey, mut frame: Frame) -> Result<Hashed> {
     let buffers = &mut *frame.buffers;
     let plain = &buffers.plain[..buffers.len];
     compressor.compress(plain, &mut buffers.packed)?;
@@ -188,7 +271,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord 
 
 /// Collects the frames in order, packs them, and records them for the catalog.
 fn pack(
-    mut frames: Results<(Frame, String)>,
+    mut frames: Results<Hashed>,
     mut packer: Packer<impl FnMut(Block) -> Result<()>>,
     first: Record,
     records: &Sender<Vec<Record>>,
@@ -208,4 +291,18 @@ fn pack(
         records.send_blocking(std::iter::once(Record::Frame(record)).chain(entries).collect())?;
     }
     packer.finish()
+}
+
+/// [`seal`], with a passphrase that is tried in no time.
+#[cfg(test)]
+pub(super) fn seal_cheaply(
+    source: ByteStream,
+    options: SealOptions,
+    counters: Arc<Counters>,
+) -> Result<Sealing> {
+    let keys = options.archive.cipher.zip(options.passphrase.clone()).map(|(cipher, passphrase)| {
+        let key = || MessageKey::with_cheap_passphrase(cipher);
+        Ok(Keys { archive: key()?, catalog: key()?, passphrase })
+    });
+    seal_with(keys.transpose()?, source, options, counters)
 }

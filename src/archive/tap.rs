@@ -71,33 +71,22 @@ pub fn tap(
     mut expected: SourceChecks,
     pool: &Pool<FrameBuffers>,
     counters: &Counters,
-    mut send: impl FnMut(Frame) -> Result<()>,
+    send: impl FnMut(Frame) -> Result<()>,
 ) -> Result<Proof> {
     let mut walker = (expected.format == Format::Tar).then(Walker::new);
     let mut message = expected.is_message.then(Message::default);
-    let mut at = 0;
-    for n in 0.. {
-        let mut buffers = pool.get();
-        let len = fill(&mut source, &mut buffers.plain, counters)?;
-        buffers.len = len;
+    let follow = |bytes: &[u8]| {
         let mut entries = Vec::new();
         if let Some(walker) = &mut walker {
-            walker.feed(&buffers.plain[..len], &mut entries)?;
+            walker.feed(bytes, &mut entries)?;
             entries.iter().for_each(|entry| expected.check.look(entry));
         }
         if let Some(message) = &mut message {
-            message.feed(&buffers.plain[..len])?;
+            message.feed(bytes)?;
         }
-        let ended = len < buffers.plain.len();
-        // An empty source still becomes one frame: `zstd -d` and its kin do not read nothing.
-        if len > 0 || n == 0 {
-            send(Frame { n, at, buffers, entries })?;
-        }
-        at += len as u64;
-        if ended {
-            break;
-        }
-    }
+        Ok(entries)
+    };
+    let at = cut_frames(&mut source, pool, counters, follow, send)?;
     // The source's own failure comes first: it is the cause of a tar that breaks off.
     let mut proof = source.prove()?;
     if at == 0 && !expected.allow_empty {
@@ -126,6 +115,33 @@ pub fn tap(
     proof.warnings.extend(expected.warnings);
     proof.notes.extend(expected.notes);
     Ok(proof)
+}
+
+/// Reads `source` to its EOF and sends its bytes on in frames, with the members that `follow` finds in each; returns how
+/// many bytes there were.
+fn cut_frames(
+    source: &mut ByteStream,
+    pool: &Pool<FrameBuffers>,
+    counters: &Counters,
+    mut follow: impl FnMut(&[u8]) -> Result<Vec<Entry>>,
+    mut send: impl FnMut(Frame) -> Result<()>,
+) -> Result<u64> {
+    let (mut n, mut at) = (0, 0);
+    loop {
+        let mut buffers = pool.get();
+        let len = fill(source, &mut buffers.plain, counters)?;
+        buffers.len = len;
+        let entries = follow(&buffers.plain[..len])?;
+        let ended = len < buffers.plain.len();
+        // An empty source still becomes one frame: `zstd -d` and its kin do not read nothing.
+        if len > 0 || n == 0 {
+            send(Frame { n, at, buffers, entries })?;
+        }
+        (n, at) = (n + 1, at + len as u64);
+        if ended {
+            return Ok(at);
+        }
+    }
 }
 
 /// Fills `frame` unless the source ends before.

@@ -21,7 +21,7 @@ pub async fn show(options: Show, mode: Mode) -> Result<()> {
         return print(&json!({"archive": record, "end": end, "by_hand": by_hand}).to_string());
     }
     let seconds = end.finished.duration_since(record.started).as_secs_f64();
-    let object = format!("{}/{}", found.store.name, archive.object().key());
+    let object = format!("{}/{}", found.store.name, archive.object().name());
     let entries = match record.kind {
         Format::Tar => format!("tar with {} members", end.entries),
         Format::Raw => "bytes, no tar".into(),

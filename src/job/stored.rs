@@ -145,7 +145,7 @@ impl StoredArchive {
         };
         let (of_archive, of_catalog) = heads.unzip();
         let contents = self.contents(&catalog, of_catalog, each).await?;
-        Ok(Arc::new(Archive::open(archive, contents, of_archive)?))
+        Ok(Arc::new(Archive::open(Arc::new(archive), contents, of_archive)?))
     }
 
     /// Opens the beginning of both objects. A wrong passphrase is told from damage by what else it opens: both must open.

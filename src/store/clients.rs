@@ -7,11 +7,10 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
-use super::{Kind, StoreOptions, bucket_of, folder_of};
+use super::{Kind, StoreOptions, bucket_of, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
 /// The slowest upload that is waited for, in bytes a second.
@@ -33,7 +32,7 @@ pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Res
             Ok((Arc::clone(&folder), folder))
         }
         Kind::Memory => {
-            let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let memory = memory::shared(url.host_str());
             Ok((Arc::clone(&memory), memory))
         }
         Kind::S3 => {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use object_store::path::Path;
@@ -11,7 +12,8 @@ use object_store::{GetOptions, GetRange, ObjectStoreExt};
 
 use super::Store;
 use super::manifest;
-use crate::archive::digest::{Digest, ObjectDigest};
+use crate::archive::digest::Digest;
+use crate::archive::read_at::ReadAt;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes in one request of a whole object.
@@ -62,17 +64,6 @@ impl Object {
         Ok(Object { store: Arc::clone(store), key: path, e_tag: meta.e_tag, size: meta.size })
     }
 
-    /// Holds what was read of it to its end against what is said of it.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`] where its size or its BLAKE3 is another.
-    pub fn verify_digest(&self, found: &ObjectDigest, blake3: &str, size: u64) -> Result<()> {
-        match found.blake3 == blake3 && found.size == size {
-            true => Ok(()),
-            false => Err(Error::damaged(format!("{} is not what was stored: its BLAKE3 differs", self.key))),
-        }
-    }
-
     /// [`Object::stream`], which ends without a failure only where what came is what is said of it.
     pub fn verified_stream(
         &self,
@@ -83,7 +74,7 @@ impl Object {
         with_end.filter_map(move |next| {
             let next = match next {
                 Some(piece) => Some(piece.inspect(|bytes| digest.update(bytes))),
-                None => object.verify_digest(&digest.finish(), &said.blake3, said.size).err().map(Err),
+                None => digest.finish().verify(object.name(), &said.blake3, said.size).err().map(Err),
             };
             std::future::ready(next)
         })
@@ -99,11 +90,7 @@ impl Object {
         &self.key
     }
 
-    /// Reads a range; whole, or it is an error.
-    pub async fn range(&self, range: Range<u64>) -> Result<Bytes> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
+    async fn range(&self, range: Range<u64>) -> Result<Bytes> {
         let mut tries = 0;
         loop {
             let error = match self.try_range(&range).await {
@@ -143,5 +130,21 @@ impl Object {
                 async move { object.range(range).await }
             })
             .buffered(PARALLEL)
+    }
+}
+
+#[async_trait]
+impl ReadAt for Object {
+    fn name(&self) -> &str {
+        self.key.as_ref()
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Tries again, for some seconds, what may be another answer then.
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.is_empty() { Ok(Bytes::new()) } else { self.range(range).await }
     }
 }

@@ -20,6 +20,7 @@ pub mod fan;
 mod json;
 pub mod list;
 pub mod manifest;
+mod memory;
 pub mod rate;
 pub mod record;
 pub mod set;
@@ -43,7 +44,7 @@ pub enum Kind {
     Azure,
     /// Google Cloud Storage.
     Gcs,
-    /// Memory, for tests.
+    /// Memory of this process, for tests: `memory://NAME` is one store for all that open it.
     Memory,
 }
 

@@ -30,7 +30,7 @@ mod seipd;
 
 pub use packer::{Block, Packer, block_pool};
 pub use read::{decrypt, decrypt_from};
-pub use seipd::{Body, Sealed, Sealer};
+pub use seipd::{Body, SealedBlock, Sealer};
 
 // Iterated and salted S2K: bytes hashed, the largest count that its one byte can say (RFC 9580 §3.7.1.3).
 const S2K_COUNT: u32 = 65_011_712;
@@ -79,6 +79,8 @@ pub struct MessageKey {
     session: SessionKey,
     /// Of SEIPD v2: the salt, which is not secret, and what is derived by it.
     aead: Option<([u8; SALT], Gcm)>,
+    /// What the passphrase costs whoever tries one; always [`S2K_COUNT`] but in tests.
+    s2k_count: u32,
 }
 
 impl MessageKey {
@@ -93,7 +95,13 @@ impl MessageKey {
                 Some((salt, Gcm::new(&session, &salt)?))
             }
         };
-        Ok(MessageKey { session, aead })
+        Ok(MessageKey { session, aead, s2k_count: S2K_COUNT })
+    }
+
+    /// A key whose passphrase is tried in no time, so that tests can seal and open by the hundred.
+    #[cfg(test)]
+    pub(crate) fn with_cheap_passphrase(cipher: Cipher) -> Result<Self> {
+        Ok(MessageKey { s2k_count: 1024, ..MessageKey::new(cipher)? })
     }
 
     /// How the message is encrypted.
@@ -112,7 +120,7 @@ impl MessageKey {
         let sealed = || -> sequoia_openpgp::Result<Bytes> {
             let (aes, gcm) = (SymmetricAlgorithm::AES256, AEADAlgorithm::GCM);
             let (session, password) = (&self.session, password(passphrase));
-            let s2k = S2K::new_iterated(HashAlgorithm::SHA256, S2K_COUNT)?;
+            let s2k = S2K::new_iterated(HashAlgorithm::SHA256, self.s2k_count)?;
             let skesk = match self.cipher() {
                 Cipher::Cfb => SKESK::from(SKESK4::with_password(aes, aes, s2k, session, &password)?),
                 Cipher::Aead => SKESK6::with_password(aes, aes, gcm, s2k, session, &password)?.into(),

@@ -21,7 +21,7 @@ pub enum Sealer {
 }
 
 /// An encrypted block.
-pub struct Sealed {
+pub struct SealedBlock {
     bytes: Bytes,
     last: bool,
 }
@@ -45,7 +45,7 @@ impl Sealer {
     }
 
     /// Encrypts a block in place.
-    pub fn seal(&mut self, mut block: Block) -> Result<Sealed> {
+    pub fn seal(&mut self, mut block: Block) -> Result<SealedBlock> {
         match self {
             Sealer::Clear => {}
             Sealer::Cfb(cfb) => {
@@ -59,7 +59,7 @@ impl Sealer {
             Sealer::Gcm(gcm) => gcm.seal(block.n, &mut block.text)?,
         }
         // The buffer returns to its pool when the last upload lets go of it.
-        Ok(Sealed { bytes: Bytes::from_owner(block.text), last: block.last })
+        Ok(SealedBlock { bytes: Bytes::from_owner(block.text), last: block.last })
     }
 }
 
@@ -100,7 +100,7 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
     }
 
     /// Appends a block; the last one ends the packet.
-    pub fn push(&mut self, sealed: Sealed) -> Result<()> {
+    pub fn push(&mut self, sealed: SealedBlock) -> Result<()> {
         let Some(packet) = &mut self.packet else { return (self.emit)(sealed.bytes) };
         if packet.gcm.is_some() && !sealed.bytes.is_empty() {
             packet.chunks += 1;

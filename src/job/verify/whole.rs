@@ -39,7 +39,7 @@ pub(super) async fn whole(
         cut = deadline.is_over() && counters.source.get() < end.bytes;
     }
     if !cut {
-        checks.gap(&archive, archive.object().size).await?;
+        checks.gap(&archive, archive.object().size()).await?;
         checks.finish(&archive)?;
         agree(found, end)?;
     }
@@ -72,7 +72,7 @@ impl Checks {
     /// Hashes what lies between two batches: the head, and at last the end with the MDC or the last tag.
     async fn gap(&mut self, archive: &Archive, until: u64) -> Result<()> {
         if self.hashed < until {
-            let bytes = archive.object().range(self.hashed..until).await?;
+            let bytes = archive.object().read_at(self.hashed..until).await?;
             self.digest.update(&bytes);
             self.hashed = until;
         }
@@ -101,6 +101,7 @@ impl Checks {
                 return Err(Error::damaged("the tar's members are not those that the catalog lists"));
             }
         }
-        archive.object().verify_digest(&self.digest.finish(), &contents.end.blake3, contents.end.stored_bytes)
+        let (end, name) = (&contents.end, archive.object().name());
+        self.digest.finish().verify(name, &end.blake3, end.stored_bytes)
     }
 }
