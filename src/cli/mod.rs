@@ -393,6 +393,76 @@ mod tests {
     }
 
     #[test]
+    fn units_are_powers_of_1024_unless_they_say_otherwise() {
+        for (text, bytes) in [
+            ("1k", 1 << 10),
+            ("1KiB", 1 << 10),
+            ("1kB", 1000),
+            ("2g", 2 << 30),
+            ("1GB", 1_000_000_000),
+            ("1T", 1 << 40),
+            ("7 b", 7),
+            ("0", 0),
+        ] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "-1", "1.5G", "0x10", "MiB", "1 M B", "18446744073709551616"] {
+            assert_eq!(size(bad).unwrap_err().kind().exit_code(), 2, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused() {
+        assert_eq!(rate("5M").unwrap(), rate("5MiB/s").unwrap());
+        assert_eq!(rate("0/s").unwrap_err().to_string(), "at a rate of 0 nothing would ever be sent");
+        assert!(rate("5M/h").is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("30s").unwrap(), Duration::from_secs(30));
+        assert_eq!(duration("1h").unwrap(), Duration::from_secs(3600));
+        assert_eq!(duration("1h 30m").unwrap(), Duration::from_secs(5400));
+        for bad in ["", "5", "soon", "-1s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn job_names_are_safe_as_keys() {
+        for good in ["a", "team/db", "0.1_x-y", &"a".repeat(200)] {
+            assert!(job_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "a/", "a/../b", ".a", "A", "a b", "ä", &"a".repeat(201)] {
+            assert!(job_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_set_and_a_job_without_settings_are_no_source() {
+        let backup = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().verb {
+            Verb::Backup(backup) => backup,
+            _ => panic!("no backup"),
+        };
+        let error = backup("sealift backup set night").request().unwrap_err();
+        assert_eq!(error.to_string(), "night is a set, no job");
+        let error = backup("sealift backup job db --to file:///x").request().unwrap_err();
+        assert_eq!(error.to_string(), "there is no job db without a settings file");
+        assert!(backup("sealift backup stdin --to file:///x").into_set().is_err());
+        assert_eq!(backup("sealift backup set night --keep-going").into_set().unwrap().name, "night");
+    }
+
+    #[test]
+    fn a_completion_script_knows_every_verb() {
+        let mut script = Vec::new();
+        completions(clap_complete::Shell::Bash, &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for verb in Cli::command().get_subcommands() {
+            assert!(script.contains(verb.get_name()), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
     fn everything_behind_the_image_is_the_containers() {
         let line =
             "sealift backup run --to file:///x -i --rm --log-driver none -e A=b img backup --to y -e C";

@@ -97,3 +97,58 @@ fn with_every_option(backup: Command) -> Command {
         _ => command,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn prescan(line: &str) -> Option<Prescan> {
+        Prescan::of(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_verb_and_what_it_acts_on_are_found_among_options() {
+        assert_eq!(prescan("sealift --json backup volume v --to x").unwrap().path(), ["backup", "volume"]);
+        assert_eq!(prescan("sealift list --from x").unwrap().path(), ["list"]);
+        assert!(prescan("sealift").is_none() && prescan("sealift --json").is_none());
+    }
+
+    #[test]
+    fn the_job_is_found_wherever_options_stand() {
+        for line in [
+            "sealift backup job db --level 3",
+            "sealift backup job --level 3 db",
+            "sealift backup job -e A db",
+        ] {
+            assert_eq!(prescan(line).unwrap().job.as_deref(), Some("db"), "{line}");
+        }
+        assert_eq!(prescan("sealift backup volume db").unwrap().job, None);
+    }
+
+    #[test]
+    fn the_settings_file_may_stand_before_the_verb_or_behind() {
+        for line in
+            ["sealift --config f list", "sealift list --config f", "sealift list --config=f --nonsense"]
+        {
+            assert_eq!(prescan(line).unwrap().config.as_deref(), Some(Path::new("f")), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_wrong_are_no_matter_yet() {
+        let prescan = prescan("sealift backup path --memory much --to nowhere").unwrap();
+        let mut given: Vec<_> = prescan.given().iter().filter(|id| *id == "memory" || *id == "to").collect();
+        given.sort();
+        assert_eq!(given, ["memory", "to"]);
+        assert!(!prescan.given().contains(&"parallel".to_string()), "defaults are not given");
+    }
+
+    #[test]
+    fn help_is_seen_but_not_a_containers() {
+        assert!(prescan("sealift backup job --help").unwrap().help);
+        assert!(prescan("sealift list -h").unwrap().help);
+        assert!(!prescan("sealift backup exec --to x db tool --help").unwrap().help);
+    }
+}

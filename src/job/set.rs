@@ -272,3 +272,98 @@ async fn put_everywhere(jobs: &[(Subject, BackupRequest)], manifest: &SetManifes
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::super::backup::tests::request;
+    use super::*;
+    use crate::archive::openpgp::Cipher;
+    use crate::report::Mode;
+    use crate::source::Source;
+
+    /// A job of a volume, its passphrase printed by a command.
+    fn job(volume: &str, command: Option<&str>) -> (Subject, BackupRequest) {
+        let encryption = command.map(|command| Encryption {
+            cipher: Cipher::Cfb,
+            passphrase: Sources { command: Some(command.into()), ..Sources::default() },
+        });
+        let source = Source::Volume(vec![volume.into()]);
+        (Subject::Source(source), BackupRequest { encryption, ..request(&["memory:///"]) })
+    }
+
+    fn known(job: &(Subject, BackupRequest)) -> Option<&str> {
+        Some(job.1.encryption.as_ref()?.passphrase.known.as_ref()?.expose_secret())
+    }
+
+    fn run(jobs: Vec<(Subject, BackupRequest)>, ui: &Reporter, keep_going: bool) -> SetRun<'_> {
+        SetRun::new(SetRequest { name: "s".into(), jobs, keep_going }, ui).unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_asked_for_once_for_all_jobs_that_have_it_from_the_same_place() {
+        let count = std::env::temp_dir().join(format!("sealift-asked-{}", std::process::id()));
+        let ask = format!("echo >>{}; echo hidden", count.display());
+        let mut jobs =
+            [job("a", Some(&ask)), job("b", None), job("c", Some("echo other")), job("d", Some(&ask))];
+        resolve_secrets(&mut jobs).unwrap();
+        let asked = std::fs::read_to_string(&count).unwrap().lines().count();
+        std::fs::remove_file(&count).unwrap();
+        assert_eq!(asked, 1);
+        assert_eq!(jobs.each_ref().map(known), [Some("hidden"), None, Some("other"), Some("hidden")]);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_keeps_the_set_from_beginning() {
+        assert!(resolve_secrets(&mut [job("a", None), job("b", Some("exit 1"))]).is_err());
+    }
+
+    #[test]
+    fn a_job_is_named_by_its_request_its_subject_or_its_place() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        let mut jobs = vec![job("DB", None), job("x", None), job("x", None)];
+        jobs[1].1.job = Some("own".into());
+        jobs[2].0 = Subject::Source(Source::Stdin);
+        let run = run(jobs, &ui, false);
+        assert_eq!([0, 1, 2].map(|job| run.job(job)), ["db", "own", "job 3"]);
+    }
+
+    #[test]
+    fn nothing_more_is_begun_after_a_failure_unless_asked_to_keep_going() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        for keep_going in [false, true] {
+            let mut run = run(vec![job("a", None)], &ui, keep_going);
+            assert!(!run.is_over());
+            run.failed("a".into(), Error::failed("gone"));
+            assert_eq!(run.is_over(), !keep_going);
+            assert_eq!(run.failure.as_ref().map(ToString::to_string).as_deref(), Some("a failed: gone"));
+            run.failed("b".into(), Error::failed("too"));
+            assert_eq!(
+                run.failure.map(|e| e.to_string()).as_deref(),
+                Some("a failed: gone"),
+                "the first counts"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sources_task_belongs_to_the_set() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        let run = run(vec![job("db", None)], &ui, false);
+        let tasks = run.tasks(0).await.unwrap();
+        let [task] = &tasks[..] else { panic!("one task") };
+        assert_eq!(
+            (task.job().as_deref(), task.set.as_ref().map(ToString::to_string)),
+            (Some("db"), Some(run.id.to_string()))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_set_that_was_left_out_in_part_is_interrupted() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        let mut run = run(vec![job("a", None)], &ui, false);
+        run.leave_out("a".into());
+        assert_eq!(run.finish().await.unwrap_err().kind(), crate::error::Kind::Interrupted);
+    }
+}
