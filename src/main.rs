@@ -2,20 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
-use sealift::command::{cat, config, list, ls, show};
-use sealift::config::{Config, ExplicitArg, ParseError, Parsed};
+use sealift::cli::{self, Cli, Settings, Verb};
+use sealift::command::parse::{self, Invocation};
+use sealift::command::{backup, cat, config, list, ls, plan, show};
+use sealift::config::{Config, ExplicitArg, ParseError};
 use sealift::error::{Context, Error, Result};
-use sealift::job::backup::Outcome;
-use sealift::job::{backup, copy, diff, plan, restore, restore_set, set, until, verify};
-use sealift::preset::Preset;
+use sealift::job::{Outcome, copy, diff, restore, restore_set, until, verify};
 use sealift::report::Reporter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let Parsed { cli, config, given } = match sealift::config::parse(std::env::args_os()) {
+    let Invocation { cli, config, explicit } = match parse::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(ParseError::Words(error)) => error.exit(),
         Err(ParseError::Settings(error, view)) => {
@@ -27,7 +25,7 @@ fn main() -> ExitCode {
     let ui = Reporter::new(mode, verbose);
     let ui = if cli.verb.writes_data() { ui.leaving_stdout() } else { ui };
     if let Verb::Completions { shell } = cli.verb {
-        clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut std::io::stdout());
+        cli::completions(shell, &mut std::io::stdout());
         return ExitCode::SUCCESS;
     }
     if let Some(config) = &config {
@@ -41,7 +39,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&ui, &error),
     };
-    let outcome = runtime.block_on(run(cli, config, given, &ui));
+    let outcome = runtime.block_on(run(cli, config, explicit, &ui));
     // A thread may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
     match outcome {
@@ -62,16 +60,16 @@ fn fail(ui: &Reporter, error: &Error) -> ExitCode {
     ExitCode::from(error.kind().exit_code())
 }
 
-async fn run(cli: Cli, config: Option<Config>, given: Vec<ExplicitArg>, ui: &Reporter) -> Result<Outcome> {
+async fn run(cli: Cli, config: Option<Config>, explicit: Vec<ExplicitArg>, ui: &Reporter) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
     match cli.verb {
         // These two clear away what they began.
         Verb::Backup(what) => {
-            return backup_what(what, config.as_ref(), given, ui, &cancel).await;
+            return backup::backup(what, explicit, config.as_ref(), ui, &cancel).await;
         }
         Verb::Plan(options) => {
-            return until(&cancel, plan::plan(options, given, config.as_ref(), mode, ui)).await;
+            return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
@@ -87,27 +85,6 @@ async fn run(cli: Cli, config: Option<Config>, given: Vec<ExplicitArg>, ui: &Rep
         Verb::Completions { .. } => {}
     }
     Ok(Outcome::Done)
-}
-
-/// One archive, or several.
-async fn backup_what(
-    what: Backup,
-    config: Option<&Config>,
-    given: Vec<ExplicitArg>,
-    ui: &Reporter,
-    cancel: &CancellationToken,
-) -> Result<Outcome> {
-    if let Backup::Set { options, swarm, ucp, dtr, keep_going, set_name: name } = what {
-        let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
-        let request = set::SetRequest { name, options: *options, presets, keep_going, given };
-        return set::set(request.find(config)?, ui, cancel).await;
-    }
-    match what.resolve()? {
-        (Subject::Source(source), options) => {
-            Ok(backup::backup(backup::Task::new(source, options), ui, cancel).await?.outcome)
-        }
-        (Subject::Preset(preset), options) => set::preset(preset, options, ui, cancel).await,
-    }
 }
 
 /// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly.

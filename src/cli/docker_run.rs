@@ -168,52 +168,76 @@ fn mount(spec: &str) -> Result<Mount> {
 mod tests {
     use super::*;
 
-    fn spec(words: &[&str]) -> Result<RunSpec> {
-        parse(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>())
+    fn spec(line: &str) -> Result<RunSpec> {
+        parse(&line.split(' ').map(String::from).collect::<Vec<_>>())
     }
 
     #[test]
-    fn options_of_docker_run_stand_before_the_image_and_arguments_after_it() {
+    fn options_stand_before_the_image_and_its_command_behind() {
         let spec =
-            spec(&["-v", "data:/data", "-e", "A=1", "--name", "x", "db:1", "dump", "-v", "all"]).unwrap();
-        assert_eq!((spec.image.as_str(), spec.name.as_deref()), ("db:1", Some("x")));
-        assert_eq!((spec.volumes, spec.env), (vec!["data:/data".to_string()], vec!["A=1".to_string()]));
-        assert_eq!(spec.command, ["dump", "-v", "all"]);
+            spec("-u 0:0 -w /d --name n --net host -v a:/a -v b:/b:ro img:1 sh -c x --name y").unwrap();
+        assert_eq!((spec.image.as_str(), spec.command.join(" ").as_str()), ("img:1", "sh -c x --name y"));
+        assert_eq!((spec.user.as_deref(), spec.workdir.as_deref()), (Some("0:0"), Some("/d")));
+        assert_eq!((spec.name.as_deref(), spec.network.as_deref()), (Some("n"), Some("host")));
+        assert_eq!(spec.volumes, ["a:/a", "b:/b:ro"]);
     }
 
     #[test]
-    fn a_variable_without_a_value_takes_ours() {
-        assert_eq!(variable("A=b=c").as_deref(), Some("A=b=c"));
-        assert_eq!(variable("A=").as_deref(), Some("A="));
-        let path = std::env::var("PATH").unwrap();
-        assert_eq!(variable("PATH"), Some(format!("PATH={path}")));
-        assert_eq!(variable("SEALIFT_NO_SUCH_VARIABLE"), None);
+    fn an_image_is_needed() {
+        let error = spec("--name x").unwrap_err();
+        assert!(error.to_string().starts_with("--to-run: the following required"), "{error}");
+        assert_eq!(error.kind().exit_code(), 2);
     }
 
     #[test]
-    fn an_env_file_loses_comments_and_blank_lines() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/run.env");
-        let spec = spec(&["--env-file", file, "-e", "LAST=1", "db"]).unwrap();
-        assert_eq!(spec.env, ["A=1", "B=two words # no comment", "LAST=1"]);
-        let error = parse(&["--env-file".into(), "/no/such/file".into(), "db".into()]).unwrap_err();
-        assert!(error.to_string().starts_with("cannot read --env-file /no/such/file: "), "{error}");
+    fn a_log_of_the_backup_is_refused() {
+        let error = spec("--log-driver json-file img").unwrap_err();
+        assert_eq!(error.to_string(), "--log-driver json-file would copy the whole backup into a log");
+        assert!(spec("--log-driver none --rm -i img").is_ok());
     }
 
     #[test]
-    fn a_mount_needs_a_target_and_known_fields() {
-        let made = mount("type=bind,src=/srv,dst=/data,ro").unwrap();
-        assert_eq!((made.typ, made.read_only), (Some(MountType::BIND), Some(true)));
-        assert_eq!((made.source.as_deref(), made.target.as_deref()), (Some("/srv"), Some("/data")));
-        for wrong in ["type=volume,source=x", "type=nfs,target=/x", "target=/x,colour=red"] {
-            assert_eq!(mount(wrong).unwrap_err().kind().exit_code(), 2, "{wrong}");
+    fn a_mount_is_read_field_by_field() {
+        let spec =
+            spec("--mount type=bind,source=/s,target=/t,readonly --mount src=v,dst=/u,ro=false img").unwrap();
+        let [bind, volume] = &spec.mounts[..] else { panic!("two mounts") };
+        assert_eq!(
+            (bind.typ, bind.source.as_deref(), bind.target.as_deref()),
+            (Some(MountType::BIND), Some("/s"), Some("/t"))
+        );
+        assert_eq!((bind.read_only, volume.read_only), (Some(true), Some(false)));
+        assert_eq!((volume.typ, volume.target.as_deref()), (Some(MountType::VOLUME), Some("/u")));
+    }
+
+    #[test]
+    fn a_mount_that_is_wrong_is_named() {
+        for (spec, reason) in [
+            ("type=x,target=/t", "unknown type"),
+            ("what=x,target=/t", "unknown field"),
+            ("source=v", "no target"),
+        ] {
+            let error = mount(spec).unwrap_err();
+            assert_eq!(error.to_string(), format!("--mount {spec:?}: {reason}"));
         }
     }
 
     #[test]
-    fn what_would_damage_or_copy_the_stream_is_refused() {
-        assert!(spec(&["-t", "db"]).unwrap_err().to_string().starts_with("-t (--tty) is refused"));
-        assert!(spec(&["--log-driver", "json-file", "db"]).unwrap_err().to_string().contains("json-file"));
-        assert!(spec(&["--log-driver", "none", "db"]).is_ok());
-        assert!(spec(&[]).unwrap_err().to_string().starts_with("--to-run: "));
+    fn a_variable_without_a_value_is_our_own_or_left_out() {
+        assert_eq!(variable("A=b=c").as_deref(), Some("A=b=c"));
+        assert_eq!(variable("A=").as_deref(), Some("A="));
+        assert_eq!(variable("SEALIFT_NO_SUCH_VARIABLE"), None);
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(variable("PATH"), Some(format!("PATH={path}")));
+    }
+
+    #[test]
+    fn a_file_of_variables_comes_before_those_that_are_given() {
+        let file = std::env::temp_dir().join(format!("sealift-env-{}", std::process::id()));
+        std::fs::write(&file, "# a comment\n\n  A=1\nSEALIFT_NO_SUCH_VARIABLE\nB=x y\n").unwrap();
+        let spec = spec(&format!("-e A=2 --env-file {} img", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(spec.unwrap().env, ["A=1", "B=x y", "A=2"]);
+        let error = self::spec("--env-file /none img").unwrap_err();
+        assert!(error.to_string().starts_with("cannot read --env-file /none"), "{error}");
     }
 }

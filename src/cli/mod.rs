@@ -1,28 +1,34 @@
-//! The command line: words into settings, nothing else.
+//! The command line, and clap: what it reads becomes plain requests.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::archive::name::JobName;
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
+use crate::job::Subject;
+use crate::job::backup::BackupRequest;
 use crate::preset::Preset;
 use crate::report::Mode;
 use crate::source::Source;
 
 mod docker_run;
+mod explicit;
 mod options;
 mod plan;
+mod prescan;
 mod preset;
 mod read;
 mod settings;
 mod stores;
 mod verify;
 
-pub use options::{BackupOptions, FormatWish, PassphraseOptions, WarnOk};
-pub use plan::Plan;
+pub use explicit::ExplicitArg;
+pub use options::{BackupOptions, PassphraseOptions};
+pub use plan::PlanOptions;
+pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use read::{
     ArchiveOptions, ArchiveRef, Cat, Copy, Diff, DiffTarget, FromStore, List, Ls, OpenOptions, Restore,
@@ -91,7 +97,7 @@ pub enum Verb {
     #[command(subcommand)]
     Backup(Backup),
     /// Tell what a set would back up on this node, and what it would not
-    Plan(Plan),
+    Plan(PlanOptions),
     /// Bring an archive's bytes back, each confirmed before it is handed on
     Restore(Restore),
     /// Print the steps that bring a set back: `sealift restore set`
@@ -250,40 +256,75 @@ pub enum Backup {
     },
 }
 
-/// What a backup is of.
-#[derive(Debug, Clone)]
-pub enum Subject {
-    /// One source.
-    Source(Source),
-    /// A component of Docker EE.
-    Preset(Preset),
+/// A set to be backed up, as far as the command line says what it is.
+#[derive(Debug)]
+pub struct SetOptions {
+    /// Its name.
+    pub name: String,
+    /// How the built-in set's jobs are made, where the settings do not say it.
+    pub options: BackupOptions,
+    /// The built-in set's jobs, in order.
+    pub presets: Vec<Preset>,
+    /// Go on with the next job when one has failed.
+    pub keep_going: bool,
+}
+
+/// The jobs of the built-in set, in the order that the vendor's documents give.
+fn presets(swarm: SwarmOptions, ucp: UcpOptions, dtr: DtrOptions) -> Vec<Preset> {
+    vec![Preset::Swarm(swarm), Preset::Ucp(ucp), Preset::Dtr(dtr)]
 }
 
 impl Backup {
+    /// The set that is to be backed up.
+    ///
+    /// # Errors
+    /// What else it is.
+    pub fn into_set(self) -> Result<SetOptions, Box<Backup>> {
+        match self {
+            Backup::Set { options, swarm, ucp, dtr, keep_going, set_name } => {
+                let presets = presets(swarm, *ucp, *dtr);
+                Ok(SetOptions { name: set_name, options: *options, presets, keep_going })
+            }
+            other => Err(Box::new(other)),
+        }
+    }
+
     /// What to back up, and how.
-    pub fn resolve(self) -> Result<(Subject, BackupOptions)> {
-        let (source, options) = match self {
-            Backup::Run { options, run } => (Source::Run(Box::new(RunSpec::try_from(run)?)), *options),
-            Backup::Exec { options, container, command } => (Source::Exec { container, command }, *options),
-            Backup::Volume { options, volumes } => (Source::Volume(volumes), *options),
-            Backup::Image { options, images } => (Source::Image(images), *options),
-            Backup::Path { options, dirs } => (Source::Path(dirs), *options),
-            Backup::Stdin { options } => (Source::Stdin, *options),
-            Backup::Dtr { options, dtr } => return Ok((Subject::Preset(Preset::Dtr(dtr)), *options)),
-            Backup::Ucp { options, ucp } => return Ok((Subject::Preset(Preset::Ucp(ucp)), *options)),
-            Backup::Swarm { options, swarm } => return Ok((Subject::Preset(Preset::Swarm(swarm)), *options)),
+    ///
+    /// # Errors
+    /// It is a set, or a job without a settings file; an option is wrong.
+    pub fn request(self) -> Result<(Subject, BackupRequest)> {
+        let (subject, options) = match self {
+            Backup::Run { options, run } => {
+                (Subject::Source(Source::Run(Box::new(RunSpec::try_from(run)?))), options)
+            }
+            Backup::Exec { options, container, command } => {
+                (Subject::Source(Source::Exec { container, command }), options)
+            }
+            Backup::Volume { options, volumes } => (Subject::Source(Source::Volume(volumes)), options),
+            Backup::Image { options, images } => (Subject::Source(Source::Image(images)), options),
+            Backup::Path { options, dirs } => (Subject::Source(Source::Path(dirs)), options),
+            Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
+            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr)), options),
+            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp)), options),
+            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm)), options),
             Backup::Set { set_name, .. } => {
                 return Err(Error::usage(format!("{set_name} is a set, no job"))
                     .hint(format!("`sealift backup set {set_name}`")));
             }
-            // The settings are read before the words are: see `config::parse`.
+            // With a settings file the job has become its source by now: see `config::CommandLine`.
             Backup::Job { job_name, .. } => {
                 return Err(Error::usage(format!("there is no job {job_name} without a settings file"))
                     .hint("see `sealift config --help`"));
             }
         };
-        Ok((Subject::Source(source), options))
+        Ok((subject, options.request()?))
     }
+}
+
+/// A completion script for a shell.
+pub fn completions(shell: clap_complete::Shell, script: &mut dyn std::io::Write) {
+    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut &mut *script);
 }
 
 /// A job's name: what is safe as a key in every store.
@@ -329,7 +370,6 @@ fn duration(text: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -350,24 +390,94 @@ mod tests {
     }
 
     #[test]
+    fn units_are_powers_of_1024_unless_they_say_otherwise() {
+        for (text, bytes) in [
+            ("1k", 1 << 10),
+            ("1KiB", 1 << 10),
+            ("1kB", 1000),
+            ("2g", 2 << 30),
+            ("1GB", 1_000_000_000),
+            ("1T", 1 << 40),
+            ("7 b", 7),
+            ("0", 0),
+        ] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "-1", "1.5G", "0x10", "MiB", "1 M B", "18446744073709551616"] {
+            assert_eq!(size(bad).unwrap_err().kind().exit_code(), 2, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused() {
+        assert_eq!(rate("5M").unwrap(), rate("5MiB/s").unwrap());
+        assert_eq!(rate("0/s").unwrap_err().to_string(), "at a rate of 0 nothing would ever be sent");
+        assert!(rate("5M/h").is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("30s").unwrap(), Duration::from_secs(30));
+        assert_eq!(duration("1h").unwrap(), Duration::from_secs(3600));
+        assert_eq!(duration("1h 30m").unwrap(), Duration::from_secs(5400));
+        for bad in ["", "5", "soon", "-1s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn job_names_are_safe_as_keys() {
+        for good in ["a", "team/db", "0.1_x-y", &"a".repeat(200)] {
+            assert!(job_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "a/", "a/../b", ".a", "A", "a b", "ä", &"a".repeat(201)] {
+            assert!(job_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_set_and_a_job_without_settings_are_no_source() {
+        let backup = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().verb {
+            Verb::Backup(backup) => backup,
+            _ => panic!("no backup"),
+        };
+        let error = backup("sealift backup set night").request().unwrap_err();
+        assert_eq!(error.to_string(), "night is a set, no job");
+        let error = backup("sealift backup job db --to file:///x").request().unwrap_err();
+        assert_eq!(error.to_string(), "there is no job db without a settings file");
+        assert!(backup("sealift backup stdin --to file:///x").into_set().is_err());
+        assert_eq!(backup("sealift backup set night --keep-going").into_set().unwrap().name, "night");
+    }
+
+    #[test]
+    fn a_completion_script_knows_every_verb() {
+        let mut script = Vec::new();
+        completions(clap_complete::Shell::Bash, &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for verb in Cli::command().get_subcommands() {
+            assert!(script.contains(verb.get_name()), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
     fn everything_behind_the_image_is_the_containers() {
         let line =
             "sealift backup run --to file:///x -i --rm --log-driver none -e A=b img backup --to y -e C";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         let Verb::Backup(backup) = cli.verb else { panic!("no backup") };
-        let (Subject::Source(Source::Run(spec)), options) = backup.resolve().unwrap() else {
+        let (Subject::Source(Source::Run(spec)), options) = backup.request().unwrap() else {
             panic!("no run")
         };
         assert_eq!(spec.command, ["backup", "--to", "y", "-e", "C"]);
         assert_eq!((spec.image.as_str(), spec.env.join(",")), ("img", "A=b".into()));
-        assert_eq!(options.to.iter().map(|to| to.as_str()).collect::<Vec<_>>(), ["file:///x"]);
+        assert_eq!(options.stores.iter().map(|to| to.url.as_str()).collect::<Vec<_>>(), ["file:///x"]);
     }
 
     #[test]
     fn a_terminal_is_refused_with_the_reason() {
         let cli = Cli::try_parse_from("sealift backup run --to file:///x -it img".split(' ')).unwrap();
         let Verb::Backup(backup) = cli.verb else { panic!("no backup") };
-        let error = backup.resolve().unwrap_err();
+        let error = backup.request().unwrap_err();
         assert!(error.to_string().contains("-t") && error.kind().exit_code() == 2, "{error}");
     }
 

@@ -1,17 +1,17 @@
 //! How a backup is made: the options of every source.
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use secrecy::SecretString;
 
 use super::{CheckOptions, StoreAt, StoreFlags, job_name, rate, size};
 use crate::archive::Format;
 use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY};
-use crate::archive::check::Check;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
+use crate::job::backup::{BackupRequest, Encryption, StoreRequest, WarnOk};
 use crate::store::StoreOptions;
 
 /// How a passphrase is given.
@@ -23,9 +23,6 @@ pub struct PassphraseOptions {
     /// Command that prints the passphrase
     #[arg(long, value_name = "CMD")]
     passphrase_command: Option<String>,
-    /// Read already.
-    #[arg(skip)]
-    known: Option<SecretString>,
 }
 
 impl PassphraseOptions {
@@ -34,37 +31,47 @@ impl PassphraseOptions {
         passphrase::Sources {
             file: self.passphrase_file.clone(),
             command: self.passphrase_command.clone(),
-            known: self.known.clone(),
             ..passphrase::Sources::default()
         }
     }
+}
 
-    /// Whether both ask in the same place.
-    pub fn same_as(&self, other: &Self) -> bool {
-        (&self.passphrase_file, &self.passphrase_command)
-            == (&other.passphrase_file, &other.passphrase_command)
+impl ValueEnum for WarnOk {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[WarnOk::Changed, WarnOk::Passphrase, WarnOk::Links]
     }
 
-    /// Nobody is to be asked any more.
-    pub fn settle(&mut self, known: SecretString) {
-        self.known = Some(known);
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            WarnOk::Changed => ("changed", "Files that changed while they were read"),
+            WarnOk::Passphrase => ("passphrase", "The job's newest archive has another passphrase"),
+            WarnOk::Links => ("links", "A registry's links without blobs, as garbage collection leaves them"),
+        };
+        Some(PossibleValue::new(name).help(help))
     }
 }
 
-/// Warnings that may be accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WarnOk {
-    /// Files that changed while they were read
-    Changed,
-    /// The job's newest archive has another passphrase
-    Passphrase,
-    /// A registry's links without blobs, as garbage collection leaves them
-    Links,
+impl ValueEnum for Cipher {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Cipher::Cfb, Cipher::Aead]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Cipher::Cfb => ("cfb", "SEIPD v1, CFB mode: every OpenPGP tool reads it"),
+            Cipher::Aead => (
+                "aead",
+                "SEIPD v2 of RFC 9580, GCM in chunks of 1 MiB: faster, but gpg does not read it, and not every \
+                 other tool",
+            ),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
 /// What `--format` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatWish {
+pub enum FormatOption {
     /// A tar where the first block is a tar header
     Auto,
     /// A tar: its end marker is demanded
@@ -80,38 +87,38 @@ pub struct BackupOptions {
     /// Store: file:///folder, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, or its name in the settings
     /// file; may be repeated
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
-    pub to: Vec<StoreAt>,
+    to: Vec<StoreAt>,
     /// Name under which the archives lie in the store; otherwise taken from the source
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     pub job: Option<String>,
     #[command(flatten)]
-    pub passphrase: PassphraseOptions,
+    passphrase: PassphraseOptions,
     /// Store in the clear
     #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
-    pub no_encrypt: bool,
+    no_encrypt: bool,
     /// auto, zstd, gzip, xz or none; auto is zstd that passes over what does not shrink
     #[arg(long, value_name = "CODEC", default_value = "auto")]
     compress: Codec,
     /// How the archive is encrypted
     #[arg(long, value_enum, default_value = "cfb", conflicts_with = "no_encrypt")]
-    pub cipher: Cipher,
+    cipher: Cipher,
     /// Compression level
     #[arg(long, value_name = "N")]
     level: Option<i32>,
     /// Whether the source is a tar
     #[arg(long, value_enum, default_value = "auto")]
-    format: FormatWish,
+    format: FormatOption,
     /// Accept a source that gives no byte at all
     #[arg(long)]
-    pub allow_empty: bool,
+    allow_empty: bool,
     #[command(flatten)]
     check: CheckOptions,
     /// Make no backup that does not hold what is expected, by --expect or by a preset; otherwise that is a warning
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
     /// Warnings that are no reason for exit code 3
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
-    pub warn_ok: Vec<WarnOk>,
+    warn_ok: Vec<WarnOk>,
     /// Bound on the memory used
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     memory: u64,
@@ -127,48 +134,60 @@ pub struct BackupOptions {
     max_parts: Option<u64>,
     /// Parts in flight to each store
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
-    pub parallel: u16,
+    parallel: u16,
     /// At most so many bytes a second to each store, on average, as in 10MiB; a part itself goes as fast as it can. The
     /// source is held back meanwhile
     #[arg(long, value_name = "SIZE", value_parser = rate)]
-    pub limit_rate: Option<u64>,
+    limit_rate: Option<u64>,
     /// Nice value, 0 to 19, but never below what sealift was started with; the I/O priority follows it, unless --io-nice
     /// is given [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
-    pub nice: Option<i32>,
+    nice: Option<i32>,
     /// I/O priority: idle, or 0 (first) to 7 (last), as `ionice` sets it
     #[arg(long, value_name = "LEVEL")]
-    pub io_nice: Option<IoNice>,
+    io_nice: Option<IoNice>,
     #[command(flatten)]
     store: StoreFlags,
 }
 
 impl BackupOptions {
-    /// The format where it is not to be found out.
-    pub fn format(&self) -> Option<Format> {
-        match self.format {
-            FormatWish::Auto => None,
-            FormatWish::Tar => Some(Format::Tar),
-            FormatWish::Raw => Some(Format::Raw),
-        }
-    }
-
-    /// What a tar's members must be.
+    /// How to back up, as a plain request.
     ///
     /// # Errors
-    /// A pattern is none.
-    pub fn check(&self) -> Result<Check> {
-        self.check.check()
+    /// A level that the codec does not have, a pattern that is none, an option that means nothing without another.
+    pub fn request(self) -> Result<BackupRequest> {
+        let budget = self.budget()?;
+        let stores = self.to.iter().map(|to| {
+            let options = self.store_options(to)?;
+            Ok(StoreRequest { url: to.as_str().into(), options })
+        });
+        Ok(BackupRequest {
+            stores: stores.collect::<Result<_>>()?,
+            encryption: (!self.no_encrypt)
+                .then(|| Encryption { cipher: self.cipher, passphrase: self.passphrase.sources() }),
+            budget,
+            parallel: usize::from(self.parallel),
+            limit_rate: self.limit_rate,
+            nice: self.nice,
+            io_nice: self.io_nice,
+            format: match self.format {
+                FormatOption::Auto => None,
+                FormatOption::Tar => Some(Format::Tar),
+                FormatOption::Raw => Some(Format::Raw),
+            },
+            allow_empty: self.allow_empty,
+            check: self.check.check()?,
+            strict: self.strict,
+            warn_ok: self.warn_ok,
+            job: self.job,
+        })
     }
 
     /// What the memory is to be divided among.
-    ///
-    /// # Errors
-    /// A level that the codec does not have.
-    pub fn budget(&self) -> Result<BudgetRequest> {
+    fn budget(&self) -> Result<BudgetRequest> {
         let level = self.level.unwrap_or(self.compress.default_level());
-        if !self.compress.levels().contains(&level) {
-            let levels = self.compress.levels();
+        let levels = self.compress.levels();
+        if !levels.contains(&level) {
             return Err(Error::usage(format!("{} has no level {level}", self.compress)).hint(format!(
                 "{} to {}",
                 levels.start(),
@@ -188,10 +207,7 @@ impl BackupOptions {
     }
 
     /// How a store is to be used: these options, then what the settings file says of it.
-    ///
-    /// # Errors
-    /// Options that mean nothing without another.
-    pub fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
+    fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
         let options = self.store.clone().or(store.flags.clone()).options()?;
         let largest_part = self.part_size.unwrap_or(self.memory.max(DEFAULT_MEMORY));
         Ok(StoreOptions { largest_part, ..options })

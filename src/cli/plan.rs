@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::{BackupOptions, DtrOptions, SwarmOptions, UcpOptions, job_name};
+use super::{BackupOptions, DtrOptions, SetOptions, SwarmOptions, UcpOptions, job_name, presets};
 
 /// `plan`
 #[derive(Debug, Args)]
 #[command(mut_arg("to", |to| to.required(false)), mut_arg("job", |job| job.hide(true)), after_help = HELP)]
-pub struct Plan {
+pub struct PlanOptions {
     #[command(flatten)]
     pub options: Box<BackupOptions>,
     #[command(flatten)]
@@ -19,6 +19,17 @@ pub struct Plan {
     /// The set
     #[arg(value_name = "SET", value_parser = job_name, default_value = "docker-ee")]
     pub set_name: String,
+}
+
+impl From<PlanOptions> for SetOptions {
+    fn from(PlanOptions { options, swarm, ucp, dtr, set_name }: PlanOptions) -> Self {
+        SetOptions {
+            name: set_name,
+            options: *options,
+            presets: presets(swarm, *ucp, *dtr),
+            keep_going: false,
+        }
+    }
 }
 
 const HELP: &str = "\

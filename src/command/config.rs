@@ -80,12 +80,12 @@ fn file(named: Option<&Path>) -> Result<PathBuf> {
 /// There is no file, or it is wrong.
 pub fn show(named: Option<&Path>, mode: Mode) -> Result<()> {
     let config = Config::open(file(named)?)?;
-    let parts = parts(&config);
+    let sections = sections(&config);
     if mode == Mode::Json {
-        return print(&as_json(&config, &parts).to_string());
+        return print(&as_json(&config, &sections).to_string());
     }
     print(&format!("# {}", config.path().display()))?;
-    for Part { kind, name, settings } in &parts {
+    for Section { kind, name, settings } in &sections {
         if !kind.is_empty() {
             print(&format!("\n[{kind}.{}]", toml_key(name)))?;
         }
@@ -97,7 +97,7 @@ pub fn show(named: Option<&Path>, mode: Mode) -> Result<()> {
 }
 
 /// A table to be shown.
-struct Part {
+struct Section {
     kind: &'static str,
     name: String,
     settings: Vec<Shown>,
@@ -117,13 +117,13 @@ impl Shown {
     }
 }
 
-fn parts(config: &Config) -> Vec<Part> {
+fn sections(config: &Config) -> Vec<Section> {
     let all =
         |table: &Table| table.settings.iter().map(|setting| Shown::new(setting, String::new())).collect();
     let top = config.top().settings.iter().map(|setting| Shown::new(setting, overruled(&setting.key)));
-    let mut parts = vec![Part { kind: "", name: String::new(), settings: top.collect() }];
+    let mut sections = vec![Section { kind: "", name: String::new(), settings: top.collect() }];
     for (name, table) in config.stores() {
-        parts.push(Part { kind: "stores", name: name.clone(), settings: all(table) });
+        sections.push(Section { kind: "stores", name: name.clone(), settings: all(table) });
     }
     for job in config.jobs() {
         let (key, value) = ("source".into(), job.source.clone().into());
@@ -133,12 +133,12 @@ fn parts(config: &Config) -> Vec<Part> {
             Shown::new(setting, format!("{from}{}", overruled(&setting.key)))
         });
         let settings = std::iter::once(source).chain(settings).collect();
-        parts.push(Part { kind: "jobs", name: job.name.clone(), settings });
+        sections.push(Section { kind: "jobs", name: job.name.clone(), settings });
     }
     for (name, set) in config.sets() {
-        parts.push(Part { kind: "sets", name: name.clone(), settings: all(&set.table) });
+        sections.push(Section { kind: "sets", name: name.clone(), settings: all(&set.table) });
     }
-    parts
+    sections
 }
 
 /// The environment wins over the file.
@@ -168,18 +168,21 @@ fn without_secrets(setting: &Setting) -> Value {
     }
 }
 
-fn as_json(config: &Config, parts: &[Part]) -> Value {
+fn as_json(config: &Config, sections: &[Section]) -> Value {
     let fields = |settings: &[Shown]| {
         settings.iter().map(|shown| (shown.key.clone(), shown.value.clone())).collect::<Map<_, _>>()
     };
     let mut whole = Map::new();
     whole.insert("file".into(), json!(config.path()));
     for kind in ["stores", "jobs", "sets"] {
-        let named = parts.iter().filter(|part| part.kind == kind);
-        let named = named.map(|part| (part.name.clone(), Value::Object(fields(&part.settings))));
+        let named = sections.iter().filter(|section| section.kind == kind);
+        let named = named.map(|section| (section.name.clone(), Value::Object(fields(&section.settings))));
         whole.insert(kind.into(), Value::Object(named.collect()));
     }
-    let top = parts.iter().filter(|part| part.kind.is_empty()).flat_map(|part| fields(&part.settings));
+    let top = sections
+        .iter()
+        .filter(|section| section.kind.is_empty())
+        .flat_map(|section| fields(&section.settings));
     whole.insert("top".into(), Value::Object(top.collect()));
     Value::Object(whole)
 }

@@ -1,7 +1,10 @@
 //! The verbs, one a file: what was asked for goes to the work, what it found is printed.
 
+pub mod backup;
 pub mod cat;
 pub mod config;
 pub mod list;
 pub mod ls;
+pub mod parse;
+pub mod plan;
 pub mod show;

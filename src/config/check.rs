@@ -195,3 +195,121 @@ fn unknown(key: &str, known: &[&str]) -> Wrong {
     let hint = nearest(key, known).map(|name| format!("did you mean {name:?}?"));
     (format!("there is no setting {key:?}"), hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::config;
+
+    /// The problems of a file, each with its line.
+    fn problems(text: &str) -> Vec<(usize, String)> {
+        let mut problems = config(text).1;
+        problems.sort_by_key(|problem| problem.line);
+        problems.iter().map(|problem| (problem.line, problem.to_string())).collect()
+    }
+
+    fn only(text: &str) -> String {
+        let mut found = problems(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0).1
+    }
+
+    fn hint(text: &str) -> String {
+        config(text).1.remove(0).hint.unwrap_or_default()
+    }
+
+    #[test]
+    fn a_key_that_nothing_knows_is_told_with_what_was_meant() {
+        assert_eq!(only("levle = 3\n"), "there is no setting \"levle\"");
+        assert_eq!(hint("levle = 3\n"), "did you mean \"level\"?");
+        let job = "[jobs.a]\nsource = \"stdin\"\nlevle = 3\n";
+        assert_eq!(problems(job), [(3, "[jobs.a] there is no setting \"levle\"".into())]);
+    }
+
+    #[test]
+    fn a_file_holds_no_secrets() {
+        for key in
+            ["passphrase", "password", "ucp_password", "secret_access_key", "token", "api-token", "key"]
+        {
+            let told = only(&format!("{key} = \"hidden\"\n"));
+            assert_eq!(told, format!("a settings file holds no secrets: {key:?} cannot stand here"));
+        }
+        assert!(hint("passphrase = \"x\"\n").starts_with("passphrase_file or passphrase_command"));
+        assert!(hint("secret_access_key = \"x\"\n").contains("AWS_SECRET_ACCESS_KEY"));
+    }
+
+    #[test]
+    fn a_store_has_a_name_and_a_url() {
+        assert_eq!(only("[stores.x]\n"), "[stores.x] has no url");
+        assert_eq!(only("[stores.x]\nurl = 1\n"), "[stores.x] url is a text");
+        assert!(only("[stores.x]\nurl = \"ftp://x\"\n").starts_with("[stores.x] url: "));
+        assert!(only("[stores.\"a b\"]\nurl = \"memory:///\"\n").contains("is no name of a store"));
+        assert!(only("[stores.x]\nurl = \"memory:///\"\nsse_kms_key_id = \"k\"\n").contains("without sse"));
+    }
+
+    #[test]
+    fn a_job_has_a_source_that_is_known_and_what_it_takes() {
+        assert_eq!(only("[jobs.a]\n"), "[jobs.a] has no source");
+        assert_eq!(only("[jobs.a]\nsource = \"exce\"\n"), "[jobs.a] \"exce\" is no source");
+        assert_eq!(hint("[jobs.a]\nsource = \"exce\"\n"), "did you mean \"exec\"?");
+        let missing = problems("[jobs.a]\nsource = \"exec\"\n");
+        assert_eq!(missing.len(), 2, "{missing:?}");
+        assert_eq!(only("[jobs.a]\nsource = \"volume\"\nvolumes = []\n"), "[jobs.a] has no volumes");
+        assert!(only("[jobs.a]\nsource = \"set\"\n").ends_with("is no source"));
+    }
+
+    #[test]
+    fn values_have_the_kind_that_the_option_takes() {
+        let job = |setting: &str| only(&format!("[jobs.a]\nsource = \"stdin\"\n{setting}\n"));
+        assert_eq!(job("allow_empty = 1"), "[jobs.a] allow_empty is true or false");
+        assert_eq!(job("level = [1, 2]"), "[jobs.a] level takes one value, not 2");
+        assert_eq!(job("level = true"), "[jobs.a] level is a text or a number");
+        assert_eq!(job("warn_ok = true"), "[jobs.a] warn_ok is a text, or a list of texts");
+        assert!(job("memory = \"much\"").starts_with("[jobs.a] memory: \"much\" is no size"));
+        assert!(job("warn_ok = \"all\"").starts_with("[jobs.a] warn_ok: invalid value 'all'"));
+        assert_eq!(job("schedule = 2"), "[jobs.a] schedule is a text");
+    }
+
+    #[test]
+    fn settings_of_one_table_may_exclude_each_other() {
+        let text = "[jobs.a]\nsource = \"stdin\"\nno_encrypt = true\npassphrase_file = \"p\"\n";
+        assert_eq!(
+            problems(text),
+            [(4, "[jobs.a] no_encrypt and passphrase_file exclude each other".into())]
+        );
+        assert_eq!(problems(&text.replace("true", "false")), []);
+        assert_eq!(only("json = true\nquiet = true\n"), "json and quiet exclude each other");
+    }
+
+    #[test]
+    fn a_set_has_jobs_that_exist_each_once() {
+        let jobs = "[jobs.a]\nsource = \"stdin\"\n";
+        assert_eq!(only("[sets.s]\n"), "[sets.s] has no jobs");
+        assert_eq!(only("[sets.s]\njobs = []\n"), "[sets.s] jobs is a list of jobs");
+        assert_eq!(only("[sets.s]\njobs = \"a\"\n"), "[sets.s] jobs is a list of jobs");
+        assert_eq!(only(&format!("{jobs}[sets.s]\njobs = [\"b\"]\n")), "[sets.s] there is no job \"b\"");
+        assert_eq!(
+            only(&format!("{jobs}[sets.s]\njobs = [\"a\", \"a\"]\n")),
+            "[sets.s] job \"a\" is named twice"
+        );
+        assert_eq!(
+            only(&format!("{jobs}[sets.s]\njobs = [\"a\"]\nlevel = 3\n")),
+            "[sets.s] there is no setting \"level\""
+        );
+    }
+
+    #[test]
+    fn names_become_folders_and_are_safe() {
+        for name in ["../x", "a//b", "UPPER", ".a", "-a"] {
+            let told = only(&format!("[jobs.{name:?}]\nsource = \"stdin\"\n"));
+            assert!(told.ends_with(&format!("{name:?} is no job name")), "{told}");
+        }
+        assert_eq!(problems("[jobs.\"team/a-1\"]\nsource = \"stdin\"\n"), []);
+    }
+
+    #[test]
+    fn what_is_reserved_is_noted_and_does_nothing() {
+        let text = "[jobs.a]\nsource = \"stdin\"\nschedule = \"0 2 * * *\"\nkeep = { daily = 7 }\n\
+                    [sets.s]\njobs = [\"a\"]\nschedule = \"0 3 * * *\"\n";
+        assert_eq!(problems(text), []);
+    }
+}

@@ -3,115 +3,26 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::Value;
 
 use super::file::{Setting, Table};
-use crate::cli::{Cli, StoreAt, StoreFlags, View};
-use crate::error::{Error, Result};
+use crate::cli::{JOB_NAME, StoreFlags};
+use crate::error::Error;
 
-/// The id of the word that names a job.
-const JOB_NAME: &str = "job_name";
 /// Commands of `backup` that are no source themselves.
 const NO_SOURCES: [&str; 2] = ["job", "set"];
 
-/// What was said on the command line, as far as that can be known before the settings are.
-#[derive(Debug)]
-pub struct Prescan {
-    /// The verb and what it acts on: `backup`, `volume`.
-    path: Vec<String>,
-    /// The job, of `backup job NAME`.
-    pub job: Option<String>,
-    /// `--config`, or SEALIFT_CONFIG.
-    pub config: Option<PathBuf>,
-    /// Whether help was asked for.
-    pub help: bool,
-    /// How to show what goes wrong.
-    pub view: View,
-    /// Names of all arguments that were given.
-    given: Vec<String>,
-}
-
-impl Prescan {
-    /// Looks at the words; nothing where they ask for no verb, or hold nothing that could be read.
-    pub fn at(words: &[OsString]) -> Option<Prescan> {
-        let root = lenient().try_get_matches_from(words).ok()?;
-        let (mut path, mut leaf) = (Vec::new(), &root);
-        while let Some((name, below)) = leaf.subcommand() {
-            path.push(name.to_string());
-            leaf = below;
-        }
-        let given = leaf.ids().map(|id| id.to_string());
-        let given = given.filter(|id| leaf.value_source(id) == Some(ValueSource::CommandLine)).collect();
-        let raw = |id: &str| leaf.try_get_raw(id).ok().flatten()?.next().map(OsString::from);
-        Some(Prescan {
-            job: raw(JOB_NAME).map(|name| name.to_string_lossy().into_owned()),
-            config: raw("config").map(PathBuf::from),
-            help: leaf.try_get_one("help").ok().flatten() == Some(&true),
-            view: View::from_arg_matches(&root).ok()?,
-            path,
-            given,
-        })
-        .filter(|look| !look.path.is_empty())
-    }
-
-    /// The verb and what it acts on.
-    pub fn path(&self) -> Vec<&str> {
-        self.path.iter().map(String::as_str).collect()
-    }
-
-    /// Names of all arguments that were given.
-    pub fn given(&self) -> &[String] {
-        &self.given
-    }
-}
-
-/// The command line with all values taken as they are and nothing required: what is wrong is said later.
-fn lenient() -> Command {
-    fn loose(command: Command) -> Command {
-        let any = |arg: Arg| match arg.get_action().takes_values() {
-            true => arg.value_parser(clap::value_parser!(OsString)),
-            false => arg,
-        };
-        command.mut_args(any).mut_subcommands(loose)
-    }
-    let help = Arg::new("help").short('h').long("help").action(ArgAction::SetTrue).global(true);
-    let command = loose(Cli::command().mut_subcommands(|verb| match verb.get_name() {
-        "backup" => with_every_option(verb),
-        _ => verb,
-    }));
-    command.ignore_errors(true).disable_help_flag(true).arg(help)
-}
-
-/// `backup` with a `job` that takes the options of every source: which one it is, the settings say.
-fn with_every_option(backup: Command) -> Command {
-    let options: Vec<Arg> = backup.get_subcommands().flat_map(options).cloned().collect();
-    let is_new = |job: &Command, new: &Arg| {
-        job.get_arguments().all(|old| {
-            old.get_id() != new.get_id()
-                && (old.get_long() != new.get_long() || new.get_long().is_none())
-                && (old.get_short() != new.get_short() || new.get_short().is_none())
-        })
-    };
-    backup.mut_subcommands(|command| match command.get_name() {
-        "job" => options.iter().fold(command, |job, option| match is_new(&job, option) {
-            true => job.arg(option.clone()),
-            false => job,
-        }),
-        _ => command,
-    })
-}
-
-fn options(command: &Command) -> impl Iterator<Item = &Arg> {
+/// The options of a command.
+pub fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|arg| !arg.is_positional())
 }
 
-fn argument<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+/// A command's argument by its name.
+pub fn argument<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     command.get_arguments().find(|arg| arg.get_id() == key)
 }
 
@@ -193,7 +104,7 @@ pub fn fits(command: &Command, setting: &Setting) -> std::result::Result<(), Wro
 }
 
 /// The command with nothing required and no environment, so that one option can be tried alone.
-fn alone(command: &Command) -> Command {
+pub fn alone(command: &Command) -> Command {
     let groups: Vec<_> = command.get_groups().map(|group| group.get_id().clone()).collect();
     let command = command.clone().no_binary_name(true).disable_help_flag(true);
     let command = command.mut_args(|arg| arg.required(false).env(Resettable::Reset));
@@ -261,82 +172,17 @@ pub fn in_force<'a>(command: &Command, tables: &[&'a Table], given: &[String]) -
 
 /// The command with settings as the defaults of its arguments.
 pub fn with_defaults(command: Command, settings: &[&Setting]) -> Command {
+    // clap counts positionals in the order in which they were changed: each is told its place before that.
+    let words: Vec<_> = command.get_positionals().map(|arg| arg.get_id().clone()).collect();
+    let command = words.into_iter().zip(1..).fold(command, |command, (word, place)| {
+        command.mut_arg(word, |arg| if arg.get_index().is_some() { arg } else { arg.index(place) })
+    });
     settings.iter().fold(command, |command, setting| {
         command.mut_arg(&setting.key, |arg| match setting.words() {
-            Some(words) => arg.required(false).default_values(words.into_iter().map(forever)),
+            Some(words) => arg.required(false).default_values(words),
             None => arg.default_value("true"),
         })
     })
-}
-
-/// clap keeps defaults for as long as the process runs, and so do we.
-fn forever(text: String) -> &'static str {
-    text.leak()
-}
-
-/// The store options that a table gives.
-pub fn store_flags(settings: &[Setting]) -> StoreFlags {
-    let command = store_command();
-    let good = settings.iter().filter(|setting| {
-        setting.key != "url" && argument(&command, &setting.key).is_some() && fits(&command, setting).is_ok()
-    });
-    let words = good.filter_map(|setting| {
-        let long = argument(&command, &setting.key)?.get_long()?;
-        Some(format!("--{long}={}", setting.words()?.first()?))
-    });
-    let matches = alone(&command).try_get_matches_from(words.collect::<Vec<_>>());
-    matches.and_then(|matches| StoreFlags::from_arg_matches(&matches)).unwrap_or_default()
-}
-
-/// The stores that have a name.
-#[derive(Debug, Clone, Default)]
-pub struct StoreNames {
-    /// Name, URL, and how the store is to be used.
-    pub stores: Vec<(String, String, StoreFlags)>,
-    /// What a job says of all its stores: it wins over what is said of the store.
-    pub job: StoreFlags,
-    /// What the file's top says of all stores.
-    pub top: StoreFlags,
-}
-
-impl StoreNames {
-    /// The store that a word means.
-    ///
-    /// # Errors
-    /// It is neither a URL nor a name.
-    pub fn find(&self, word: &str) -> Result<StoreAt> {
-        let with = |flags: StoreFlags| self.job.clone().or(flags).or(self.top.clone());
-        if word.contains(':') {
-            return StoreAt::new(word, with(StoreFlags::default()));
-        }
-        if let Some((_, url, flags)) = self.stores.iter().find(|(name, ..)| name == word) {
-            return StoreAt::new(url, with(flags.clone()));
-        }
-        let names: Vec<_> = self.stores.iter().map(|(name, ..)| name.as_str()).collect();
-        Err(Error::usage(format!("{word:?} is no store")).hint(match (nearest(word, &names), &names[..]) {
-            (Some(name), _) => format!("did you mean {name:?}?"),
-            (None, []) => {
-                "give file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix; \
-                           names stand in a settings file: `sealift config --help`"
-                    .into()
-            }
-            (None, names) => format!("give a URL, or one of {}", names.join(", ")),
-        }))
-    }
-
-    /// The command with these names known wherever it takes a STORE.
-    pub fn known_to(self: &Arc<Self>, command: Command) -> Command {
-        let with_names = |arg: Arg| {
-            let is_store =
-                arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "STORE"));
-            let names = Arc::clone(self);
-            match is_store {
-                true => arg.value_parser(move |word: &str| names.find(word)),
-                false => arg,
-            }
-        };
-        command.mut_args(with_names).mut_subcommands(|below| self.known_to(below))
-    }
 }
 
 /// The known word that was probably meant.
@@ -365,46 +211,9 @@ pub fn first_word(words: &[OsString], from: usize, commands: &[&Command]) -> Opt
     None
 }
 
-/// An option that was given on the command line.
-#[derive(Debug, Clone)]
-pub struct ExplicitArg {
-    /// The option's name as a setting.
-    pub id: String,
-    /// The option as words: one a value.
-    pub words: Vec<OsString>,
-}
-
-/// The options that were given to the innermost command, without those that every verb has.
-pub fn given(command: &Command, matches: &ArgMatches) -> Vec<ExplicitArg> {
-    if let Some((name, below)) = matches.subcommand() {
-        return command.find_subcommand(name).map(|command| given(command, below)).unwrap_or_default();
-    }
-    let root = Cli::command();
-    let own = options(command).filter(|arg| argument(&root, arg.get_id().as_str()).is_none());
-    let given = own.filter_map(|arg| {
-        let (id, long) = (arg.get_id().as_str(), arg.get_long()?);
-        if matches.value_source(id) != Some(ValueSource::CommandLine) {
-            return None;
-        }
-        let words = match arg.get_action().takes_values() {
-            false => vec![format!("--{long}").into()],
-            true => matches.get_raw(id)?.map(|value| joined(long, value)).collect(),
-        };
-        Some(ExplicitArg { id: id.into(), words })
-    });
-    given.collect()
-}
-
-fn joined(long: &str, value: &std::ffi::OsStr) -> OsString {
-    let mut word = OsString::from(format!("--{long}="));
-    word.push(value);
-    word
-}
-
 /// Whether a source of `backup` has this option.
-pub fn has_option(source: &str, id: &str) -> bool {
-    let root = Cli::command();
-    sources(&root)
+pub fn has_option(root: &Command, source: &str, id: &str) -> bool {
+    sources(root)
         .any(|command| command.get_name() == source && options(command).any(|arg| arg.get_id() == id))
 }
 
@@ -424,9 +233,11 @@ pub fn with_job(backup: Command, source: &str) -> Command {
     backup.mut_subcommands(|command| match command.get_name() {
         "job" => command.name("job of the settings file").hide(true),
         name if name == source => {
-            let words: Vec<_> = command.get_positionals().map(|arg| arg.get_id().clone()).collect();
-            let command = words.iter().enumerate().fold(command, |command, (i, word)| {
-                command.mut_arg(word, |arg| arg.index(i + 2).required(false).hide(true))
+            let words = command.get_positionals().zip(1..);
+            let words: Vec<_> =
+                words.map(|(arg, place)| (arg.get_id().clone(), arg.get_index().unwrap_or(place))).collect();
+            let command = words.into_iter().fold(command, |command, (word, place)| {
+                command.mut_arg(word, |arg| arg.index(place + 1).required(false).hide(true))
             });
             let name = Arg::new(JOB_NAME).index(1).required(true).value_name("NAME");
             command

@@ -1,4 +1,4 @@
-//! The settings file as it is written: tables of keys, each with its line. What a key means is `words`' matter.
+//! The settings file as it is written: tables of keys, each with its line. What a key means is the matter of `defaults`.
 
 use std::fmt;
 use std::path::Path;

@@ -11,38 +11,98 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::budget::{BudgetRequest, MemoryBudget};
 use crate::archive::catalog::{ArchiveRecord, FORMAT};
 use crate::archive::check::{Check, is_dangling};
-use crate::archive::openpgp::block_pool;
+use crate::archive::openpgp::{Cipher, block_pool};
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::SourceChecks;
 use crate::archive::{Format, Id, open};
-use crate::cli::{BackupOptions, WarnOk};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
-use crate::host::priority;
+use crate::host::priority::{self, IoNice};
 use crate::report::{Reporter, human_bytes};
 use crate::source::Source;
-use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
 use crate::store::set::SetRef;
+use crate::store::{Store, StoreOptions};
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
+
+pub use super::Outcome;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
 
-/// How a run that did not fail ended.
+/// Warnings that may be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// In every store, nothing to look at.
-    Done,
-    /// Committed, but with warnings or not to every store; not verified to the end: exit 3.
-    Warned,
-    /// The process that was given the bytes ended with this code, and had them all; 1 where `diff` found differences.
-    Exited(i64),
+pub enum WarnOk {
+    /// Files that changed while they were read.
+    Changed,
+    /// The job's newest archive has another passphrase.
+    Passphrase,
+    /// A registry's links without blobs, as garbage collection leaves them.
+    Links,
+}
+
+/// A store to back up to.
+#[derive(Debug, Clone)]
+pub struct StoreRequest {
+    /// Its URL.
+    pub url: String,
+    /// How it is to be used.
+    pub options: StoreOptions,
+}
+
+impl StoreRequest {
+    /// Opens it to write to.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create(&self) -> Result<Store> {
+        Store::create(&self.url, &self.options)
+    }
+}
+
+/// How an archive is encrypted.
+#[derive(Debug, Clone)]
+pub struct Encryption {
+    /// The kind of encryption.
+    pub cipher: Cipher,
+    /// Where the passphrase comes from.
+    pub passphrase: passphrase::Sources,
+}
+
+/// How a backup is made.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The job under which the archive lies; otherwise the source's own.
+    pub job: Option<String>,
+    /// Where it goes: at least one store.
+    pub stores: Vec<StoreRequest>,
+    /// How it is encrypted; none: stored in the clear.
+    pub encryption: Option<Encryption>,
+    /// How it is compressed, and in how much memory.
+    pub budget: BudgetRequest,
+    /// Parts in flight to each store.
+    pub parallel: usize,
+    /// At most so many bytes a second to each store.
+    pub limit_rate: Option<u64>,
+    /// The nice value; none: [`priority::DEFAULT_NICE`], where that can be had.
+    pub nice: Option<i32>,
+    /// The I/O priority.
+    pub io_nice: Option<IoNice>,
+    /// Whether the source is a tar; none: found out.
+    pub format: Option<Format>,
+    /// Accept a source that gives no byte at all.
+    pub allow_empty: bool,
+    /// What its members must be.
+    pub check: Check,
+    /// Commit nothing that does not meet the expectations; otherwise that is a warning.
+    pub strict: bool,
+    /// Warnings that are no reason for [`Outcome::Warned`].
+    pub warn_ok: Vec<WarnOk>,
 }
 
 /// One archive to be made.
@@ -50,12 +110,12 @@ pub struct Task {
     /// Where its bytes come from.
     pub source: Source,
     /// How it is made.
-    pub options: BackupOptions,
+    pub request: BackupRequest,
     /// What its bytes must be; none: found out.
     pub format: Option<Format>,
     /// What a restore will need to know, beside the source.
-    pub facts: serde_json::Value,
-    /// What its members must be, beside what the options say.
+    pub metadata: serde_json::Value,
+    /// What its members must be, beside what the request says.
     pub check: Check,
     /// Whether its bytes must be a whole OpenPGP message.
     pub is_message: bool,
@@ -69,10 +129,15 @@ pub struct Task {
 
 impl Task {
     /// A source as it is.
-    pub fn new(source: Source, options: BackupOptions) -> Self {
-        let (facts, format) = (serde_json::Value::Null, options.format().or_else(|| source.format()));
+    pub fn new(source: Source, request: BackupRequest) -> Self {
+        let (metadata, format) = (serde_json::Value::Null, request.format.or_else(|| source.format()));
         let (check, warnings, notes) = (Check::default(), Vec::new(), Vec::new());
-        Task { source, options, format, facts, check, is_message: false, warnings, notes, set: None }
+        Task { source, request, format, metadata, check, is_message: false, warnings, notes, set: None }
+    }
+
+    /// The job under which the archive will lie.
+    pub fn job(&self) -> Option<String> {
+        self.request.job.clone().or_else(|| self.source.default_job())
     }
 }
 
@@ -91,8 +156,8 @@ pub struct Made {
 /// # Errors
 /// Nothing was committed anywhere.
 pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Result<Made> {
-    let (mut run, source) = Run::prepare(task, ui)?;
-    lower_priority(&run.options, ui).await?;
+    let (mut run, source) = BackupRun::prepare(task, ui)?;
+    lower_priority(&run.request, ui).await?;
     let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
     let engine = tokio::select! {
         biased;
@@ -110,7 +175,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
     let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
     // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
     stop.cancel();
-    let stopped = settle(cleanup, ui);
+    let stopped = wait_for(cleanup, ui);
     match streamed {
         Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
         Ok(sealed) => {
@@ -124,13 +189,13 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
 }
 
 /// Others come first. What nobody asked for and cannot be had is no reason to lose the night.
-async fn lower_priority(options: &BackupOptions, ui: &Reporter) -> Result<()> {
-    match options.nice {
+async fn lower_priority(request: &BackupRequest, ui: &Reporter) -> Result<()> {
+    match request.nice {
         Some(value) => priority::nice(value)?,
         None => priority::nice(priority::DEFAULT_NICE)
             .unwrap_or_else(|e| ui.detail(&format!("the nice value stays as it is: {e}"))),
     }
-    match options.io_nice {
+    match request.io_nice {
         Some(level) => priority::io_nice(level).await,
         None => Ok(()),
     }
@@ -153,12 +218,12 @@ async fn start(
     }
     if let Ok(Ok(Ok(Running { stream, cleanup }))) = tokio::time::timeout(CLEANUP, opening).await {
         drop(stream);
-        settle(cleanup, ui).await;
+        wait_for(cleanup, ui).await;
     }
     Err(Error::interrupted())
 }
 
-async fn settle(cleanup: JoinHandle<()>, ui: &Reporter) {
+async fn wait_for(cleanup: JoinHandle<()>, ui: &Reporter) {
     if tokio::time::timeout(CLEANUP, cleanup).await.is_err() {
         ui.warn(
             "the source did not stop in time: `docker ps -a --filter label=sealift` shows what it left; \
@@ -168,14 +233,13 @@ async fn settle(cleanup: JoinHandle<()>, ui: &Reporter) {
 }
 
 /// One backup on its way.
-struct Run {
-    options: BackupOptions,
-    budget: BudgetRequest,
+struct BackupRun {
+    request: BackupRequest,
     plan: MemoryBudget,
     stores: Vec<Arc<Store>>,
     chunks: crate::stream::pool::Pool<Vec<u8>>,
     passphrase: Option<SecretString>,
-    /// The catalog's first record; the format is settled when the first bytes are there.
+    /// The catalog's first record; the format is known when the first bytes are there.
     record: ArchiveRecord,
     format: Option<Format>,
     expected: SourceChecks,
@@ -184,85 +248,52 @@ struct Run {
     counters: Arc<Counters>,
 }
 
-impl Run {
-    /// Settles all that can be settled before anything is asked of anyone.
-    fn prepare(task: Task, ui: &Reporter) -> Result<(Run, Source)> {
-        let Task { source, options, format, facts, check, is_message, warnings, notes, set } = task;
-        let expected = SourceChecks {
-            allow_empty: options.allow_empty,
-            check: check.and(options.check()?),
-            strict: options.strict,
-            is_message,
-            warnings,
-            notes,
-            ..SourceChecks::default()
-        };
-        let job = options.job.clone().or_else(|| source.default_job()).ok_or_else(|| {
+impl BackupRun {
+    /// Does all that can be done before anything is asked of anyone.
+    fn prepare(task: Task, ui: &Reporter) -> Result<(BackupRun, Source)> {
+        let job = task.job().ok_or_else(|| {
             Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
         })?;
-        let budget = options.budget()?;
-        let used = options.to.iter().map(|to| options.store_options(to)).collect::<Result<Vec<_>>>()?;
-        let stores = options.to.iter().zip(&used).map(|(to, used)| Store::create(to, used).map(Arc::new));
-        let stores = stores.collect::<Result<Vec<_>>>()?;
-        for (i, (store, used)) in stores.iter().zip(&used).enumerate() {
-            if stores[..i].iter().any(|other| other.is_same(store)) {
-                return Err(
-                    Error::usage(format!("{} is given twice", store.name)).hint("name each store once")
-                );
-            }
-            store.ineffective(used).iter().for_each(|option| {
-                ui.warn(&format!("{option} has no effect at {}", store.name));
-            });
-        }
-        let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b));
-        let plan = MemoryBudget::new(
-            &budget,
-            limits.ok_or_else(|| Error::usage("no store was given").hint("--to STORE"))?,
-        )?;
-        ui.detail(&format!(
-            "up to {} of memory, {} frames at once; {}",
-            human_bytes(plan.memory),
-            plan.workers,
-            largest(&plan)
-        ));
-        let passphrase = if options.no_encrypt {
-            ui.warn("--no-encrypt: whoever can read the store can read this backup");
-            None
-        } else {
-            let stdin_is_data = matches!(source, Source::Stdin);
-            Some(passphrase::Sources { stdin_is_data, twice: true, ..options.passphrase.sources() }.read()?)
-        };
-        let cipher = passphrase.is_some().then_some(options.cipher);
+        let Task { source, request, format, metadata, check, is_message, warnings, notes, set } = task;
+        let stores = create_stores(&request.stores, ui)?;
+        let plan = memory_budget(&request.budget, &stores, ui)?;
+        let passphrase = read_passphrase(&request, &source, ui)?;
         let started = jiff::Timestamp::now();
         let record = ArchiveRecord {
             format: FORMAT,
             id: Id::new(started)?,
             job,
             set: set.map(|set| set.to_string()),
-            source: with_facts(source.describe(), facts),
+            source: with_metadata(source.describe(), metadata),
             kind: Format::Raw,
-            codec: budget.codec,
-            cipher,
-            frame_len: budget.frame_len,
+            codec: request.budget.codec,
+            cipher: request.encryption.as_ref().map(|encryption| encryption.cipher),
+            frame_len: request.budget.frame_len,
             head_len: 0,
             started,
         };
+        let expected = SourceChecks {
+            allow_empty: request.allow_empty,
+            check: check.and(request.check.clone()),
+            strict: request.strict,
+            is_message,
+            warnings,
+            notes,
+            ..SourceChecks::default()
+        };
         let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
         let counters = Arc::new(Counters { stores: counted.collect(), ..Counters::default() });
-        let chunks = block_pool(plan.chunks);
-        let (clock, warnings) = (Instant::now(), Vec::new());
-        let run = Run {
-            options,
-            budget,
+        let run = BackupRun {
+            request,
+            chunks: block_pool(plan.chunks),
             plan,
             stores,
-            chunks,
             passphrase,
             record,
             format,
             expected,
-            clock,
-            warnings,
+            clock: Instant::now(),
+            warnings: Vec::new(),
             counters,
         };
         Ok((run, source))
@@ -271,12 +302,12 @@ impl Run {
     /// Before anything is started: is the engine there, and are the stores?
     async fn ready(&mut self, source: &Source, fan: &mut FanOut, ui: &Reporter) -> Result<Option<Engine>> {
         let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
-        self.look_at(fan, ui).await?;
+        self.probe_stores(fan, ui).await?;
         Ok(engine)
     }
 
     /// Are the stores there, and does the newest archive open with this passphrase?
-    async fn look_at(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
+    async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
         for store in std::mem::take(&mut self.stores) {
             match store.newest(&self.record.job).await {
                 Ok(newest) => {
@@ -300,7 +331,7 @@ impl Run {
         };
         // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         if head.await.is_err_and(|error| error.kind() == Kind::WrongPassphrase)
-            && !self.options.warn_ok.contains(&WarnOk::Passphrase)
+            && !self.request.warn_ok.contains(&WarnOk::Passphrase)
         {
             let text = format!(
                 "the newest archive, {job}@{id} at {}, does not open with this passphrase",
@@ -313,16 +344,16 @@ impl Run {
 
     /// Streams the source into every store, to the point where only the commit is missing.
     async fn stream(&mut self, mut stream: ByteStream, fan: &mut FanOut, ui: &Reporter) -> Result<Sealed> {
-        let look =
+        let detect =
             tokio::task::spawn_blocking(move || Format::of(&mut stream).map(|format| (format, stream)));
-        let (found, stream) = look.await.map_err(|e| Error::failed("a worker died").because(e))??;
+        let (found, stream) = detect.await.map_err(|e| Error::failed("a worker died").because(e))??;
         self.record.kind = self.format.unwrap_or(found);
         let suffix = self.suffix();
         let naming = ObjectName { job: &self.record.job, id: &self.record.id, suffix: &suffix };
-        fan.begin(&self.stores, &naming, usize::from(self.options.parallel), &self.counters).await?;
+        fan.begin(&self.stores, &naming, self.request.parallel, &self.counters).await?;
         let options = SealOptions {
             archive: self.record.clone(),
-            level: self.budget.level,
+            level: self.request.budget.level,
             passphrase: self.passphrase.clone(),
             expected: SourceChecks { format: self.record.kind, ..std::mem::take(&mut self.expected) },
             plan: self.plan.clone(),
@@ -330,7 +361,7 @@ impl Run {
         };
         let sealing = seal(stream, options, Arc::clone(&self.counters))?;
         let _tracking = ui.track("read", Arc::clone(&self.counters));
-        fan.pump(sealing.archive, sealing.catalog, RateLimiter::new(self.options.limit_rate)).await?;
+        fan.pump(sealing.archive, sealing.catalog, RateLimiter::new(self.request.limit_rate)).await?;
         sealing.sealed.await.map_err(|_| Error::failed("the catalog's thread died"))
     }
 
@@ -358,7 +389,7 @@ impl Run {
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
         let end = &sealed.end;
-        let accepts = |what| self.options.warn_ok.contains(&what);
+        let accepts = |what| self.request.warn_ok.contains(&what);
         let (accepted, open): (Vec<_>, Vec<_>) = end.warnings.iter().partition(|text| {
             accepts(WarnOk::Changed) && is_change(text) || accepts(WarnOk::Links) && is_dangling(text)
         });
@@ -396,10 +427,49 @@ impl Run {
     }
 }
 
+/// Opens the stores, each once, and warns of options that mean nothing to one.
+fn create_stores(requests: &[StoreRequest], ui: &Reporter) -> Result<Vec<Arc<Store>>> {
+    let stores = requests.iter().map(|request| request.create().map(Arc::new));
+    let stores = stores.collect::<Result<Vec<_>>>()?;
+    for (i, (store, request)) in stores.iter().zip(requests).enumerate() {
+        if stores[..i].iter().any(|other| other.is_same(store)) {
+            return Err(Error::usage(format!("{} is given twice", store.name)).hint("name each store once"));
+        }
+        store.ineffective(&request.options).iter().for_each(|option| {
+            ui.warn(&format!("{option} has no effect at {}", store.name));
+        });
+    }
+    Ok(stores)
+}
+
+/// Divides the memory so that every store's limits are kept.
+fn memory_budget(request: &BudgetRequest, stores: &[Arc<Store>], ui: &Reporter) -> Result<MemoryBudget> {
+    let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b));
+    let limits = limits.ok_or_else(|| Error::usage("no store was given").hint("--to STORE"))?;
+    let plan = MemoryBudget::new(request, limits)?;
+    ui.detail(&format!(
+        "up to {} of memory, {} frames at once; {}",
+        human_bytes(plan.memory),
+        plan.workers,
+        largest(&plan)
+    ));
+    Ok(plan)
+}
+
+/// Reads the passphrase that the archive is to be sealed with; none where it is stored in the clear.
+fn read_passphrase(request: &BackupRequest, source: &Source, ui: &Reporter) -> Result<Option<SecretString>> {
+    let Some(Encryption { passphrase, .. }) = &request.encryption else {
+        ui.warn("--no-encrypt: whoever can read the store can read this backup");
+        return Ok(None);
+    };
+    let stdin_is_data = matches!(source, Source::Stdin);
+    passphrase::Sources { stdin_is_data, twice: true, ..passphrase.clone() }.read().map(Some)
+}
+
 /// What the catalog says of a source, and what is known beside it.
-fn with_facts(mut described: serde_json::Value, facts: serde_json::Value) -> serde_json::Value {
-    if let (Some(described), serde_json::Value::Object(facts)) = (described.as_object_mut(), facts) {
-        described.extend(facts);
+fn with_metadata(mut described: serde_json::Value, metadata: serde_json::Value) -> serde_json::Value {
+    if let (Some(described), serde_json::Value::Object(metadata)) = (described.as_object_mut(), metadata) {
+        described.extend(metadata);
     }
     described
 }
@@ -416,4 +486,143 @@ fn is_change(warning: &str) -> bool {
     ["changed as we read it", "removed before we read it", "shrank by"]
         .iter()
         .any(|words| warning.contains(words))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::archive::frame::{Codec, FRAME_LEN};
+    use crate::report::Mode;
+
+    /// A request to back up to these stores, stored in the clear.
+    pub fn request(urls: &[&str]) -> BackupRequest {
+        let store = |url: &&str| StoreRequest { url: (*url).into(), options: StoreOptions::default() };
+        BackupRequest {
+            job: None,
+            stores: urls.iter().map(store).collect(),
+            encryption: None,
+            budget: BudgetRequest {
+                memory: 256 << 20,
+                workers: 1,
+                frame_len: FRAME_LEN as u64,
+                codec: Codec::Zstd,
+                level: 3,
+                part_size: None,
+                max_parts: None,
+            },
+            parallel: 1,
+            limit_rate: None,
+            nice: None,
+            io_nice: None,
+            format: None,
+            allow_empty: false,
+            check: Check::default(),
+            strict: false,
+            warn_ok: Vec::new(),
+        }
+    }
+
+    fn ui() -> Reporter {
+        Reporter::new(Mode::Quiet, false)
+    }
+
+    fn prepared(task: Task) -> Result<BackupRun> {
+        BackupRun::prepare(task, &ui()).map(|(run, _)| run)
+    }
+
+    fn volume(request: BackupRequest) -> Task {
+        Task::new(Source::Volume(vec!["DB".into()]), request)
+    }
+
+    #[test]
+    fn the_job_is_the_one_asked_for_or_the_sources_own() {
+        assert_eq!(prepared(volume(request(&["memory:///"]))).unwrap().record.job, "db");
+        let named = BackupRequest { job: Some("own".into()), ..request(&["memory:///"]) };
+        assert_eq!(prepared(volume(named)).unwrap().record.job, "own");
+        let error = prepared(Task::new(Source::Stdin, request(&["memory:///"]))).err().unwrap();
+        assert_eq!((error.to_string().as_str(), error.kind()), ("this backup needs a name", Kind::Usage));
+    }
+
+    #[test]
+    fn at_least_one_store_and_none_twice() {
+        let error = prepared(volume(request(&[]))).err().unwrap();
+        assert_eq!(error.to_string(), "no store was given");
+        let error = prepared(volume(request(&["az://c/a", "az://c/a"]))).err().map(|e| e.to_string());
+        // Without credentials the store cannot even be opened; with them it is told that it is there twice.
+        assert!(error.is_some_and(|e| e.contains("twice") || e.contains("cannot open store")));
+        assert!(prepared(volume(request(&["ftp://x"]))).is_err());
+    }
+
+    #[test]
+    fn a_budget_that_no_memory_holds_is_refused_before_anything_is_begun() {
+        let mut small = request(&["memory:///"]);
+        small.budget.memory = 1 << 20;
+        let error = prepared(volume(small)).err().unwrap();
+        assert!(error.to_string().starts_with("--memory 1MiB is too little"), "{error}");
+    }
+
+    #[test]
+    fn an_archive_in_the_clear_has_no_cipher_and_asks_for_no_passphrase() {
+        let run = prepared(volume(request(&["memory:///"]))).unwrap();
+        assert!(run.passphrase.is_none() && run.record.cipher.is_none());
+        assert!(!run.suffix().contains("gpg"), "{}", run.suffix());
+    }
+
+    #[test]
+    fn a_sealed_archive_has_its_cipher_and_passphrase() {
+        let passphrase =
+            passphrase::Sources { command: Some("echo hidden".into()), ..passphrase::Sources::default() };
+        let encryption = Some(Encryption { cipher: Cipher::Aead, passphrase });
+        let run = prepared(volume(BackupRequest { encryption, ..request(&["memory:///"]) })).unwrap();
+        assert!(run.passphrase.is_some());
+        assert_eq!(run.record.cipher, Some(Cipher::Aead));
+        assert!(run.suffix().ends_with(".pgp"), "{}", run.suffix());
+    }
+
+    #[test]
+    fn data_on_standard_input_cannot_be_the_passphrase_too() {
+        let passphrase = passphrase::Sources { file: Some("-".into()), ..passphrase::Sources::default() };
+        let encryption = Some(Encryption { cipher: Cipher::Cfb, passphrase });
+        let named = BackupRequest { job: Some("x".into()), encryption, ..request(&["memory:///"]) };
+        let error = prepared(Task::new(Source::Stdin, named)).err().unwrap();
+        assert!(error.to_string().starts_with("standard input is the data"), "{error}");
+    }
+
+    #[test]
+    fn the_format_asked_for_wins_over_the_sources() {
+        assert_eq!(volume(request(&[])).format, Some(Format::Tar));
+        let raw = BackupRequest { format: Some(Format::Raw), ..request(&[]) };
+        assert_eq!(volume(raw).format, Some(Format::Raw));
+        assert_eq!(Task::new(Source::Stdin, request(&[])).format, None);
+    }
+
+    #[test]
+    fn what_a_restore_needs_stands_beside_the_source() {
+        let both = with_metadata(json!({"volume": ["v"]}), json!({"dtr": {"version": "2.7"}}));
+        assert_eq!(both, json!({"volume": ["v"], "dtr": {"version": "2.7"}}));
+        assert_eq!(with_metadata(json!({"stdin": {}}), serde_json::Value::Null), json!({"stdin": {}}));
+    }
+
+    #[test]
+    fn expectations_of_the_task_and_of_the_request_are_both_kept() {
+        let asked = BackupRequest {
+            check: Check::new(&["a".into()], 0).unwrap(),
+            strict: true,
+            ..request(&["memory:///"])
+        };
+        let task = Task { check: Check::new(&["b".into()], 0).unwrap(), ..volume(asked) };
+        let run = prepared(task).unwrap();
+        assert!(run.expected.strict);
+        assert_eq!(run.expected.check.finish(), ["no member matches 'b'", "no member matches 'a'"]);
+    }
+
+    #[test]
+    fn only_gnu_tars_words_for_a_change_are_one() {
+        assert!(is_change("tar: x: file changed as we read it"));
+        assert!(is_change("tar: x: File removed before we read it"));
+        assert!(is_change("tar: x: File shrank by 5 bytes; padding with zeros"));
+        assert!(!is_change("tar: x: Cannot open: Permission denied"));
+    }
 }

@@ -3,6 +3,8 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::preset::Preset;
+use crate::source::Source;
 
 pub mod backup;
 pub mod copy;
@@ -15,6 +17,36 @@ pub mod set;
 pub mod stored;
 mod target;
 pub mod verify;
+
+/// How work that did not fail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// In every store, nothing to look at.
+    Done,
+    /// Committed, but with warnings or not to every store; not verified to the end: exit 3.
+    Warned,
+    /// The process that was given the bytes ended with this code, and had them all; 1 where `diff` found differences.
+    Exited(i64),
+}
+
+/// What a backup is of.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// One source.
+    Source(Source),
+    /// A product's component, of one archive or several.
+    Preset(Preset),
+}
+
+impl Subject {
+    /// The job under which its archives lie, unless another is asked for.
+    pub fn default_job(&self) -> Option<String> {
+        match self {
+            Subject::Source(source) => source.default_job(),
+            Subject::Preset(preset) => Some(preset.job().into()),
+        }
+    }
+}
 
 /// Work that can be left at any point.
 ///

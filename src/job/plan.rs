@@ -2,97 +2,69 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
-
-use super::backup::Outcome;
+use super::Subject;
+use super::backup::BackupRequest;
 use super::set::SetRequest;
 use crate::archive::budget::{MemoryBudget, PartLimits};
-use crate::cli::{BackupOptions, Plan, Subject};
-use crate::config::{Config, ExplicitArg};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
-use crate::preset::{DataLocation, Preset, Preview};
-use crate::report::{Mode, Reporter, human_bytes, print, printable};
+use crate::preset::{DataLocation, Preview};
 use crate::source::Source;
 use crate::store::locate;
 
-/// A job of the set, looked at.
-struct Planned {
-    job: String,
-    what: String,
-    archives: Vec<Archive>,
-    not_in_it: Vec<String>,
+/// What would become of a job of the set.
+#[derive(Debug)]
+pub struct PlannedJob {
+    /// Its name.
+    pub job: String,
+    /// What it is: name, version, where.
+    pub what: String,
+    /// The archives that it would make.
+    pub archives: Vec<PlannedArchive>,
+    /// What would not be in them, and where that is or comes from.
+    pub not_in_it: Vec<String>,
     /// Bytes of the largest archive that its stores allow; none where there is no limit, or no store.
-    largest: Option<u64>,
+    pub largest: Option<u64>,
     /// Why it cannot be backed up here and now.
-    problem: Option<Error>,
+    pub problem: Option<Error>,
 }
 
-struct Archive {
-    job: String,
-    words: String,
+/// An archive that would be made.
+#[derive(Debug)]
+pub struct PlannedArchive {
+    /// The job under which it would lie.
+    pub job: String,
+    /// What it would hold.
+    pub words: String,
     /// Bytes before compression, where they can be measured.
-    size: Option<u64>,
+    pub size: Option<u64>,
 }
 
-/// Prints the plan. A job that cannot be backed up here is told, and is a warning.
+/// Looks at what each job of a set would back up here. A job that cannot be backed up has a problem.
 ///
 /// # Errors
-/// There is no such set; the engine does not answer.
-pub async fn plan(
-    options: Plan,
-    given: Vec<ExplicitArg>,
-    config: Option<&Config>,
-    mode: Mode,
-    ui: &Reporter,
-) -> Result<Outcome> {
-    let Plan { options, swarm, ucp, dtr, set_name } = options;
-    let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
-    let request = SetRequest { name: set_name, options: *options, presets, keep_going: false, given };
-    let set = request.find(config)?;
+/// The engine does not answer; the memory is not enough for a job.
+pub async fn plan(set: &SetRequest) -> Result<Vec<PlannedJob>> {
     let engine = Engine::connect().await?;
     let mut jobs = Vec::new();
-    for (subject, options) in &set.jobs {
-        jobs.push(look(subject, options, &engine).await?);
+    for (subject, request) in &set.jobs {
+        jobs.push(preview(subject, request, &engine).await?);
     }
-    match mode {
-        Mode::Json => jobs.iter().map(json_line).try_for_each(|line| print(&line.to_string()))?,
-        _ => {
-            print(&format!("Set {}, on this node. Nothing was backed up.", set.name))?;
-            jobs.iter().flat_map(lines).try_for_each(|line| print(&line))?;
-            let is_ee = set.jobs.iter().any(|(subject, _)| matches!(subject, Subject::Preset(_)));
-            if is_ee {
-                UPGRADE.iter().try_for_each(|line| print(line))?;
-            }
-        }
-    }
-    let problems = jobs.iter().filter_map(|job| Some((&job.job, job.problem.as_ref()?)));
-    let told: Vec<_> = problems.map(|(job, error)| ui.warn(&format!("{job}: {error}"))).collect();
-    Ok(if told.is_empty() { Outcome::Done } else { Outcome::Warned })
+    Ok(jobs)
 }
 
-/// The vendor's order, each step with its backup.
-const UPGRADE: [&str; 6] = [
-    "",
-    "Upgrade in this order, each step on all nodes before the next, with its backup before it:",
-    "  1. engine and kernel, managers one by one: first `sealift backup swarm --stop-engine` on each manager",
-    "  2. UCP: first `sealift backup ucp`; a backup of one version is not restored by another",
-    "  3. DTR: first `sealift backup dtr`; metadata are restored by the version that wrote them",
-    "Check each backup by `sealift verify` before the step.",
-];
-
-async fn look(subject: &Subject, options: &BackupOptions, engine: &Engine) -> Result<Planned> {
-    let (job, found) = match subject {
-        Subject::Preset(preset) => (preset.job().to_string(), preset.preview(engine).await),
-        Subject::Source(source) => (source.default_job().unwrap_or_default(), Ok(of_source(source))),
+async fn preview(subject: &Subject, request: &BackupRequest, engine: &Engine) -> Result<PlannedJob> {
+    let found = match subject {
+        Subject::Preset(preset) => preset.preview(engine).await,
+        Subject::Source(source) => Ok(of_source(source)),
     };
-    let job = options.job.clone().unwrap_or(job);
-    let largest = largest(options)?;
+    let job = request.job.clone().or_else(|| subject.default_job()).unwrap_or_default();
+    let largest = largest(request)?;
     let preview = match found {
         Ok(preview) => preview,
         Err(error) => {
             let (archives, not_in_it) = (Vec::new(), Vec::new());
-            return Ok(Planned {
+            return Ok(PlannedJob {
                 job,
                 what: "not on this node".into(),
                 archives,
@@ -105,9 +77,9 @@ async fn look(subject: &Subject, options: &BackupOptions, engine: &Engine) -> Re
     let mut archives = Vec::new();
     for (part, words, held) in preview.archives {
         let job = part.map_or(job.clone(), |part| format!("{job}/{part}"));
-        archives.push(Archive { job, words, size: measure(held, engine).await });
+        archives.push(PlannedArchive { job, words, size: measure(held, engine).await });
     }
-    Ok(Planned { job, what: preview.what, archives, not_in_it: preview.not_in_it, largest, problem: None })
+    Ok(PlannedJob { job, what: preview.what, archives, not_in_it: preview.not_in_it, largest, problem: None })
 }
 
 fn of_source(source: &Source) -> Preview {
@@ -125,14 +97,14 @@ fn of_source(source: &Source) -> Preview {
 }
 
 /// What the job's stores and memory allow together.
-fn largest(options: &BackupOptions) -> Result<Option<u64>> {
+fn largest(request: &BackupRequest) -> Result<Option<u64>> {
     let mut limits = None;
-    for to in &options.to {
-        let (kind, _) = locate(to)?;
+    for store in &request.stores {
+        let (kind, _) = locate(&store.url)?;
         limits = Some(limits.map_or(kind.limits(), |known: PartLimits| known.and(kind.limits())));
     }
     match limits {
-        Some(limits) => Ok(MemoryBudget::new(&options.budget()?, limits)?.parts.largest_archive()),
+        Some(limits) => Ok(MemoryBudget::new(&request.budget, limits)?.parts.largest_archive()),
         None => Ok(None),
     }
 }
@@ -175,35 +147,55 @@ fn size(folder: &Path) -> Option<u64> {
     Some(bytes)
 }
 
-fn lines(planned: &Planned) -> Vec<String> {
-    let mut lines = vec![String::new(), printable(&format!("{}: {}", planned.job, planned.what))];
-    for Archive { job, words, size: bytes } in &planned.archives {
-        let size = bytes.map_or("size unknown".into(), |bytes| {
-            format!("about {} before compression", human_bytes(bytes))
-        });
-        lines.push(printable(&format!("  + {job}: {words} ({size})")));
-        if bytes.zip(planned.largest).is_some_and(|(size, largest)| size > largest) {
-            lines.push(
-                "    larger than its stores and --memory allow, unless it shrinks: give more --memory".into(),
-            );
-        }
-    }
-    lines.extend(planned.not_in_it.iter().map(|text| printable(&format!("  - not in it: {text}"))));
-    lines.extend(planned.problem.iter().map(|error| printable(&format!("  ! {error}"))));
-    lines.extend(planned.largest.map(|bytes| {
-        format!("  the largest archive that its stores and --memory allow: {}", human_bytes(bytes))
-    }));
-    lines
-}
+#[cfg(test)]
+mod tests {
+    use super::super::backup::tests::request;
+    use super::*;
 
-fn json_line(planned: &Planned) -> Value {
-    let archives = planned
-        .archives
-        .iter()
-        .map(|archive| json!({"job": archive.job, "what": archive.words, "bytes": archive.size}));
-    json!({
-        "event": "planned", "job": planned.job, "what": planned.what, "archives": archives.collect::<Vec<_>>(),
-        "not_in_it": planned.not_in_it, "largest_archive": planned.largest,
-        "problem": planned.problem.as_ref().map(ToString::to_string),
-    })
+    #[test]
+    fn stores_without_a_limit_allow_any_archive() {
+        assert_eq!(largest(&request(&["memory:///"])).unwrap(), None);
+        assert_eq!(largest(&request(&[])).unwrap(), None);
+    }
+
+    #[test]
+    fn the_strictest_of_several_stores_counts() {
+        let s3 = largest(&request(&["s3://b/p"])).unwrap().unwrap();
+        assert_eq!(largest(&request(&["memory:///", "s3://b/p", "az://c/p"])).unwrap(), Some(s3));
+        assert!(largest(&request(&["az://c/p"])).unwrap().unwrap() > s3);
+    }
+
+    #[test]
+    fn more_memory_allows_larger_archives() {
+        let mut more = request(&["s3://b/p"]);
+        more.budget.memory *= 2;
+        assert!(largest(&more).unwrap() > largest(&request(&["s3://b/p"])).unwrap());
+        more.budget.memory = 1 << 20;
+        assert_eq!(largest(&more).unwrap_err().kind().exit_code(), 2);
+    }
+
+    #[test]
+    fn what_lies_in_folders_can_be_measured() {
+        let located = |source: &Source| of_source(source).archives.remove(0).2;
+        assert!(
+            matches!(located(&Source::Volume(vec!["v".into()])), DataLocation::Volumes(names) if names == ["v"])
+        );
+        let path = |dirs: &[&str]| Source::Path(dirs.iter().map(ToString::to_string).collect());
+        assert!(matches!(located(&path(&["/etc"])), DataLocation::Folder(dir) if dir == Path::new("/etc")));
+        assert!(matches!(located(&path(&["/etc", "/srv"])), DataLocation::Unknown));
+        assert!(matches!(located(&Source::Stdin), DataLocation::Unknown));
+    }
+
+    #[test]
+    fn a_folders_size_is_that_of_its_files() {
+        let folder = std::env::temp_dir().join(format!("sealift-plan-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("below")).unwrap();
+        std::fs::write(folder.join("a"), [0; 10]).unwrap();
+        std::fs::write(folder.join("below/b"), [0; 5]).unwrap();
+        std::os::unix::fs::symlink("/etc", folder.join("link")).unwrap();
+        let link = std::fs::symlink_metadata(folder.join("link")).unwrap().len();
+        assert_eq!(size(&folder), Some(15 + link));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(size(&folder), None);
+    }
 }

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::backup::{Made, Outcome, Task, backup};
-use super::until;
+use super::backup::{BackupRequest, Encryption, Made, Task, backup};
+use super::{Outcome, Subject, until};
 use crate::archive::Id;
 use crate::archive::catalog::FORMAT;
-use crate::cli::{BackupOptions, Subject};
-use crate::config::{Config, ExplicitArg, has_option};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::host::passphrase::Sources;
@@ -21,115 +19,33 @@ use crate::store::Store;
 use crate::store::set::{Member, SetManifest, SetRef};
 
 /// A set to be backed up.
-pub struct Set {
+#[derive(Debug)]
+pub struct SetRequest {
     /// Its name.
     pub name: String,
     /// Its jobs, in order, each with how it is to be made.
-    pub jobs: Vec<(Subject, BackupOptions)>,
+    pub jobs: Vec<(Subject, BackupRequest)>,
     /// Go on with the next job when one has failed.
     pub keep_going: bool,
 }
-
-/// The set that is built in, its jobs in the order that the vendor's documents give.
-const DOCKER_EE: &str = "docker-ee";
 
 /// How long the containers of an engine that was restarted may take to run again.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What `backup set` was told.
-pub struct SetRequest {
-    /// The set's name.
-    pub name: String,
-    /// How the built-in set's jobs are made, where the settings do not say it.
-    pub options: BackupOptions,
-    /// The built-in set's jobs, in order.
-    pub presets: Vec<Preset>,
-    /// Go on when a job has failed.
-    pub keep_going: bool,
-    /// The options that were given, for the jobs of the settings.
-    pub given: Vec<ExplicitArg>,
-}
-
-/// Options of the set itself, which no job knows.
-const OWN: &str = "keep_going";
-
-/// A job of a set: one of the settings, or a preset.
-enum Named<'a> {
-    Job(&'a str, &'a Config),
-    Preset(&'a Preset),
-}
-
-impl Named<'_> {
-    /// The command of `backup` that it is.
-    fn source(&self) -> &str {
-        match self {
-            Named::Job(name, config) => config.source_of(name).unwrap_or_default(),
-            Named::Preset(preset) => preset.job(),
-        }
-    }
-}
-
-impl SetRequest {
-    /// The set: of the settings, or the one that is built in.
-    ///
-    /// # Errors
-    /// There is no such set; a job of it is wrong; no job has an option that was given.
-    pub fn find(self, config: Option<&Config>) -> Result<Set> {
-        if self.options.job.is_some() {
-            return Err(Error::usage("a set's jobs have their own names").hint("leave --job out"));
-        }
-        let jobs = self.jobs(config)?;
-        let known = |given: &&ExplicitArg| {
-            given.id == OWN || jobs.iter().any(|job| has_option(job.source(), &given.id))
-        };
-        if let Some(stray) = self.given.iter().find(|given| !known(given)) {
-            let option = stray.id.replace('_', "-");
-            return Err(Error::usage(format!("no job of set {} takes --{option}", self.name))
-                .hint("leave it out; `sealift backup set --help` says whose option it is"));
-        }
-        let jobs = jobs.iter().map(|job| self.job(job)).collect::<Result<_>>()?;
-        Ok(Set { name: self.name, jobs, keep_going: self.keep_going })
-    }
-
-    fn jobs<'a>(&'a self, config: Option<&'a Config>) -> Result<Vec<Named<'a>>> {
-        if let Some((config, set)) = config.and_then(|config| Some((config, config.set(&self.name)?))) {
-            return Ok(set.jobs.iter().map(|job| Named::Job(job, config)).collect());
-        }
-        if self.name != DOCKER_EE {
-            return Err(Error::usage(format!("there is no set {}", self.name))
-                .hint(format!("{DOCKER_EE} is built in; others stand in sealift.toml as [sets.NAME]: `sealift config --help`")));
-        }
-        let named =
-            |preset: &'a Preset| match config.filter(|config| config.source_of(preset.job()).is_some()) {
-                Some(config) => Named::Job(preset.job(), config),
-                None => Named::Preset(preset),
-            };
-        Ok(self.presets.iter().map(named).collect())
-    }
-
-    /// A job with those of the given options that it has.
-    fn job(&self, job: &Named<'_>) -> Result<(Subject, BackupOptions)> {
-        match job {
-            Named::Preset(preset) => Ok((Subject::Preset(Preset::clone(preset)), self.options.clone())),
-            Named::Job(name, config) => {
-                let given = self.given.iter().filter(|given| has_option(job.source(), &given.id));
-                config.job(name, &given.flat_map(|given| given.words.clone()).collect::<Vec<_>>())
-            }
-        }
-    }
-}
-
 /// Backs up a preset by itself: where it has more than one archive, they are a set.
+///
+/// # Errors
+/// The component does not run here, or what it needs was not given; the first failure of an archive.
 pub async fn preset(
     preset: Preset,
-    options: BackupOptions,
+    request: BackupRequest,
     ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    let name = options.job.clone().unwrap_or_else(|| preset.job().into());
-    let set = Set { name, jobs: vec![(Subject::Preset(preset), options)], keep_going: false };
-    let mut run = Run::new(set, ui)?;
+    let name = request.job.clone().unwrap_or_else(|| preset.job().into());
+    let set = SetRequest { name, jobs: vec![(Subject::Preset(preset), request)], keep_going: false };
+    let mut run = SetRun::new(set, ui)?;
     let parts = until(cancel, run.tasks(0)).await?;
     // One archive needs no set to be found by.
     if let [_] = parts[..] {
@@ -144,8 +60,8 @@ pub async fn preset(
 ///
 /// # Errors
 /// The first failure of a member; what the others made stays, and the set is listed as incomplete.
-pub async fn set(set: Set, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
-    let mut run = Run::new(set, ui)?;
+pub async fn set(set: SetRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
+    let mut run = SetRun::new(set, ui)?;
     for job in 0..run.set.jobs.len() {
         if run.is_over() || cancel.is_cancelled() {
             run.leave_out(run.job(job));
@@ -160,12 +76,12 @@ pub async fn set(set: Set, ui: &Reporter, cancel: &CancellationToken) -> Result<
 }
 
 /// Asks for every secret once, and finds what is missing before the first backup.
-fn settle(jobs: &mut [(Subject, BackupOptions)]) -> Result<()> {
+fn resolve_secrets(jobs: &mut [(Subject, BackupRequest)]) -> Result<()> {
     for job in 0..jobs.len() {
         let (before, rest) = jobs.split_at_mut(job);
-        let (subject, options) = &mut rest[0];
+        let (subject, request) = &mut rest[0];
         if let Subject::Preset(preset) = subject {
-            if options.no_encrypt && preset.is_secret() {
+            if request.encryption.is_none() && preset.is_secret() {
                 return Err(Error::usage(
                     "--with-unlock-key and --no-encrypt would store the key in the clear",
                 )
@@ -173,24 +89,25 @@ fn settle(jobs: &mut [(Subject, BackupOptions)]) -> Result<()> {
             }
             preset.settle()?;
         }
-        if options.no_encrypt {
-            continue;
-        }
-        let same = before
-            .iter()
-            .find(|(_, known)| !known.no_encrypt && known.passphrase.same_as(&options.passphrase));
-        let passphrase = match same {
-            Some((_, known)) => known.passphrase.sources().read()?,
-            None => Sources { twice: true, ..options.passphrase.sources() }.read()?,
+        let Some(Encryption { passphrase, .. }) = &mut request.encryption else { continue };
+        let mut known = before.iter().filter_map(|(_, known)| Some(&known.encryption.as_ref()?.passphrase));
+        let read = match known.find(|known| is_same_place(known, passphrase)) {
+            Some(known) => known.read()?,
+            None => Sources { twice: true, ..passphrase.clone() }.read()?,
         };
-        options.passphrase.settle(passphrase);
+        passphrase.known = Some(read);
     }
     Ok(())
 }
 
+/// Whether both passphrases are asked for in the same place.
+fn is_same_place(one: &Sources, other: &Sources) -> bool {
+    (&one.file, &one.command) == (&other.file, &other.command)
+}
+
 /// A set on its way.
-struct Run<'a> {
-    set: Set,
+struct SetRun<'a> {
+    set: SetRequest,
     id: SetRef,
     started: jiff::Timestamp,
     members: Vec<Member>,
@@ -202,21 +119,27 @@ struct Run<'a> {
     ui: &'a Reporter,
 }
 
-impl<'a> Run<'a> {
-    fn new(mut set: Set, ui: &'a Reporter) -> Result<Self> {
-        settle(&mut set.jobs)?;
+impl<'a> SetRun<'a> {
+    fn new(mut set: SetRequest, ui: &'a Reporter) -> Result<Self> {
+        resolve_secrets(&mut set.jobs)?;
         let started = jiff::Timestamp::now();
         let id = SetRef { name: set.name.clone(), id: Id::new(started)? };
-        Ok(Run { set, id, started, members: Vec::new(), warned: false, restarted: false, failure: None, ui })
+        Ok(SetRun {
+            set,
+            id,
+            started,
+            members: Vec::new(),
+            warned: false,
+            restarted: false,
+            failure: None,
+            ui,
+        })
     }
 
     fn job(&self, job: usize) -> String {
-        let (subject, options) = &self.set.jobs[job];
-        let by_itself = || match subject {
-            Subject::Preset(preset) => Some(preset.job().into()),
-            Subject::Source(source) => source.default_job(),
-        };
-        options.job.clone().or_else(by_itself).unwrap_or_else(|| format!("job {}", job + 1))
+        let (subject, request) = &self.set.jobs[job];
+        let name = request.job.clone().or_else(|| subject.default_job());
+        name.unwrap_or_else(|| format!("job {}", job + 1))
     }
 
     /// Whether nothing more is to be begun.
@@ -226,13 +149,13 @@ impl<'a> Run<'a> {
 
     /// What is to be made for a job. Looked up when its turn comes: the engine may have been restarted since.
     async fn tasks(&self, job: usize) -> Result<Vec<Task>> {
-        let (subject, options) = &self.set.jobs[job];
+        let (subject, request) = &self.set.jobs[job];
         let set = Some(self.id.clone());
         match subject {
-            Subject::Source(source) => Ok(vec![Task { set, ..Task::new(source.clone(), options.clone()) }]),
+            Subject::Source(source) => Ok(vec![Task { set, ..Task::new(source.clone(), request.clone()) }]),
             Subject::Preset(preset) => {
                 let parts = self.parts(preset).await?;
-                Ok(parts.into_iter().map(|part| self.task(self.job(job), part, options)).collect())
+                Ok(parts.into_iter().map(|part| self.task(self.job(job), part, request)).collect())
             }
         }
     }
@@ -249,14 +172,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn task(&self, job: String, part: Part, options: &BackupOptions) -> Task {
-        let mut options = options.clone();
-        options.job = Some(part.name.map_or(job.clone(), |name| format!("{job}/{name}")));
+    fn task(&self, job: String, part: Part, request: &BackupRequest) -> Task {
+        let mut request = request.clone();
+        request.job = Some(part.name.map_or(job.clone(), |name| format!("{job}/{name}")));
         Task {
             source: part.source,
-            options,
+            request,
             format: part.format,
-            facts: part.facts,
+            metadata: part.facts,
             check: part.check,
             is_message: part.is_message,
             warnings: part.warnings,
@@ -268,13 +191,13 @@ impl<'a> Run<'a> {
     /// Makes the archives of a job, unless one before them failed.
     async fn backup(&mut self, tasks: Vec<Task>, cancel: &CancellationToken) {
         for task in tasks {
-            let job = task.options.job.clone().or_else(|| task.source.default_job()).unwrap_or_default();
+            let job = task.job().unwrap_or_default();
             if self.is_over() || cancel.is_cancelled() {
                 self.leave_out(job);
                 continue;
             }
             self.restarted |= matches!(task.source, Source::Folder { stop: Some(_), .. });
-            let facts = public(&task.facts);
+            let facts = public(&task.metadata);
             match backup(task, self.ui, cancel).await {
                 Ok(Made { outcome, job, id }) => {
                     self.warned |= outcome == Outcome::Warned;
@@ -334,20 +257,113 @@ impl<'a> Run<'a> {
 }
 
 /// To each store that any job of the set uses, once.
-async fn put_everywhere(jobs: &[(Subject, BackupOptions)], manifest: &SetManifest) -> Vec<Error> {
+async fn put_everywhere(jobs: &[(Subject, BackupRequest)], manifest: &SetManifest) -> Vec<Error> {
     let mut stores: Vec<Store> = Vec::new();
     let mut errors = Vec::new();
-    for (_, options) in jobs {
-        for to in &options.to {
-            match options.store_options(to).and_then(|used| Store::create(to, &used)) {
-                Ok(store) if stores.iter().any(|known| known.is_same(&store)) => {}
-                Ok(store) => {
-                    errors.extend(store.put_set(manifest).await.err());
-                    stores.push(store);
-                }
-                Err(error) => errors.push(error),
+    for request in jobs.iter().flat_map(|(_, request)| &request.stores) {
+        match request.create() {
+            Ok(store) if stores.iter().any(|known| known.is_same(&store)) => {}
+            Ok(store) => {
+                errors.extend(store.put_set(manifest).await.err());
+                stores.push(store);
             }
+            Err(error) => errors.push(error),
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::super::backup::tests::request;
+    use super::*;
+    use crate::archive::openpgp::Cipher;
+    use crate::report::Mode;
+    use crate::source::Source;
+
+    /// A job of a volume, its passphrase printed by a command.
+    fn job(volume: &str, command: Option<&str>) -> (Subject, BackupRequest) {
+        let encryption = command.map(|command| Encryption {
+            cipher: Cipher::Cfb,
+            passphrase: Sources { command: Some(command.into()), ..Sources::default() },
+        });
+        let source = Source::Volume(vec![volume.into()]);
+        (Subject::Source(source), BackupRequest { encryption, ..request(&["memory:///"]) })
+    }
+
+    fn known(job: &(Subject, BackupRequest)) -> Option<&str> {
+        Some(job.1.encryption.as_ref()?.passphrase.known.as_ref()?.expose_secret())
+    }
+
+    fn run(jobs: Vec<(Subject, BackupRequest)>, ui: &Reporter, keep_going: bool) -> SetRun<'_> {
+        SetRun::new(SetRequest { name: "s".into(), jobs, keep_going }, ui).unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_asked_for_once_for_all_jobs_that_have_it_from_the_same_place() {
+        let count = std::env::temp_dir().join(format!("sealift-asked-{}", std::process::id()));
+        let ask = format!("echo >>{}; echo hidden", count.display());
+        let mut jobs =
+            [job("a", Some(&ask)), job("b", None), job("c", Some("echo other")), job("d", Some(&ask))];
+        resolve_secrets(&mut jobs).unwrap();
+        let asked = std::fs::read_to_string(&count).unwrap().lines().count();
+        std::fs::remove_file(&count).unwrap();
+        assert_eq!(asked, 1);
+        assert_eq!(jobs.each_ref().map(known), [Some("hidden"), None, Some("other"), Some("hidden")]);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_keeps_the_set_from_beginning() {
+        assert!(resolve_secrets(&mut [job("a", None), job("b", Some("exit 1"))]).is_err());
+    }
+
+    #[test]
+    fn a_job_is_named_by_its_request_its_subject_or_its_place() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        let mut jobs = vec![job("DB", None), job("x", None), job("x", None)];
+        jobs[1].1.job = Some("own".into());
+        jobs[2].0 = Subject::Source(Source::Stdin);
+        let run = run(jobs, &ui, false);
+        assert_eq!([0, 1, 2].map(|job| run.job(job)), ["db", "own", "job 3"]);
+    }
+
+    #[test]
+    fn nothing_more_is_begun_after_a_failure_unless_asked_to_keep_going() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        for keep_going in [false, true] {
+            let mut run = run(vec![job("a", None)], &ui, keep_going);
+            assert!(!run.is_over());
+            run.failed("a".into(), Error::failed("gone"));
+            assert_eq!(run.is_over(), !keep_going);
+            assert_eq!(run.failure.as_ref().map(ToString::to_string).as_deref(), Some("a failed: gone"));
+            run.failed("b".into(), Error::failed("too"));
+            assert_eq!(
+                run.failure.map(|e| e.to_string()).as_deref(),
+                Some("a failed: gone"),
+                "the first counts"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sources_task_belongs_to_the_set() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        let run = run(vec![job("db", None)], &ui, false);
+        let tasks = run.tasks(0).await.unwrap();
+        let [task] = &tasks[..] else { panic!("one task") };
+        assert_eq!(
+            (task.job().as_deref(), task.set.as_ref().map(ToString::to_string)),
+            (Some("db"), Some(run.id.to_string()))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_set_that_was_left_out_in_part_is_interrupted() {
+        let ui = Reporter::new(Mode::Quiet, false);
+        let mut run = run(vec![job("a", None)], &ui, false);
+        run.leave_out("a".into());
+        assert_eq!(run.finish().await.unwrap_err().kind(), crate::error::Kind::Interrupted);
+    }
 }

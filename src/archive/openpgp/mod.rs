@@ -46,7 +46,7 @@ const FIVE_BYTE_LENGTH: u8 = 0xFF;
 const VERSION_1: u8 = 1;
 
 /// How a message is encrypted, always with AES-256.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cipher {
     /// SEIPD v1, CFB mode: every OpenPGP tool reads it

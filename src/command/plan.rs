@@ -1,0 +1,136 @@
+//! `plan`: prints what a set would back up on this node, and what it would not.
+
+use serde_json::{Value, json};
+
+use crate::cli::PlanOptions;
+use crate::config::{self, Config, ExplicitArg};
+use crate::error::Result;
+use crate::job::plan::{PlannedArchive, PlannedJob};
+use crate::job::{Outcome, Subject, plan as job};
+use crate::report::{Mode, Reporter, human_bytes, print, printable};
+
+/// Prints the plan. A job that cannot be backed up here is told, and is a warning.
+///
+/// # Errors
+/// There is no such set; the engine does not answer.
+pub async fn plan(
+    options: PlanOptions,
+    explicit: Vec<ExplicitArg>,
+    config: Option<&Config>,
+    mode: Mode,
+    ui: &Reporter,
+) -> Result<Outcome> {
+    let set = config::set_request(options.into(), explicit, config)?;
+    let jobs = job::plan(&set).await?;
+    match mode {
+        Mode::Json => jobs.iter().map(json_line).try_for_each(|line| print(&line.to_string()))?,
+        _ => {
+            print(&format!("Set {}, on this node. Nothing was backed up.", set.name))?;
+            jobs.iter().flat_map(lines).try_for_each(|line| print(&line))?;
+            let is_ee = set.jobs.iter().any(|(subject, _)| matches!(subject, Subject::Preset(_)));
+            if is_ee {
+                UPGRADE.iter().try_for_each(|line| print(line))?;
+            }
+        }
+    }
+    let problems = jobs.iter().filter_map(|job| Some((&job.job, job.problem.as_ref()?)));
+    let told: Vec<_> = problems.map(|(job, error)| ui.warn(&format!("{job}: {error}"))).collect();
+    Ok(if told.is_empty() { Outcome::Done } else { Outcome::Warned })
+}
+
+/// The vendor's order, each step with its backup.
+const UPGRADE: [&str; 6] = [
+    "",
+    "Upgrade in this order, each step on all nodes before the next, with its backup before it:",
+    "  1. engine and kernel, managers one by one: first `sealift backup swarm --stop-engine` on each manager",
+    "  2. UCP: first `sealift backup ucp`; a backup of one version is not restored by another",
+    "  3. DTR: first `sealift backup dtr`; metadata are restored by the version that wrote them",
+    "Check each backup by `sealift verify` before the step.",
+];
+
+fn lines(planned: &PlannedJob) -> Vec<String> {
+    let mut lines = vec![String::new(), printable(&format!("{}: {}", planned.job, planned.what))];
+    for PlannedArchive { job, words, size: bytes } in &planned.archives {
+        let size = bytes.map_or("size unknown".into(), |bytes| {
+            format!("about {} before compression", human_bytes(bytes))
+        });
+        lines.push(printable(&format!("  + {job}: {words} ({size})")));
+        if bytes.zip(planned.largest).is_some_and(|(size, largest)| size > largest) {
+            lines.push(
+                "    larger than its stores and --memory allow, unless it shrinks: give more --memory".into(),
+            );
+        }
+    }
+    lines.extend(planned.not_in_it.iter().map(|text| printable(&format!("  - not in it: {text}"))));
+    lines.extend(planned.problem.iter().map(|error| printable(&format!("  ! {error}"))));
+    lines.extend(planned.largest.map(|bytes| {
+        format!("  the largest archive that its stores and --memory allow: {}", human_bytes(bytes))
+    }));
+    lines
+}
+
+fn json_line(planned: &PlannedJob) -> Value {
+    let archives = planned
+        .archives
+        .iter()
+        .map(|archive| json!({"job": archive.job, "what": archive.words, "bytes": archive.size}));
+    json!({
+        "event": "planned", "job": planned.job, "what": planned.what, "archives": archives.collect::<Vec<_>>(),
+        "not_in_it": planned.not_in_it, "largest_archive": planned.largest,
+        "problem": planned.problem.as_ref().map(ToString::to_string),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn planned(size: Option<u64>, largest: Option<u64>, problem: Option<Error>) -> PlannedJob {
+        let archive = PlannedArchive { job: "db".into(), words: "a \x1bvolume".into(), size };
+        PlannedJob {
+            job: "db".into(),
+            what: "a job".into(),
+            archives: vec![archive],
+            not_in_it: vec!["the rest".into()],
+            largest,
+            problem,
+        }
+    }
+
+    #[test]
+    fn a_plan_says_what_is_in_it_and_what_is_not() {
+        let lines = lines(&planned(Some(2048), None, None));
+        assert_eq!(
+            lines,
+            [
+                "",
+                "db: a job",
+                "  + db: a \\u{1b}volume (about 2.00 KiB before compression)",
+                "  - not in it: the rest",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_archive_that_may_not_fit_is_told() {
+        let told = |size, largest| lines(&planned(size, largest, None)).join("\n").contains("larger than");
+        assert!(told(Some(2), Some(1)));
+        assert!(!told(Some(1), Some(1)) && !told(None, Some(1)) && !told(Some(2), None));
+        assert!(lines(&planned(None, Some(1024), None)).join("\n").contains("size unknown"));
+    }
+
+    #[test]
+    fn a_problem_is_a_line_and_a_field() {
+        let planned = planned(None, None, Some(Error::failed("not here")));
+        assert!(lines(&planned).contains(&"  ! not here".into()));
+        assert_eq!(
+            json_line(&planned),
+            json!({
+                "event": "planned", "job": "db", "what": "a job",
+                "archives": [{"job": "db", "what": "a \x1bvolume", "bytes": null}],
+                "not_in_it": ["the rest"], "largest_archive": null, "problem": "not here",
+            })
+        );
+    }
+}
