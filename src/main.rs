@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
-use sealift::command::{cat, config, list, ls, show};
+use sealift::command::{cat, config, copy, diff, list, ls, restore, show, verify};
 use sealift::config::{Config, ExplicitArg, ParseError, Parsed};
 use sealift::error::{Context, Error, Result};
 use sealift::job::backup::Outcome;
-use sealift::job::{backup, copy, diff, plan, restore, restore_set, set, until, verify};
+use sealift::job::{backup, plan, set, until};
 use sealift::preset::Preset;
 use sealift::report::Reporter;
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,7 +66,6 @@ async fn run(cli: Cli, config: Option<Config>, given: Vec<ExplicitArg>, ui: &Rep
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
-        Verb::RestoreSet(options) => until(&cancel, restore_set::plan(options, ui)).await?,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,

@@ -7,9 +7,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
+use crate::job::stored::job_name;
 use crate::preset::Preset;
 use crate::report::Mode;
-use crate::source::{Source, job_char};
+use crate::source::Source;
 
 mod docker_run;
 mod options;
@@ -24,12 +25,12 @@ pub use options::{BackupOptions, FormatWish, PassphraseOptions, WarnOk};
 pub use plan::Plan;
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use read::{
-    ArchiveOptions, ArchiveRef, Cat, Copy, Diff, DiffTarget, FromStore, List, Ls, OpenOptions, Restore,
-    RestoreSet, RestoreSource, RestoreTarget, Show,
+    ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Restore, RestoreArchive, RestoreSet,
+    Show,
 };
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
-pub use verify::{Amount, CheckOptions, Verify};
+pub use verify::{CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.
 #[derive(Debug, Parser)]
@@ -93,9 +94,6 @@ pub enum Verb {
     Plan(Plan),
     /// Bring an archive's bytes back, each confirmed before it is handed on
     Restore(Restore),
-    /// Print the steps that bring a set back: `sealift restore set`
-    #[command(hide = true)]
-    RestoreSet(RestoreSet),
     /// Check that an archive can be restored
     Verify(Verify),
     /// Tell how two archives, or an archive and a folder, differ
@@ -124,7 +122,7 @@ pub enum Verb {
 impl Verb {
     /// Whether stdout carries an archive's bytes, so that nothing else may go there.
     pub fn writes_data(&self) -> bool {
-        matches!(self, Verb::Restore(_) | Verb::Cat(_))
+        matches!(self, Verb::Restore(Restore::Archive(_)) | Verb::Cat(_))
     }
 }
 
@@ -282,15 +280,6 @@ impl Backup {
             }
         };
         Ok((Subject::Source(source), options))
-    }
-}
-
-/// A job's name: what is safe as a key in every store.
-fn job_name(name: &str) -> Result<String> {
-    let segments = || name.split('/').all(|s| !s.is_empty() && !s.starts_with('.'));
-    match name.chars().all(job_char) && segments() && name.len() <= 200 {
-        true => Ok(name.into()),
-        false => Err(Error::usage(format!("{name:?} is no job name")).hint("a-z 0-9 . _ - and / between")),
     }
 }
 

@@ -2,6 +2,10 @@
 
 pub mod cat;
 pub mod config;
+pub mod copy;
+pub mod diff;
 pub mod list;
 pub mod ls;
+pub mod restore;
 pub mod show;
+pub mod verify;

@@ -77,7 +77,7 @@ pub enum ParseError {
 /// # Errors
 /// One of them is wrong, or help was asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, ParseError> {
-    let words = one_verb(words.into_iter().collect());
+    let words: Vec<OsString> = words.into_iter().collect();
     let Some(look) = Prescan::at(&words) else {
         let (cli, given) = read(None, None, &words)?;
         return Ok(Parsed { cli, config: None, given });
@@ -93,21 +93,6 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Parsed, ParseE
     };
     let (cli, given) = read(config.as_ref(), Some(&look), &words)?;
     Ok(Parsed { cli, config, given })
-}
-
-/// `restore set`, which looks like an archive named `set`, is a verb of its own.
-fn one_verb(mut words: Vec<OsString>) -> Vec<OsString> {
-    const VERB: &str = "restore-set";
-    let root = Cli::command();
-    let Some(verb) = defaults::first_word(&words, 1, &[&root]).filter(|&at| words[at] == "restore") else {
-        return words;
-    };
-    let of_verb: Vec<_> = root.find_subcommand(VERB).into_iter().chain([&root]).collect();
-    if let Some(set) = defaults::first_word(&words, verb + 1, &of_verb).filter(|&at| words[at] == "set") {
-        words.remove(set);
-        words[verb] = VERB.into();
-    }
-    words
 }
 
 /// The settings file: the one that is named, or the first that is there.
@@ -442,28 +427,6 @@ mod tests {
         );
         let given = used("b", &["--storage-class", "FLAG", "--retry-for", "1m", "--to", "memory:///x"]);
         assert_eq!(given, [expected("memory:///x", "FLAG", 1)]);
-    }
-
-    #[test]
-    fn restore_set_is_a_verb_only_where_restore_is_one() {
-        let read = |line: &str| one_verb(line.split(' ').map(OsString::from).collect()).join(" ".as_ref());
-        for (line, meant) in [
-            ("sealift restore set x --plan", "sealift restore-set x --plan"),
-            ("sealift --config f restore set x", "sealift --config f restore-set x"),
-            ("sealift restore --from y set x --plan", "sealift restore-set --from y x --plan"),
-            ("sealift restore --from=y --no-encrypt set x", "sealift restore-set --from=y --no-encrypt x"),
-        ] {
-            assert_eq!(read(line), meant);
-        }
-        for line in [
-            "sealift backup exec db tool restore set",
-            "sealift --config restore set",
-            "sealift restore set@20261122T020000Z-1f2e3d4c --to-stdout",
-            "sealift restore --from set db",
-            "sealift restore",
-        ] {
-            assert_eq!(read(line), line);
-        }
     }
 
     #[test]

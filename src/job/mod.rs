@@ -5,15 +5,18 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Result};
 
 pub mod backup;
+pub mod cat;
 pub mod copy;
 pub mod diff;
+pub mod list;
+pub mod ls;
 pub mod plan;
 pub mod restore;
 pub mod restore_set;
 mod sequential;
 pub mod set;
+pub mod show;
 pub mod stored;
-mod target;
 pub mod verify;
 
 /// Work that can be left at any point.

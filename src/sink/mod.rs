@@ -14,6 +14,8 @@ use crate::report::{Lines, Reporter};
 use crate::stream::channel::Receiver;
 use crate::stream::sink::Sink;
 
+pub mod target;
+
 /// Our own standard output.
 pub fn stdout() -> Sink {
     Sink::new(|mut from, _| async move {
@@ -97,7 +99,7 @@ async fn unpack(
     stop: CancellationToken,
 ) -> Result<i64> {
     let stderr = tar.stderr.take();
-    let said = tokio::spawn(async move {
+    let lines = tokio::spawn(async move {
         match stderr {
             Some(stderr) => Lines::default().read(stderr, &ui).await,
             None => Lines::default(),
@@ -121,11 +123,11 @@ async fn unpack(
         return Err(broken);
     }
     let status = tar.wait().await.context(|| "cannot wait for tar".into())?;
-    let said = said.await.unwrap_or_default();
+    let lines = lines.await.unwrap_or_default();
     if status.success() {
         return Ok(0);
     }
     Err(Error::failed(format!("tar could not unpack everything ({status})"))
-        .because(said.last.join("; "))
+        .because(lines.last.join("; "))
         .hint("the target is incomplete; restoring owners and devices needs root"))
 }

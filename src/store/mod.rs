@@ -21,11 +21,14 @@ pub mod download;
 pub mod fan;
 mod json;
 pub mod list;
+mod location;
 pub mod manifest;
 pub mod rate;
 pub mod record;
 pub mod set;
 pub mod upload;
+
+pub use location::StoreUrl;
 
 const MIB: u64 = 1 << 20;
 /// The slowest upload that is waited for, in bytes a second.
