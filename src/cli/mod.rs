@@ -17,6 +17,7 @@ mod options;
 mod plan;
 mod preset;
 mod read;
+mod restore;
 mod settings;
 mod stores;
 mod verify;
@@ -24,10 +25,8 @@ mod verify;
 pub use options::{BackupOptions, FormatWish, PassphraseOptions, WarnOk};
 pub use plan::Plan;
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
-pub use read::{
-    ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Restore, RestoreArchive, RestoreSet,
-    Show,
-};
+pub use read::{ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
+pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
 pub use verify::{CheckOptions, Verify};

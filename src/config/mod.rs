@@ -368,6 +368,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Restore;
     use crate::source::Source;
 
     fn config(text: &str) -> (Config, Vec<Problem>) {
@@ -427,6 +428,33 @@ mod tests {
         );
         let given = used("b", &["--storage-class", "FLAG", "--retry-for", "1m", "--to", "memory:///x"]);
         assert_eq!(given, [expected("memory:///x", "FLAG", 1)]);
+    }
+
+    #[test]
+    fn restore_and_its_subcommand_take_the_defaults_of_the_file() {
+        let (config, problems) = config(&format!("from = \"far\"\noverwrite = true\n{TWO}"));
+        assert_eq!(problems, []);
+        let from = |line: &str| {
+            let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let look = Prescan::at(&line).unwrap();
+            match read(Some(&config), Some(&look), &line).unwrap().0.verb {
+                Verb::Restore(Restore::Archive(restore)) => {
+                    let request = restore.request().unwrap();
+                    assert!(request.overwrite);
+                    request.open.store.url
+                }
+                Verb::Restore(Restore::Set(set)) => set.open.request().unwrap().store.url,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (line, url) in [
+            ("sealift restore db --to-stdout", "memory:///far"),
+            ("sealift restore set x --plan", "memory:///far"),
+            ("sealift restore set x --plan --from near", "memory:///near"),
+            ("sealift restore --from near set x --plan", "memory:///near"),
+        ] {
+            assert_eq!(from(line), url, "{line}");
+        }
     }
 
     #[test]
