@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +18,7 @@ use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
 use crate::host::priority::{self, IoNice};
-use crate::report::{Reporter, human_bytes};
+use crate::report::{Event, Reporter, event, human_bytes};
 use crate::source::Source;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
@@ -400,28 +399,19 @@ impl BackupRun {
             ui.warn(&format!("not at {store}: {error}"));
             error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
         }
-        let seconds = self.clock.elapsed().as_secs_f64();
-        let (read, stored) = (end.bytes, sealed.archive.size + sealed.catalog.size);
-        let ratio = read as f64 / stored.max(1) as f64;
-        let rate = read as f64 / 1e6 / seconds.max(0.001);
-        let name = format!("{}@{}", self.record.job, self.record.id);
-        let text = format!(
-            "sealed {name}: {} in, {} stored (ratio {ratio:.2}), {seconds:.1} s, {rate:.0} MB/s → {}",
-            human_bytes(read),
-            human_bytes(stored),
-            committed.join(", "),
-        );
-        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().copied()).collect();
+        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().copied()).cloned().collect();
         let outcome = match warnings.is_empty() && failed.is_empty() {
             true => Outcome::Done,
             false => Outcome::Warned,
         };
-        let failed: Vec<_> =
-            failed.iter().map(|f| json!({"store": f.store, "error": f.error.to_string()})).collect();
-        ui.summary(&text, json!({
-            "event": "sealed", "job": self.record.job, "id": self.record.id, "bytes": read, "stored": stored,
-            "ratio": ratio, "seconds": seconds, "mb_per_second": rate, "stores": committed, "failed": failed,
-            "warnings": warnings, "notes": end.notes,
+        let stored = sealed.archive.size + sealed.catalog.size;
+        let (id, seconds) = (self.record.id.as_str(), self.clock.elapsed().as_secs_f64());
+        ui.emit(Event::Sealed(event::Sealed {
+            stores: committed.to_vec(),
+            failed: failed.iter().map(Failed::event).collect(),
+            warnings,
+            notes: end.notes.clone(),
+            ..event::Sealed::new(&self.record.job, id, end.bytes, stored, seconds)
         }));
         outcome
     }
@@ -494,7 +484,6 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::archive::frame::{Codec, FRAME_LEN};
-    use crate::report::Mode;
 
     /// A request to back up to these stores, stored in the clear.
     pub fn request(urls: &[&str]) -> BackupRequest {
@@ -525,7 +514,7 @@ pub(crate) mod tests {
     }
 
     fn ui() -> Reporter {
-        Reporter::new(Mode::Quiet, false)
+        Reporter::silent()
     }
 
     fn prepared(task: Task) -> Result<BackupRun> {

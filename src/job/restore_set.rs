@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::stored::{Secrets, StoredArchive};
-use crate::cli::{RestoreSet, StoreAt};
+use crate::cli::RestoreSet;
 use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, print, printable};
 use crate::store::Store;
@@ -35,10 +35,10 @@ impl Sealed {
 
 /// Prints the plan.
 pub async fn plan(options: RestoreSet, ui: &Reporter) -> Result<()> {
-    let from = &options.open.from.from;
-    let store = Arc::new(Store::open(from, &from.options()?)?);
+    let open = options.open.request()?;
+    let store = Arc::new(open.store.open()?);
     let (set, run) = which(&store, &options.set).await?;
-    let mut secrets = Secrets::new(&options.open);
+    let mut secrets = Secrets::new(&open);
     let mut archives = Vec::new();
     for (job, id) in &run.archives {
         let manifest = store.manifest(job, id).await?;
@@ -60,7 +60,7 @@ pub async fn plan(options: RestoreSet, ui: &Reporter) -> Result<()> {
     if !run.is_complete() {
         ui.warn(&format!("set {set} is not whole: {}", printable(&run.state())));
     }
-    lines(&set, &run, &archives, from).iter().try_for_each(|line| print(line))
+    lines(&set, &run, &archives, &open.store.url).iter().try_for_each(|line| print(line))
 }
 
 /// `NAME@ID`, or the newest run of that name.
@@ -75,7 +75,7 @@ async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)> {
     })
 }
 
-fn lines(set: &SetRef, run: &SetRun, archives: &[Sealed], from: &StoreAt) -> Vec<String> {
+fn lines(set: &SetRef, run: &SetRun, archives: &[Sealed], from: &str) -> Vec<String> {
     let head =
         format!("# Restore of set {}, in this order. Nothing below was run.", printable(&set.to_string()));
     let mut steps = Steps { lines: vec![head], count: 0, from: quoted(from) };
@@ -279,8 +279,7 @@ mod tests {
 
     fn plan_of(archives: &[Sealed]) -> String {
         let set = "docker-ee@20261122T020000Z-1f2e3d4c".parse().unwrap();
-        let from = "s3://backups/prod".parse().unwrap();
-        lines(&set, &SetRun::default(), archives, &from).join("\n")
+        lines(&set, &SetRun::default(), archives, "s3://backups/prod").join("\n")
     }
 
     fn dtr(facts: &[(&str, &str)]) -> Value {

@@ -13,7 +13,8 @@ use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::host::passphrase::Sources;
 use crate::preset::{Part, Preset, public};
-use crate::report::Reporter;
+use crate::report::event::SetEnded;
+use crate::report::{Event, Reporter};
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::set::{Member, SetManifest, SetRef};
@@ -241,11 +242,14 @@ impl<'a> SetRun<'a> {
             self.ui.warn(&error.to_string());
             warned = true;
         }
-        let (made, all) =
-            (manifest.members.iter().filter(|m| m.id.is_some()).count(), manifest.members.len());
-        let event = json!({"event": "set", "set": manifest.set, "id": manifest.id, "complete": complete, "members": manifest.members});
-        let state = if complete { "complete" } else { "INCOMPLETE" };
-        self.ui.summary(&format!("set {}: {state}, {made} of {all} archives", self.id), event);
+        self.ui.emit(Event::Set(SetEnded {
+            set: manifest.set,
+            id: manifest.id.to_string(),
+            complete,
+            made: manifest.members.iter().filter(|member| member.id.is_some()).count(),
+            all: manifest.members.len(),
+            members: json!(manifest.members),
+        }));
         match self.failure {
             Some(error) => Err(error.or_hint(format!("set {} is incomplete: run it again", self.id))),
             // A signal that came while a member was committed let that one end, and left out the rest.
@@ -280,7 +284,6 @@ mod tests {
     use super::super::backup::tests::request;
     use super::*;
     use crate::archive::openpgp::Cipher;
-    use crate::report::Mode;
     use crate::source::Source;
 
     /// A job of a volume, its passphrase printed by a command.
@@ -321,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_job_is_named_by_its_request_its_subject_or_its_place() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         let mut jobs = vec![job("DB", None), job("x", None), job("x", None)];
         jobs[1].1.job = Some("own".into());
         jobs[2].0 = Subject::Source(Source::Stdin);
@@ -331,7 +334,7 @@ mod tests {
 
     #[test]
     fn nothing_more_is_begun_after_a_failure_unless_asked_to_keep_going() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         for keep_going in [false, true] {
             let mut run = run(vec![job("a", None)], &ui, keep_going);
             assert!(!run.is_over());
@@ -349,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sources_task_belongs_to_the_set() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         let run = run(vec![job("db", None)], &ui, false);
         let tasks = run.tasks(0).await.unwrap();
         let [task] = &tasks[..] else { panic!("one task") };
@@ -361,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_set_that_was_left_out_in_part_is_interrupted() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         let mut run = run(vec![job("a", None)], &ui, false);
         run.leave_out("a".into());
         assert_eq!(run.finish().await.unwrap_err().kind(), crate::error::Kind::Interrupted);

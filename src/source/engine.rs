@@ -138,10 +138,9 @@ fn shell(script: &str, command: &str) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Mode;
 
     fn quiet() -> Reporter {
-        Reporter::new(Mode::Quiet, false)
+        Reporter::silent()
     }
 
     fn engine(stop: &str, start: &str) -> StopEngine {

@@ -102,10 +102,9 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Mode;
 
     fn quiet() -> Reporter {
-        Reporter::new(Mode::Quiet, false)
+        Reporter::silent()
     }
 
     /// What comes out of a source, and what it proves.

@@ -17,6 +17,7 @@ use crate::archive::Id;
 use crate::archive::budget::{CHUNK, PartSizes};
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
+use crate::report::event::FailedStore;
 use crate::stream::channel::Receiver;
 use crate::stream::counters::Counters;
 use crate::stream::pool::Pool;
@@ -31,6 +32,13 @@ pub struct Failed {
     pub store: String,
     /// Why.
     pub error: Error,
+}
+
+impl Failed {
+    /// What is told of it.
+    pub fn event(&self) -> FailedStore {
+        FailedStore { store: self.store.clone(), error: self.error.to_string() }
+    }
 }
 
 /// The stores of one backup.

@@ -19,6 +19,7 @@ mod failure;
 pub mod fan;
 mod json;
 pub mod list;
+mod location;
 pub mod manifest;
 mod memory;
 pub mod rate;
@@ -30,6 +31,7 @@ use clients::{no_folder, open_clients};
 use failure::{Failure, in_short};
 
 pub use failure::status_of;
+pub use location::StoreUrl;
 
 const MIB: u64 = 1 << 20;
 

@@ -6,10 +6,9 @@ use futures_util::StreamExt;
 use secrecy::SecretString;
 
 use super::stored::{agree, catalog};
-use super::{Confirmed, Deadline, PARALLEL};
+use super::{Amount, Confirmed, Deadline, PARALLEL};
 use crate::archive::catalog::FrameRecord;
 use crate::archive::check::Check;
-use crate::cli::Amount;
 use crate::error::{Error, Result};
 use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;

@@ -34,8 +34,8 @@ pub(super) async fn whole(
         checks.gap(&archive, batch.object.start).await?;
         counters.stored.add(batch.fetched.len() as u64);
         counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
-        let take = tokio::task::spawn_blocking(move || checks.take(&batch).map(|()| checks));
-        checks = take.await.map_err(|e| Error::failed("a worker died").because(e))??;
+        let feed = tokio::task::spawn_blocking(move || checks.feed(&batch).map(|()| checks));
+        checks = feed.await.map_err(|e| Error::failed("a worker died").because(e))??;
         cut = deadline.is_over() && counters.source.get() < end.bytes;
     }
     if !cut {
@@ -79,7 +79,7 @@ impl Checks {
         Ok(())
     }
 
-    fn take(&mut self, batch: &Opened) -> Result<()> {
+    fn feed(&mut self, batch: &Opened) -> Result<()> {
         // Ranges overlap by the block that CFB needs.
         let fresh = self.hashed.saturating_sub(batch.object.start) as usize;
         self.digest.update(batch.fetched.get(fresh..).unwrap_or_default());
