@@ -17,6 +17,7 @@ mod diff;
 mod ee;
 mod failures;
 mod friendly;
+mod golden;
 mod off_disk;
 mod readme;
 mod registry;
