@@ -19,6 +19,7 @@ mod failures;
 mod friendly;
 mod golden;
 mod off_disk;
+mod reader;
 mod readme;
 mod registry;
 mod restore;
