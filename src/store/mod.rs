@@ -18,6 +18,8 @@ use crate::error::{Context, Error, Result};
 pub mod commit;
 pub mod download;
 pub mod fan;
+#[cfg(test)]
+pub(crate) mod faults;
 mod json;
 pub mod list;
 pub mod manifest;
