@@ -9,9 +9,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{Fault, Faults, Op, Rule};
-use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY, MemoryBudget};
+use crate::archive::budget::{BudgetRequest, MemoryBudget};
 use crate::archive::digest::Digest;
-use crate::archive::frame::Codec;
 use crate::archive::openpgp::block_pool;
 use crate::archive::read_at::ReadAt;
 use crate::archive::testing::noise;
@@ -86,15 +85,7 @@ fn sending(bytes: Bytes, outcome: Result<()>) -> Receiver<Bytes> {
 
 /// Backs up as a job does: whatever fails before the commit aborts every upload.
 async fn back_up(stores: &[Arc<Store>], outcome: Result<()>) -> Result<(Vec<String>, Vec<Failed>)> {
-    let request = BudgetRequest {
-        memory: DEFAULT_MEMORY,
-        workers: 1,
-        frame_len: 4096,
-        codec: Codec::None,
-        level: 0,
-        part_size: Some(PART),
-        max_parts: None,
-    };
+    let request = BudgetRequest { part_size: Some(PART), ..BudgetRequest::default() };
     let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b)).unwrap();
     let parts = MemoryBudget::new(&request, limits).unwrap().parts;
     let mut fan = FanOut::new(parts, block_pool(4), &Reporter::new(Mode::Quiet, false));
