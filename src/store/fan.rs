@@ -332,4 +332,37 @@ mod tests {
         assert_eq!(cut(&mut cutter, true), None);
         assert_eq!(cutter.count, 4);
     }
+
+    #[test]
+    fn parts_hold_the_streams_bytes_in_order_whatever_the_pieces() {
+        let all: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for (piece, size) in
+            [(1, 16), (7, 16), (16, 16), (100, 16), (1000, 16), (333, 999), (10, 1000), (10, 2000)]
+        {
+            let (mut splitter, mut parts) = (PartSplitter::default(), Vec::new());
+            for bytes in all.chunks(piece) {
+                splitter.pending.push_back(Bytes::copy_from_slice(bytes));
+                splitter.len += bytes.len() as u64;
+                parts.extend(std::iter::from_fn(|| splitter.cut(size, false)));
+            }
+            parts.extend(std::iter::from_fn(|| splitter.cut(size, true)));
+            let parts: Vec<Vec<u8>> = parts.into_iter().map(|part| Bytes::from(part).to_vec()).collect();
+            assert!(parts.concat() == all, "pieces of {piece}, parts of {size}");
+            let (last, full) = parts.split_last().unwrap();
+            assert!(full.iter().all(|part| part.len() as u64 == size) && last.len() as u64 <= size);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_echo_is_asked_for_its_cause_at_the_other_stream() {
+        use crate::stream::channel::channel;
+        let (sender, mut other) = channel(4);
+        sender.send(Bytes::from_static(b"x")).await.unwrap();
+        sender.finish(Err(Error::damaged("the catalog's"))).await;
+        assert_eq!(cause(Err(Error::disconnected()), &mut other).await.kind(), Kind::Damaged);
+        let (sender, mut other) = channel::<Bytes>(4);
+        sender.end().await;
+        assert_eq!(cause(Err(Error::disconnected()), &mut other).await.kind(), Kind::Disconnected);
+        assert_eq!(cause(Err(Error::failed("own")), &mut other).await.to_string(), "own");
+    }
 }

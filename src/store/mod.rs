@@ -17,6 +17,8 @@ pub mod commit;
 pub mod download;
 mod failure;
 pub mod fan;
+#[cfg(test)]
+pub(crate) mod faults;
 mod json;
 pub mod list;
 mod location;
@@ -58,7 +60,7 @@ impl Kind {
             Kind::S3 | Kind::Gcs => PartLimits { count: 10_000, smallest: 5 * MIB, largest: 5 << 30 },
             // "Scale targets for Blob storage".
             Kind::Azure => PartLimits { count: 50_000, smallest: 1, largest: 4000 * MIB },
-            Kind::File | Kind::Memory => PartLimits { count: u64::MAX, smallest: 1, largest: u64::MAX },
+            Kind::File | Kind::Memory => PartLimits::NONE,
         }
     }
 }

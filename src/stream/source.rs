@@ -122,3 +122,74 @@ fn read_some(reader: &mut dyn Read, buffer: &mut [u8]) -> Result<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::channel;
+    use super::*;
+
+    fn all(stream: &mut ByteStream) -> Result<Vec<u8>> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 3]);
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(all),
+                read => all.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_peeked_is_read_again_and_once() {
+        for len in [0, 1, 4, 10, 11, 100] {
+            let mut stream = ByteStream::from_bytes("0123456789");
+            assert_eq!(stream.peek(len).unwrap(), &b"0123456789"[..len.min(10)]);
+            assert_eq!(all(&mut stream).unwrap(), b"0123456789", "peeked {len}");
+            assert!(stream.prove().is_ok());
+        }
+    }
+
+    #[test]
+    fn eof_without_a_proof_is_a_failure() {
+        let (prove, proof) = oneshot::channel();
+        let mut stream = ByteStream::from_reader(&b"abc"[..], proof);
+        assert_eq!(all(&mut stream).unwrap(), b"abc");
+        drop(prove);
+        assert!(stream.prove().unwrap_err().to_string().contains("vanished"));
+    }
+
+    #[test]
+    fn a_stream_that_broke_fails_with_what_the_source_says_of_it() {
+        let ((sender, receiver), (prove, proof)) = (channel(2), oneshot::channel());
+        let mut stream = ByteStream::from_chunks(receiver, proof);
+        sender.send_blocking(Bytes::from_static(b"abc")).unwrap();
+        prove.send(Err(Error::failed("exit code 2"))).unwrap();
+        drop(sender);
+        assert_eq!(all(&mut stream).unwrap_err().to_string(), "exit code 2");
+    }
+
+    #[test]
+    fn a_reader_that_was_interrupted_goes_on() {
+        struct Interrupted(bool);
+        impl Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.0 = !self.0;
+                if self.0 {
+                    return Err(std::io::ErrorKind::Interrupted.into());
+                }
+                buffer[0] = 7;
+                Ok(1)
+            }
+        }
+        let (_prove, proof) = oneshot::channel();
+        assert_eq!(ByteStream::from_reader(Interrupted(false), proof).read(&mut [0; 4]).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_proof_that_is_held_back_is_given_by_whoever_holds_it() {
+        let mut stream = ByteStream::from_bytes("abc");
+        let (prove, own) = stream.intercept_proof();
+        let found = own.blocking_recv().unwrap().unwrap();
+        prove.send(Ok(Proof { exit_code: Some(1), ..found })).unwrap();
+        assert_eq!(stream.prove().unwrap().exit_code, Some(1));
+    }
+}
