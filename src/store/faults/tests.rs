@@ -16,7 +16,7 @@ use crate::archive::read_at::ReadAt;
 use crate::archive::testing::noise;
 use crate::archive::{Format, Id};
 use crate::error::{Error, Kind, Result};
-use crate::report::{Mode, Reporter};
+use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{self, Manifest};
@@ -88,7 +88,7 @@ async fn back_up(stores: &[Arc<Store>], outcome: Result<()>) -> Result<(Vec<Stri
     let request = BudgetRequest { part_size: Some(PART), ..BudgetRequest::default() };
     let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b)).unwrap();
     let parts = MemoryBudget::new(&request, limits).unwrap().parts;
-    let mut fan = FanOut::new(parts, block_pool(4), &Reporter::new(Mode::Quiet, false));
+    let mut fan = FanOut::new(parts, block_pool(4), &Reporter::silent());
     let (id, counters) = (id(), Counters::default());
     let name = ObjectName { job: JOB, id: &id, suffix: ARCHIVE };
     if let Err(error) = fan.begin(stores, &name, 2, &counters).await {
