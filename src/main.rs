@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use sealift::cli::{Backup, Cli, Settings, Subject, Verb};
-use sealift::command::{cat, config, list, ls, show};
+use sealift::command::{cat, config, list, ls, restore_set, show};
 use sealift::config::{Config, ExplicitArg, ParseError, Parsed};
 use sealift::error::{Context, Error, Result};
 use sealift::job::backup::Outcome;
-use sealift::job::{backup, copy, diff, plan, restore, restore_set, set, until, verify};
+use sealift::job::{backup, copy, diff, plan, restore, set, until, verify};
 use sealift::preset::Preset;
 use sealift::report::Reporter;
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,7 +66,7 @@ async fn run(cli: Cli, config: Option<Config>, given: Vec<ExplicitArg>, ui: &Rep
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
-        Verb::RestoreSet(options) => until(&cancel, restore_set::plan(options, ui)).await?,
+        Verb::RestoreSet(options) => until(&cancel, restore_set::restore_set(options, ui)).await?,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
@@ -89,7 +89,8 @@ async fn backup_what(
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
     if let Backup::Set { options, swarm, ucp, dtr, keep_going, set_name: name } = what {
-        let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
+        let presets =
+            vec![Preset::Swarm(swarm.into()), Preset::Ucp((*ucp).into()), Preset::Dtr((*dtr).into())];
         let request = set::SetRequest { name, options: *options, presets, keep_going, given };
         return set::set(request.find(config)?, ui, cancel).await;
     }

@@ -22,6 +22,7 @@ use crate::stream::channel::{Receiver, Sender, channel};
 use crate::stream::counters::Counters;
 use crate::stream::pool::Pool;
 use crate::stream::source::{ByteStream, Proof};
+use crate::stream::warning::Warning;
 use crate::stream::workers::{Results, thread, workers};
 
 /// What to seal and how.
@@ -61,6 +62,8 @@ pub struct Sealed {
     pub catalog: ObjectDigest,
     /// The catalog's last record.
     pub end: EndRecord,
+    /// The warnings that it has the texts of.
+    pub warnings: Vec<Warning>,
 }
 
 /// Starts the stages. The bytes must be taken from both receivers as they come; the first failure of any stage
@@ -143,14 +146,15 @@ pub fn seal(source: ByteStream, mut options: SealOptions, counters: Arc<Counters
         let end = |totals: Totals| {
             let proof: Proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
             let stored: ObjectDigest = archive_stored.blocking_recv().map_err(|_| Error::disconnected())?;
+            let warnings = proof.warnings.clone();
             let end = end_record(totals, proof, &stored);
-            ended = Some((stored, end.clone()));
+            ended = Some((stored, end.clone(), warnings));
             Ok(end)
         };
         let written = catalog::write(recorded, end, cipher.zip(passphrase.as_ref()), &catalog_out);
         let outcome = written.map(|catalog| {
-            if let Some((archive, end)) = ended {
-                let _ = sealed_out.send(Sealed { archive, catalog, end });
+            if let Some((archive, end, warnings)) = ended {
+                let _ = sealed_out.send(Sealed { archive, catalog, end, warnings });
             }
         });
         catalog_out.finish_blocking(outcome);
@@ -180,7 +184,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord 
         stored_bytes: stored.size,
         blake3: stored.blake3.clone(),
         exit_code: proof.exit_code,
-        warnings: proof.warnings,
+        warnings: proof.warnings.into_iter().map(|warning| warning.text).collect(),
         notes: proof.notes,
         finished: jiff::Timestamp::now(),
     }

@@ -268,9 +268,11 @@ impl Backup {
             Backup::Image { options, images } => (Source::Image(images), *options),
             Backup::Path { options, dirs } => (Source::Path(dirs), *options),
             Backup::Stdin { options } => (Source::Stdin, *options),
-            Backup::Dtr { options, dtr } => return Ok((Subject::Preset(Preset::Dtr(dtr)), *options)),
-            Backup::Ucp { options, ucp } => return Ok((Subject::Preset(Preset::Ucp(ucp)), *options)),
-            Backup::Swarm { options, swarm } => return Ok((Subject::Preset(Preset::Swarm(swarm)), *options)),
+            Backup::Dtr { options, dtr } => return Ok((Subject::Preset(Preset::Dtr(dtr.into())), *options)),
+            Backup::Ucp { options, ucp } => return Ok((Subject::Preset(Preset::Ucp(ucp.into())), *options)),
+            Backup::Swarm { options, swarm } => {
+                return Ok((Subject::Preset(Preset::Swarm(swarm.into())), *options));
+            }
             Backup::Set { set_name, .. } => {
                 return Err(Error::usage(format!("{set_name} is a set, no job"))
                     .hint(format!("`sealift backup set {set_name}`")));

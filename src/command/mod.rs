@@ -4,4 +4,5 @@ pub mod cat;
 pub mod config;
 pub mod list;
 pub mod ls;
+pub mod restore_set;
 pub mod show;

@@ -9,7 +9,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use crate::cli::{BackupOptions, Cli, Subject, Verb, View};
 use crate::error::{Context, Error, Result};
-use crate::host::passphrase::Secret;
+use crate::preset::secret_of_setting;
 
 mod check;
 mod defaults;
@@ -366,7 +366,7 @@ impl Config {
         let of_stores = defaults::store_command();
         // What differs from store to store goes with the store: see `StoreNames`.
         settings.retain(|setting| of_stores.get_arguments().all(|arg| *arg.get_id() != *setting.key));
-        let overruled = |key: &str| Secret::of_setting(key).and_then(Secret::variable).is_some();
+        let overruled = |key: &str| secret_of_setting(key).and_then(|secret| secret.variable()).is_some();
         settings.retain(|setting| !overruled(&setting.key));
         defaults::with_defaults(command, &settings)
     }

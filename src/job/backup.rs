@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::budget::{BudgetRequest, MemoryBudget};
 use crate::archive::catalog::{ArchiveRecord, FORMAT};
-use crate::archive::check::{Check, is_dangling};
+use crate::archive::check::Check;
 use crate::archive::openpgp::block_pool;
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::SourceChecks;
@@ -30,6 +30,7 @@ use crate::store::rate::RateLimiter;
 use crate::store::set::SetRef;
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
+use crate::stream::warning::{Warning, WarningKind};
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -358,12 +359,10 @@ impl Run {
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
         let end = &sealed.end;
-        let accepts = |what| self.options.warn_ok.contains(&what);
-        let (accepted, open): (Vec<_>, Vec<_>) = end.warnings.iter().partition(|text| {
-            accepts(WarnOk::Changed) && is_change(text) || accepts(WarnOk::Links) && is_dangling(text)
-        });
-        accepted.iter().for_each(|text| ui.note(text));
-        open.iter().for_each(|text| ui.warn(text));
+        let accepts = |warning: &&Warning| accepts(&self.options.warn_ok, warning.kind);
+        let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
+        accepted.iter().for_each(|warning| ui.note(&warning.text));
+        open.iter().for_each(|warning| ui.warn(&warning.text));
         end.notes.iter().for_each(|text| ui.note(text));
         for Failed { store, error } in failed {
             ui.warn(&format!("not at {store}: {error}"));
@@ -380,7 +379,7 @@ impl Run {
             human_bytes(stored),
             committed.join(", "),
         );
-        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().copied()).collect();
+        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().map(|warning| &warning.text)).collect();
         let outcome = match warnings.is_empty() && failed.is_empty() {
             true => Outcome::Done,
             false => Outcome::Warned,
@@ -411,9 +410,42 @@ fn largest(plan: &MemoryBudget) -> String {
     }
 }
 
-/// GNU tar's words for a file that did not hold still.
-fn is_change(warning: &str) -> bool {
-    ["changed as we read it", "removed before we read it", "shrank by"]
-        .iter()
-        .any(|words| warning.contains(words))
+/// Whether a warning of this kind is no reason for exit code 3.
+fn accepts(warn_ok: &[WarnOk], kind: WarningKind) -> bool {
+    match kind {
+        WarningKind::Changed => warn_ok.contains(&WarnOk::Changed),
+        WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
+        WarningKind::UnmetExpectation
+        | WarningKind::TrailingBytes
+        | WarningKind::Engine
+        | WarningKind::Other => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_accepted_by_its_kind_alone() {
+        let kinds = |warn_ok: &[WarnOk]| {
+            let all = [
+                WarningKind::Changed,
+                WarningKind::DanglingLinks,
+                WarningKind::UnmetExpectation,
+                WarningKind::TrailingBytes,
+                WarningKind::Engine,
+                WarningKind::Other,
+            ];
+            all.into_iter().filter(|kind| accepts(warn_ok, *kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[]), []);
+        assert_eq!(kinds(&[WarnOk::Passphrase]), []);
+        assert_eq!(kinds(&[WarnOk::Changed]), [WarningKind::Changed]);
+        assert_eq!(kinds(&[WarnOk::Links]), [WarningKind::DanglingLinks]);
+        assert_eq!(
+            kinds(&[WarnOk::Links, WarnOk::Changed]),
+            [WarningKind::Changed, WarningKind::DanglingLinks]
+        );
+    }
 }

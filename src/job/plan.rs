@@ -11,7 +11,7 @@ use crate::cli::{BackupOptions, Plan, Subject};
 use crate::config::{Config, ExplicitArg};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
-use crate::preset::{DataLocation, Preset, Preview};
+use crate::preset::{DataLocation, Preset, Preview, UPGRADE_ORDER};
 use crate::report::{Mode, Reporter, human_bytes, print, printable};
 use crate::source::Source;
 use crate::store::locate;
@@ -47,7 +47,7 @@ pub async fn plan(
     ui: &Reporter,
 ) -> Result<Outcome> {
     let Plan { options, swarm, ucp, dtr, set_name } = options;
-    let presets = vec![Preset::Swarm(swarm), Preset::Ucp(*ucp), Preset::Dtr(*dtr)];
+    let presets = vec![Preset::Swarm(swarm.into()), Preset::Ucp((*ucp).into()), Preset::Dtr((*dtr).into())];
     let request = SetRequest { name: set_name, options: *options, presets, keep_going: false, given };
     let set = request.find(config)?;
     let engine = Engine::connect().await?;
@@ -62,7 +62,7 @@ pub async fn plan(
             jobs.iter().flat_map(lines).try_for_each(|line| print(&line))?;
             let is_ee = set.jobs.iter().any(|(subject, _)| matches!(subject, Subject::Preset(_)));
             if is_ee {
-                UPGRADE.iter().try_for_each(|line| print(line))?;
+                UPGRADE_ORDER.iter().try_for_each(|line| print(line))?;
             }
         }
     }
@@ -70,16 +70,6 @@ pub async fn plan(
     let told: Vec<_> = problems.map(|(job, error)| ui.warn(&format!("{job}: {error}"))).collect();
     Ok(if told.is_empty() { Outcome::Done } else { Outcome::Warned })
 }
-
-/// The vendor's order, each step with its backup.
-const UPGRADE: [&str; 6] = [
-    "",
-    "Upgrade in this order, each step on all nodes before the next, with its backup before it:",
-    "  1. engine and kernel, managers one by one: first `sealift backup swarm --stop-engine` on each manager",
-    "  2. UCP: first `sealift backup ucp`; a backup of one version is not restored by another",
-    "  3. DTR: first `sealift backup dtr`; metadata are restored by the version that wrote them",
-    "Check each backup by `sealift verify` before the step.",
-];
 
 async fn look(subject: &Subject, options: &BackupOptions, engine: &Engine) -> Result<Planned> {
     let (job, found) = match subject {

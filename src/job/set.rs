@@ -14,7 +14,7 @@ use crate::config::{Config, ExplicitArg, has_option};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::host::passphrase::Sources;
-use crate::preset::{Part, Preset, public};
+use crate::preset::{Component, Preset, public_metadata};
 use crate::report::Reporter;
 use crate::source::Source;
 use crate::store::Store;
@@ -171,7 +171,7 @@ fn settle(jobs: &mut [(Subject, BackupOptions)]) -> Result<()> {
                 )
                 .hint("leave one of them out"));
             }
-            preset.settle()?;
+            preset.resolve_secrets()?;
         }
         if options.no_encrypt {
             continue;
@@ -238,10 +238,10 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at the node. An engine that a job before has stopped starts its containers one after the other.
-    async fn parts(&self, preset: &Preset) -> Result<Vec<Part>> {
+    async fn parts(&self, preset: &Preset) -> Result<Vec<Component>> {
         let began = Instant::now();
         loop {
-            let looked = async { preset.parts(&Engine::connect().await?, self.ui).await };
+            let looked = async { preset.components(&Engine::connect().await?, self.ui).await };
             match looked.await {
                 Err(_) if self.restarted && began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
                 looked => return looked,
@@ -249,18 +249,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn task(&self, job: String, part: Part, options: &BackupOptions) -> Task {
+    fn task(&self, job: String, component: Component, options: &BackupOptions) -> Task {
         let mut options = options.clone();
-        options.job = Some(part.name.map_or(job.clone(), |name| format!("{job}/{name}")));
+        options.job = Some(component.name.map_or(job.clone(), |name| format!("{job}/{name}")));
         Task {
-            source: part.source,
+            source: component.source,
             options,
-            format: part.format,
-            facts: part.facts,
-            check: part.check,
-            is_message: part.is_message,
-            warnings: part.warnings,
-            notes: part.notes,
+            format: component.format,
+            facts: component.metadata.to_json(),
+            check: component.check,
+            is_message: component.is_message,
+            warnings: component.warnings,
+            notes: component.notes,
             set: Some(self.id.clone()),
         }
     }
@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             self.restarted |= matches!(task.source, Source::Folder { stop: Some(_), .. });
-            let facts = public(&task.facts);
+            let facts = public_metadata(&task.facts);
             match backup(task, self.ui, cancel).await {
                 Ok(Made { outcome, job, id }) => {
                     self.warned |= outcome == Outcome::Warned;
