@@ -9,11 +9,11 @@ use super::command_line::our_error;
 use super::{Config, Job, Setting, Table, defaults};
 use crate::cli::{Backup, Cli, ExplicitArg, SetOptions};
 use crate::error::{Error, Result};
-use crate::host::passphrase::Secret;
 use crate::job::Subject;
 use crate::job::backup::BackupRequest;
 use crate::job::set::SetRequest;
 use crate::preset::Preset;
+use crate::preset::secret_of_setting;
 
 impl Config {
     /// What a job backs up, and how. Options that are `explicit` win over the job's own.
@@ -62,7 +62,7 @@ impl Config {
         let of_stores = defaults::store_command();
         // What differs from store to store goes with the store: see `StoreNames`.
         settings.retain(|setting| of_stores.get_arguments().all(|arg| *arg.get_id() != *setting.key));
-        let overruled = |key: &str| Secret::of_setting(key).and_then(Secret::variable).is_some();
+        let overruled = |key: &str| secret_of_setting(key).and_then(|secret| secret.variable()).is_some();
         settings.retain(|setting| !overruled(&setting.key));
         defaults::with_defaults(command, &settings)
     }
@@ -355,7 +355,7 @@ mod tests {
             (request.format, &request.warn_ok[..]),
             (Some(Format::Tar), &[WarnOk::Changed, WarnOk::Links][..])
         );
-        assert_eq!(request.check.finish().len(), 3);
+        assert_eq!(request.check.unmet().len(), 3);
         assert_eq!(request.encryption.unwrap().cipher, crate::archive::openpgp::Cipher::Aead);
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::budget::{BudgetRequest, MemoryBudget};
 use crate::archive::catalog::{ArchiveRecord, FORMAT};
-use crate::archive::check::{Check, is_dangling};
+use crate::archive::check::Check;
 use crate::archive::openpgp::{Cipher, block_pool};
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::SourceChecks;
@@ -28,6 +28,7 @@ use crate::store::set::SetRef;
 use crate::store::{Store, StoreOptions};
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
+use crate::stream::warning::{Warning, WarningKind};
 
 pub use super::Outcome;
 
@@ -388,18 +389,17 @@ impl BackupRun {
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
         let end = &sealed.end;
-        let accepts = |what| self.request.warn_ok.contains(&what);
-        let (accepted, open): (Vec<_>, Vec<_>) = end.warnings.iter().partition(|text| {
-            accepts(WarnOk::Changed) && is_change(text) || accepts(WarnOk::Links) && is_dangling(text)
-        });
-        accepted.iter().for_each(|text| ui.note(text));
-        open.iter().for_each(|text| ui.warn(text));
+        let accepts = |warning: &&Warning| accepts(&self.request.warn_ok, warning.kind);
+        let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
+        accepted.iter().for_each(|warning| ui.note(&warning.text));
+        open.iter().for_each(|warning| ui.warn(&warning.text));
         end.notes.iter().for_each(|text| ui.note(text));
         for Failed { store, error } in failed {
             ui.warn(&format!("not at {store}: {error}"));
             error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
         }
-        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().copied()).cloned().collect();
+        let open = open.iter().map(|warning| &warning.text);
+        let warnings: Vec<_> = self.warnings.iter().chain(open).cloned().collect();
         let outcome = match warnings.is_empty() && failed.is_empty() {
             true => Outcome::Done,
             false => Outcome::Warned,
@@ -471,11 +471,16 @@ fn largest(plan: &MemoryBudget) -> String {
     }
 }
 
-/// GNU tar's words for a file that did not hold still.
-fn is_change(warning: &str) -> bool {
-    ["changed as we read it", "removed before we read it", "shrank by"]
-        .iter()
-        .any(|words| warning.contains(words))
+/// Whether a warning of this kind is no reason for exit code 3.
+fn accepts(warn_ok: &[WarnOk], kind: WarningKind) -> bool {
+    match kind {
+        WarningKind::Changed => warn_ok.contains(&WarnOk::Changed),
+        WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
+        WarningKind::UnmetExpectation
+        | WarningKind::TrailingBytes
+        | WarningKind::Engine
+        | WarningKind::Other => false,
+    }
 }
 
 #[cfg(test)]
@@ -604,14 +609,32 @@ pub(crate) mod tests {
         let task = Task { check: Check::new(&["b".into()], 0).unwrap(), ..volume(asked) };
         let run = prepared(task).unwrap();
         assert!(run.expected.strict);
-        assert_eq!(run.expected.check.finish(), ["no member matches 'b'", "no member matches 'a'"]);
+        assert_eq!(
+            crate::archive::check::texts(&run.expected.check.unmet()),
+            ["no member matches 'b'", "no member matches 'a'"]
+        );
     }
 
     #[test]
-    fn only_gnu_tars_words_for_a_change_are_one() {
-        assert!(is_change("tar: x: file changed as we read it"));
-        assert!(is_change("tar: x: File removed before we read it"));
-        assert!(is_change("tar: x: File shrank by 5 bytes; padding with zeros"));
-        assert!(!is_change("tar: x: Cannot open: Permission denied"));
+    fn a_warning_is_accepted_by_its_kind_alone() {
+        let kinds = |warn_ok: &[WarnOk]| {
+            let all = [
+                WarningKind::Changed,
+                WarningKind::DanglingLinks,
+                WarningKind::UnmetExpectation,
+                WarningKind::TrailingBytes,
+                WarningKind::Engine,
+                WarningKind::Other,
+            ];
+            all.into_iter().filter(|kind| accepts(warn_ok, *kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[]), []);
+        assert_eq!(kinds(&[WarnOk::Passphrase]), []);
+        assert_eq!(kinds(&[WarnOk::Changed]), [WarningKind::Changed]);
+        assert_eq!(kinds(&[WarnOk::Links]), [WarningKind::DanglingLinks]);
+        assert_eq!(
+            kinds(&[WarnOk::Links, WarnOk::Changed]),
+            [WarningKind::Changed, WarningKind::DanglingLinks]
+        );
     }
 }

@@ -1,16 +1,21 @@
 //! Docker Trusted Registry: its metadata by `docker/dtr backup`, its images from their volume, both of one replica.
 
-use secrecy::ExposeSecret;
-use serde_json::json;
+use std::path::PathBuf;
 
-use super::{DataLocation, Part, Preview, sibling};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use super::metadata::{Metadata, lenient};
+use super::registry::RegistryLayout;
+use super::steps::{Action, SealedArchive, Step, quoted};
+use super::{Component, DataLocation, Preview, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
-use crate::cli::{DtrOptions, DtrPart};
 use crate::docker::Engine;
 use crate::docker::inspect::ContainerInfo;
 use crate::docker::run::RunSpec;
 use crate::error::{Context, Error, Result};
+use crate::host::passphrase::{SecretName, Sources};
 use crate::report::Reporter;
 use crate::source::Source;
 
@@ -18,6 +23,114 @@ use crate::source::Source;
 const REGISTRY: &str = "dtr-registry-";
 /// Where the registry sees the volume that holds the images, if one does.
 const STORAGE: &str = "/storage";
+
+/// The password of a UCP user, which DTR wants for its backup.
+pub const UCP_PASSWORD: SecretName = SecretName {
+    name: "UCP password",
+    option: "--ucp-password",
+    variables: ["UCP_PASSWORD", "UCP_PASSWORD_FILE", "UCP_PASSWORD_COMMAND"],
+};
+
+/// Half of Docker Trusted Registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DtrPart {
+    /// Repositories, tags, permissions, certificates: what `docker/dtr backup` writes.
+    Metadata,
+    /// The volume that holds the images.
+    Images,
+}
+
+/// How DTR is backed up.
+#[derive(Debug, Clone, Default)]
+pub struct DtrOptions {
+    /// One half only.
+    pub only: Option<DtrPart>,
+    /// The replica, where more than one runs here.
+    pub replica: Option<String>,
+    /// The image to back up with; otherwise that of the running replica's version.
+    pub dtr_image: Option<String>,
+    /// UCP's address.
+    pub ucp_url: Option<String>,
+    /// A UCP administrator.
+    pub ucp_username: Option<String>,
+    /// Where the administrator's password comes from, see [`UCP_PASSWORD`].
+    pub ucp_password: Sources,
+    /// The file with UCP's CA certificate, PEM.
+    pub ucp_ca: Option<PathBuf>,
+    /// Do not check UCP's certificate.
+    pub ucp_insecure_tls: bool,
+    /// Stop the replica's database during the backup.
+    pub offline_backup: bool,
+}
+
+/// What a restore must know of a replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DtrMetadata {
+    /// Which half this archive is.
+    #[serde(deserialize_with = "lenient")]
+    pub part: Option<DtrPart>,
+    /// DTR's version.
+    #[serde(deserialize_with = "lenient")]
+    pub version: String,
+    /// The replica's id.
+    #[serde(deserialize_with = "lenient")]
+    pub replica: String,
+    /// What it was backed up with, and is restored by.
+    #[serde(deserialize_with = "lenient")]
+    pub image: String,
+    /// Where its images lie.
+    #[serde(deserialize_with = "lenient")]
+    pub storage: Storage,
+    /// The volume with the images, if they are in one.
+    #[serde(deserialize_with = "lenient")]
+    pub volume: Option<String>,
+    /// The NFS share that this volume is.
+    #[serde(deserialize_with = "lenient")]
+    pub nfs_url: Option<String>,
+    /// UCP's address, as the backup asked it.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub ucp_url: Option<String>,
+    /// The UCP administrator who asked.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub ucp_username: Option<String>,
+    /// How UCP's certificate was checked.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub ucp_tls: Option<UcpTls>,
+}
+
+/// Where a replica keeps its images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// In the volume that DTR makes itself.
+    #[default]
+    Default,
+    /// In a volume that was named to it.
+    Volume,
+    /// On an NFS share.
+    Nfs,
+    /// In no volume: in an object store.
+    Elsewhere,
+}
+
+/// How UCP's certificate is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UcpTls {
+    /// Against its CA's certificate.
+    Ca,
+    /// Not at all.
+    Insecure,
+}
+
+impl DtrMetadata {
+    /// What of it anybody may read: not who asks UCP, nor where.
+    pub(super) fn public(self) -> Self {
+        DtrMetadata { ucp_url: None, ucp_username: None, ucp_tls: None, ..self }
+    }
+}
 
 /// A replica that runs on this node.
 pub(super) struct Replica {
@@ -30,19 +143,23 @@ pub(super) struct Replica {
     nfs_url: Option<String>,
 }
 
-pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Reporter) -> Result<Vec<Part>> {
+pub(super) async fn components(
+    options: &DtrOptions,
+    engine: &Engine,
+    ui: &Reporter,
+) -> Result<Vec<Component>> {
     let replica = Replica::find(options, engine).await?;
     ui.note(&format!("DTR {}, replica {}", replica.version, replica.id));
-    let mut parts = Vec::new();
+    let mut components = Vec::new();
     if options.only != Some(DtrPart::Images) {
         if options.offline_backup {
             ui.warn("--offline-backup: this replica's database stops during the backup; take it out of the load balancer");
         }
-        parts.push(replica.metadata(options)?);
+        components.push(replica.metadata(options)?);
     }
     if options.only != Some(DtrPart::Metadata) {
-        match (replica.images(), parts.first_mut()) {
-            (Some(part), _) => parts.push(part),
+        match (replica.images(), components.first_mut()) {
+            (Some(images), _) => components.push(images),
             (None, Some(metadata)) => metadata.warnings.push(
                 "the images lie in no volume of this replica but in an object store: they are not in this backup \
                  (--only metadata says that this is known)"
@@ -54,7 +171,7 @@ pub(super) async fn parts(options: &DtrOptions, engine: &Engine, ui: &Reporter) 
             }
         }
     }
-    Ok(parts)
+    Ok(components)
 }
 
 pub(super) async fn preview(options: &DtrOptions, engine: &Engine) -> Result<Preview> {
@@ -95,13 +212,13 @@ pub(super) async fn preview(options: &DtrOptions, engine: &Engine) -> Result<Pre
 }
 
 /// Asks for the password, and looks whether the rest was said.
-pub(super) fn settle(options: &mut DtrOptions) -> Result<()> {
+pub(super) fn resolve_secrets(options: &mut DtrOptions) -> Result<()> {
     if options.only == Some(DtrPart::Images) {
         return Ok(());
     }
     ucp(options)?;
     options.ucp_ca.as_deref().map(certificate).transpose()?;
-    options.known_password = Some(options.password().read()?);
+    options.ucp_password.known = Some(options.ucp_password.read()?);
     Ok(())
 }
 
@@ -165,25 +282,32 @@ impl Replica {
         })
     }
 
-    fn facts(&self, part: &str) -> serde_json::Value {
+    /// What a restore must know, whichever half it is of.
+    fn restore_metadata(&self, part: DtrPart) -> DtrMetadata {
         let storage = match self.volume.as_deref() {
-            None => "elsewhere",
-            Some(_) if self.nfs_url.is_some() => "nfs",
-            Some(name) if name == format!("{REGISTRY}{}", self.id) => "default",
-            Some(_) => "volume",
+            None => Storage::Elsewhere,
+            Some(_) if self.nfs_url.is_some() => Storage::Nfs,
+            Some(name) if name == format!("{REGISTRY}{}", self.id) => Storage::Default,
+            Some(_) => Storage::Volume,
         };
-        json!({"dtr": {
-            "part": part, "version": self.version, "replica": self.id, "image": self.image,
-            "storage": storage, "volume": self.volume, "nfs_url": self.nfs_url,
-        }})
+        DtrMetadata {
+            part: Some(part),
+            version: self.version.clone(),
+            replica: self.id.clone(),
+            image: self.image.clone(),
+            storage,
+            volume: self.volume.clone(),
+            nfs_url: self.nfs_url.clone(),
+            ..DtrMetadata::default()
+        }
     }
 
     /// The documented command line, with the password in the environment.
-    fn metadata(&self, options: &DtrOptions) -> Result<Part> {
+    fn metadata(&self, options: &DtrOptions) -> Result<Component> {
         let (url, user) = ucp(options)?;
         let words = ["backup", "--existing-replica-id", &self.id, "--ucp-url", url, "--ucp-username", user];
         let mut command: Vec<_> = words.map(String::from).into();
-        let mut env = vec![format!("UCP_PASSWORD={}", options.password().read()?.expose_secret())];
+        let mut env = vec![format!("UCP_PASSWORD={}", options.ucp_password.read()?.expose_secret())];
         match &options.ucp_ca {
             Some(file) => env.push(format!("UCP_CA={}", certificate(file)?)),
             None => command.push("--ucp-insecure-tls".into()),
@@ -191,25 +315,27 @@ impl Replica {
         if options.offline_backup {
             command.push("--offline-backup".into());
         }
-        let mut facts = self.facts("metadata");
-        facts["dtr"]["ucp_url"] = url.into();
-        facts["dtr"]["ucp_username"] = user.into();
-        facts["dtr"]["ucp_tls"] = if options.ucp_ca.is_some() { "ca" } else { "insecure" }.into();
+        let metadata = DtrMetadata {
+            ucp_url: Some(url.into()),
+            ucp_username: Some(user.into()),
+            ucp_tls: Some(if options.ucp_ca.is_some() { UcpTls::Ca } else { UcpTls::Insecure }),
+            ..self.restore_metadata(DtrPart::Metadata)
+        };
         let spec = RunSpec { image: self.image.clone(), command, env, ..RunSpec::default() };
-        Ok(Part {
+        Ok(Component {
             name: Some("metadata"),
             check: Check::new(&[format!("dtr-backup-v{}/rethink/*", self.version)], 0)?,
-            ..Part::new(Source::Run(Box::new(spec)), Format::Tar, facts)
+            ..Component::new(Source::Run(Box::new(spec)), Format::Tar, Metadata::Dtr(metadata))
         })
     }
 
     /// The volume with the images, where they are in one.
-    fn images(&self) -> Option<Part> {
+    fn images(&self) -> Option<Component> {
         let source = Source::Volume(vec![self.volume.clone()?]);
-        Some(Part {
+        Some(Component {
             name: Some("images"),
-            check: Check::registry(),
-            ..Part::new(source, Format::Tar, self.facts("images"))
+            check: Check::of(RegistryLayout::default()),
+            ..Component::new(source, Format::Tar, Metadata::Dtr(self.restore_metadata(DtrPart::Images)))
         })
     }
 }
@@ -217,4 +343,305 @@ impl Replica {
 /// Twelve hexadecimal digits.
 fn is_replica(id: &str) -> bool {
     id.len() == 12 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A replica is restored by its own image, of the same version, once UCP is there: first its images, then its metadata.
+pub(super) fn restore_steps(archives: &[(&SealedArchive, &DtrMetadata)]) -> Option<Step> {
+    let part = |part| archives.iter().filter(move |(_, metadata)| metadata.part == Some(part));
+    let (_, any) = part(DtrPart::Metadata).next().or(archives.first())?;
+    let (image, replica, ucp) = (quoted(&any.image), quoted(&any.replica), any.ucp_words());
+    let title = format!(
+        "DTR {}, replica {}: after UCP, the same version; all replicas removed first",
+        any.version, any.replica
+    );
+    let mut actions =
+        vec![Action::shell(format!("docker run --rm -it {image} destroy{ucp}   # if it is installed"))];
+    for (archive, metadata) in part(DtrPart::Images) {
+        actions.extend(metadata.nfs_volume().map(Action::Shell));
+        let volume = archive.record().volume.into_iter().next().unwrap_or_default();
+        actions.push(archive.restore(format!("--to-volume {}", quoted(&volume))));
+    }
+    for (archive, metadata) in part(DtrPart::Metadata) {
+        actions.push(Action::shell("read -rsp 'UCP password: ' UCP_PASSWORD; export UCP_PASSWORD"));
+        let words = format!("restore --replica-id {replica}{ucp} {}", metadata.storage_words());
+        actions.push(archive.restore(format!("--to-run -e UCP_PASSWORD {image} {words}")));
+        if metadata.storage == Storage::Elsewhere {
+            actions.push(Action::shell(
+                "# its images are in an object store: name that store again in DTR's settings",
+            ));
+        }
+        actions.push(Action::shell(format!(
+            "docker run --rm -it {image} join{ucp}   # for each further replica"
+        )));
+        actions.push(Action::shell("# then download the vulnerability database again, in DTR's settings"));
+    }
+    Some(Step { title, actions })
+}
+
+impl DtrMetadata {
+    /// How DTR's commands reach UCP, as far as the backup knew it.
+    fn ucp_words(&self) -> String {
+        let option = |option: &str, value: &Option<String>| match value.as_deref() {
+            None | Some("") => String::new(),
+            Some(value) => format!(" {option} {}", quoted(value)),
+        };
+        let tls = match self.ucp_tls {
+            // Of the day of the restore: https://UCP/ca, held against what is known of it.
+            Some(UcpTls::Ca) => " --ucp-ca \"$(cat ucp-ca.pem)\"",
+            Some(UcpTls::Insecure) => " --ucp-insecure-tls",
+            None => "",
+        };
+        [option("--ucp-url", &self.ucp_url), option("--ucp-username", &self.ucp_username), tls.into()]
+            .concat()
+    }
+
+    /// Where DTR is to look for its images: the documents want one of three options, the one that fits.
+    fn storage_words(&self) -> String {
+        let word = |value: &Option<String>| quoted(value.as_deref().unwrap_or_default());
+        match self.storage {
+            Storage::Volume => format!("--dtr-storage-volume {}", word(&self.volume)),
+            Storage::Nfs => format!("--nfs-storage-url {}", word(&self.nfs_url)),
+            Storage::Default | Storage::Elsewhere => "--dtr-use-default-storage".into(),
+        }
+    }
+
+    /// The volume must be the share again, or the images would fill this host's disk.
+    fn nfs_volume(&self) -> Option<String> {
+        let (server, path) = self.nfs_url.as_deref()?.strip_prefix("nfs://")?.split_once('/')?;
+        let volume = quoted(self.volume.as_deref().unwrap_or_default());
+        let (address, device) = (quoted(&format!("o=addr={server},rw")), quoted(&format!("device=:/{path}")));
+        Some(format!("docker volume create --opt type=nfs --opt {address} --opt {device} {volume}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::warning::WarningKind;
+    use serde_json::json;
+
+    /// As format 1 writes them.
+    const METADATA: &str = r#"{"dtr":{"image":"docker/dtr:2.7.5","nfs_url":null,"part":"metadata","replica":"0123456789ab","storage":"default","ucp_tls":"ca","ucp_url":"ucp.example.com","ucp_username":"admin","version":"2.7.5","volume":"dtr-registry-0123456789ab"}}"#;
+    const IMAGES: &str = r#"{"dtr":{"image":"docker/dtr:2.7.5","nfs_url":"nfs://nas/images","part":"images","replica":"0123456789ab","storage":"nfs","version":"2.7.5","volume":"dtr-registry-nfs-0123456789ab"}}"#;
+    const ELSEWHERE: &str = r#"{"dtr":{"image":"docker/dtr:2.7.5","nfs_url":null,"part":"metadata","replica":"0123456789ab","storage":"elsewhere","version":"2.7.5","volume":null}}"#;
+
+    fn replica(volume: Option<&str>, nfs_url: Option<&str>) -> Replica {
+        Replica {
+            id: "0123456789ab".into(),
+            version: "2.7.5".into(),
+            image: "docker/dtr:2.7.5".into(),
+            volume: volume.map(String::from),
+            nfs_url: nfs_url.map(String::from),
+        }
+    }
+
+    fn options() -> DtrOptions {
+        DtrOptions {
+            ucp_url: Some("ucp.example.com".into()),
+            ucp_username: Some("admin".into()),
+            ucp_password: Sources { known: Some("hidden".into()), ..Sources::of(UCP_PASSWORD) },
+            ucp_insecure_tls: true,
+            ..DtrOptions::default()
+        }
+    }
+
+    fn read(text: &str) -> DtrMetadata {
+        match Metadata::of(&serde_json::from_str(text).unwrap()) {
+            Some(Metadata::Dtr(dtr)) => dtr,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn archive(name: &str, volume: Option<&str>, is_clear: bool) -> SealedArchive {
+        let source = volume.map_or(json!({"run": {}}), |volume| json!({"volume": [volume]}));
+        SealedArchive { name: name.into(), job: "dtr".into(), source, is_clear }
+    }
+
+    /// What is to be done, a line each.
+    fn lines(step: &Step) -> Vec<String> {
+        let line = |action: &Action| match action {
+            Action::Shell(line) => line.clone(),
+            Action::Restore { archive, target, .. } => format!("RESTORE {archive} {target}"),
+        };
+        step.actions.iter().map(line).collect()
+    }
+
+    #[test]
+    fn metadata_is_written_as_it_always_was() {
+        let own = replica(Some("dtr-registry-0123456789ab"), None);
+        let metadata = DtrMetadata {
+            ucp_url: Some("ucp.example.com".into()),
+            ucp_username: Some("admin".into()),
+            ucp_tls: Some(UcpTls::Ca),
+            ..own.restore_metadata(DtrPart::Metadata)
+        };
+        assert_eq!(Metadata::Dtr(metadata).to_json().to_string(), METADATA);
+        let nfs = replica(Some("dtr-registry-nfs-0123456789ab"), Some("nfs://nas/images"));
+        assert_eq!(nfs.images().unwrap().metadata.to_json().to_string(), IMAGES);
+        let elsewhere = replica(None, None).restore_metadata(DtrPart::Metadata);
+        assert_eq!(Metadata::Dtr(elsewhere).to_json().to_string(), ELSEWHERE);
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        for written in [METADATA, IMAGES, ELSEWHERE] {
+            assert_eq!(Metadata::Dtr(read(written)).to_json().to_string(), written);
+        }
+        let metadata = read(METADATA);
+        assert_eq!((metadata.part, metadata.storage), (Some(DtrPart::Metadata), Storage::Default));
+        assert_eq!((metadata.ucp_tls, metadata.nfs_url), (Some(UcpTls::Ca), None));
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_kind_is_as_good_as_not_said() {
+        let other =
+            r#"{"dtr": {"version": "3", "part": "chunks", "storage": "tape", "ucp_tls": 1, "new": {}}}"#;
+        assert_eq!(read(other), DtrMetadata { version: "3".into(), ..DtrMetadata::default() });
+    }
+
+    #[test]
+    fn where_the_images_lie_is_told_by_their_volume() {
+        let storage = |volume, nfs_url| replica(volume, nfs_url).restore_metadata(DtrPart::Images).storage;
+        assert_eq!(storage(Some("dtr-registry-0123456789ab"), None), Storage::Default);
+        assert_eq!(storage(Some("my-images"), None), Storage::Volume);
+        assert_eq!(storage(Some("dtr-registry-0123456789ab"), Some("nfs://nas/x")), Storage::Nfs);
+        assert_eq!(storage(None, None), Storage::Elsewhere);
+    }
+
+    #[test]
+    fn the_password_is_in_the_environment_and_in_nothing_that_is_kept() {
+        let component = replica(None, None).metadata(&options()).unwrap();
+        let Source::Run(spec) = &component.source else { panic!("no container") };
+        assert_eq!(spec.env, ["UCP_PASSWORD=hidden"]);
+        assert_eq!(
+            spec.command.join(" "),
+            "backup --existing-replica-id 0123456789ab --ucp-url ucp.example.com --ucp-username admin --ucp-insecure-tls"
+        );
+        for kept in [component.source.describe().to_string(), component.metadata.to_json().to_string()] {
+            assert!(!kept.contains("hidden"), "{kept}");
+        }
+        assert_eq!(component.metadata.to_json()["dtr"]["ucp_tls"], "insecure");
+    }
+
+    #[test]
+    fn metadata_is_expected_to_be_of_the_replicas_version() {
+        let component = replica(None, None).metadata(&options()).unwrap();
+        let unmet = component.check.unmet();
+        assert_eq!(unmet[0].text, "no member matches 'dtr-backup-v2.7.5/rethink/*'");
+        assert_eq!((unmet.len(), unmet[0].kind), (1, WarningKind::UnmetExpectation));
+    }
+
+    #[test]
+    fn images_are_expected_to_be_a_registrys() {
+        let component = replica(Some("v"), None).images().unwrap();
+        assert!(component.check.unmet()[0].text.starts_with("no registry's files"));
+        assert!(replica(None, None).images().is_none());
+    }
+
+    #[test]
+    fn what_was_not_given_is_named_with_its_option() {
+        let missing = |options: DtrOptions| {
+            let error = resolve_secrets(&mut options.clone()).unwrap_err();
+            (error.to_string(), error.hint_text().unwrap_or_default().to_string())
+        };
+        let (text, hint) = missing(DtrOptions { ucp_insecure_tls: false, ..options() });
+        assert_eq!(text, "DTR's backup needs UCP's certificate");
+        assert!(hint.contains("--ucp-ca FILE"), "{hint}");
+        let (text, hint) = missing(DtrOptions { ucp_url: None, ..options() });
+        assert_eq!(text, "DTR's backup needs UCP's address");
+        assert_eq!(hint, "give --ucp-url; or put it into sealift.toml, [jobs.dtr]");
+        let (text, _) = missing(DtrOptions { ucp_username: None, ..options() });
+        assert_eq!(text, "DTR's backup needs a UCP administrator");
+    }
+
+    #[test]
+    fn images_alone_need_no_ucp() {
+        let only = Some(DtrPart::Images);
+        assert!(resolve_secrets(&mut DtrOptions { only, ..DtrOptions::default() }).is_ok());
+        assert!(resolve_secrets(&mut options()).is_ok());
+    }
+
+    #[test]
+    fn replicas_have_twelve_hexadecimal_digits() {
+        assert!(is_replica("0123456789ab"));
+        for other in ["", "0123456789a", "0123456789abc", "0123456789AB", "0123456789ag"] {
+            assert!(!is_replica(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn images_come_back_before_the_metadata() {
+        let (metadata, images) =
+            (archive("m@id", None, false), archive("i@id", Some("dtr-registry-nfs-x"), true));
+        let step = restore_steps(&[(&metadata, &read(METADATA)), (&images, &read(IMAGES))]).unwrap();
+        assert_eq!(
+            step.title,
+            "DTR 2.7.5, replica 0123456789ab: after UCP, the same version; all replicas removed first"
+        );
+        let ucp = "--ucp-url ucp.example.com --ucp-username admin --ucp-ca \"$(cat ucp-ca.pem)\"";
+        assert_eq!(
+            lines(&step),
+            [
+                format!("docker run --rm -it docker/dtr:2.7.5 destroy {ucp}   # if it is installed"),
+                "docker volume create --opt type=nfs --opt o=addr=nas,rw --opt device=:/images dtr-registry-nfs-0123456789ab".into(),
+                "RESTORE i@id --to-volume dtr-registry-nfs-x".into(),
+                "read -rsp 'UCP password: ' UCP_PASSWORD; export UCP_PASSWORD".into(),
+                format!("RESTORE m@id --to-run -e UCP_PASSWORD docker/dtr:2.7.5 restore --replica-id 0123456789ab {ucp} --dtr-use-default-storage"),
+                format!("docker run --rm -it docker/dtr:2.7.5 join {ucp}   # for each further replica"),
+                "# then download the vulnerability database again, in DTR's settings".into(),
+            ]
+        );
+        assert!(step.actions.contains(&images.restore("--to-volume dtr-registry-nfs-x")));
+    }
+
+    #[test]
+    fn without_the_metadata_what_ucp_is_asked_is_not_known() {
+        let images = archive("i@id", Some("v"), false);
+        let lines = lines(&restore_steps(&[(&images, &read(IMAGES))]).unwrap());
+        assert_eq!(lines[0], "docker run --rm -it docker/dtr:2.7.5 destroy   # if it is installed");
+        assert_eq!(lines.len(), 3);
+        assert_eq!(restore_steps(&[]), None);
+    }
+
+    #[test]
+    fn images_in_an_object_store_are_named_again_by_hand() {
+        let metadata = archive("m@id", None, false);
+        let lines = lines(&restore_steps(&[(&metadata, &read(ELSEWHERE))]).unwrap());
+        assert!(lines[2].ends_with("--replica-id 0123456789ab --dtr-use-default-storage"), "{lines:?}");
+        assert_eq!(lines[3], "# its images are in an object store: name that store again in DTR's settings");
+    }
+
+    #[test]
+    fn dtr_finds_its_images_where_they_were() {
+        let words = |storage, volume: &str, nfs_url: &str| {
+            let (volume, nfs_url) = (Some(volume.into()), Some(nfs_url.into()));
+            DtrMetadata { storage, volume, nfs_url, ..DtrMetadata::default() }.storage_words()
+        };
+        assert_eq!(words(Storage::Volume, "my images", ""), "--dtr-storage-volume 'my images'");
+        assert_eq!(words(Storage::Nfs, "v", "nfs://nas/images"), "--nfs-storage-url nfs://nas/images");
+        assert_eq!(words(Storage::Default, "v", ""), "--dtr-use-default-storage");
+    }
+
+    #[test]
+    fn ucp_is_reached_as_the_backup_reached_it() {
+        let metadata = DtrMetadata {
+            ucp_url: Some("ucp example".into()),
+            ucp_username: Some(String::new()),
+            ucp_tls: Some(UcpTls::Insecure),
+            ..DtrMetadata::default()
+        };
+        assert_eq!(metadata.ucp_words(), " --ucp-url 'ucp example' --ucp-insecure-tls");
+        assert_eq!(metadata.public().ucp_words(), "");
+        assert_eq!(read(METADATA).public().volume.as_deref(), Some("dtr-registry-0123456789ab"));
+    }
+
+    #[test]
+    fn a_share_that_is_not_understood_makes_no_volume() {
+        let volume =
+            |url: &str| DtrMetadata { nfs_url: Some(url.into()), ..DtrMetadata::default() }.nfs_volume();
+        assert_eq!(volume("nfs://nas"), None);
+        assert_eq!(volume("smb://nas/x"), None);
+        assert!(volume("nfs://nas/x;y").unwrap().contains("'device=:/x;y'"));
+        assert_eq!(DtrMetadata::default().nfs_volume(), None);
+    }
 }

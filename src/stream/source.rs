@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::channel::{self, Receiver};
+use super::warning::Warning;
 use crate::error::{Context, Error, Kind, Result};
 
 /// What kept a source from being a failure, and what to know about it.
@@ -14,7 +15,7 @@ pub struct Proof {
     /// The exit code of the source's process, where there was one.
     pub exit_code: Option<i64>,
     /// What the operator should look at; the archive is committed, the exit code is 3.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What is so by nature.
     pub notes: Vec<String>,
 }
