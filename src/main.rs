@@ -7,10 +7,14 @@ use sealift::command::parse::{self, Invocation};
 use sealift::command::{backup, cat, config, copy, diff, list, ls, plan, restore, show, verify};
 use sealift::config::{Config, ExplicitArg, ParseError};
 use sealift::error::{Context, Error, Result};
+use sealift::host::process::ignores_signal;
 use sealift::job::{Outcome, until};
 use sealift::report::{Reporter, View};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// SIGXFSZ.
+const FILE_SIZE: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 fn main() -> ExitCode {
     let Invocation { cli, config, explicit } = match parse::parse(std::env::args_os()) {
@@ -86,10 +90,14 @@ async fn run(cli: Cli, config: Option<Config>, explicit: Vec<ExplicitArg>, ui: &
     Ok(Outcome::Done)
 }
 
-/// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly.
+/// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly. What we were told to ignore when we
+/// were started (`nohup`) stays ignored.
 fn on_signals() -> Result<CancellationToken> {
     let cancel = CancellationToken::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+    // With a handler, a write beyond the limit on a file's size fails, and is told; without one it kills.
+    signal(SignalKind::from_raw(FILE_SIZE)).context(|| "cannot wait for signals".into())?;
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    for kind in kinds.into_iter().filter(|kind| !ignores_signal(kind.as_raw_value())) {
         let mut signals = signal(kind).context(|| "cannot wait for signals".into())?;
         let cancel = cancel.clone();
         tokio::spawn(async move {

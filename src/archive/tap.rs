@@ -132,11 +132,11 @@ pub fn tap(
             proof.warnings.push(Warning::new(WarningKind::TrailingBytes, text));
         }
         // Whatever the source could not prove, the end marker did.
-        proof.notes.clear();
+        proof.unproved.clear();
     }
     if let Some(message) = message.filter(|_| at > 0) {
         message.finish()?;
-        proof.notes.clear();
+        proof.unproved.clear();
     }
     let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
     if expected.strict && !unmet.is_empty() {
@@ -146,6 +146,7 @@ pub fn tap(
     }
     proof.warnings.extend(unmet);
     proof.warnings.extend(expected.warnings.into_iter().map(Warning::other));
+    proof.notes.append(&mut proof.unproved);
     proof.notes.extend(expected.notes);
     Ok(proof)
 }
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_end_marker_proves_what_the_source_could_not() {
-        let unproved = Proof { notes: vec!["the end is not proved".into()], ..Proof::default() };
+        let unproved = Proof { unproved: vec!["the end is not proved".into()], ..Proof::default() };
         let (_, ended) = tapped(source(tar(), 300, Ok(unproved.clone())), tar_checks());
         assert_eq!(ended.unwrap().notes.len(), 0);
         let (_, ended) = tapped(source(tar(), 300, Ok(unproved)), SourceChecks::default());

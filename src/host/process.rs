@@ -40,6 +40,19 @@ pub fn shell(script: &str) -> Command {
     shell
 }
 
+/// Whether this process ignores a signal, as it was told to by whoever started it.
+pub fn ignores_signal(number: i32) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_among_ignored(&status, number))
+}
+
+/// `SigIgn:	0000000000001000`: one bit a signal, from 1.
+fn is_among_ignored(status: &str, number: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(number - 1).ok().and_then(|bit| 1u64.checked_shl(bit));
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
+}
+
 fn without_secrets(program: &str) -> Command {
     let mut command = Command::new(program);
     for secret in VARIABLES {
@@ -100,6 +113,19 @@ mod tests {
         for name in ["TAR_OPTIONS", "XZ_OPT", "LANG", "LC_MESSAGES", "PATH"] {
             assert!(has(&seen, name), "{name} in {seen:?}");
         }
+    }
+
+    #[test]
+    fn a_signal_that_is_ignored_is_known() {
+        let status =
+            "Name:\tsealift\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t00000000000004\n";
+        assert!(is_among_ignored(status, 1) && is_among_ignored(status, 13));
+        assert!(
+            !is_among_ignored(status, 2) && !is_among_ignored(status, 15) && !is_among_ignored(status, 0)
+        );
+        assert!(!is_among_ignored("", 1) && !is_among_ignored(status, 65));
+        // Rust's own start ignores SIGPIPE.
+        assert!(ignores_signal(13) && !ignores_signal(9));
     }
 
     #[test]

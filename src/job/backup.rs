@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
 use crate::host::priority::{self, IoNice};
 use crate::report::{Event, Reporter, event, human_bytes};
-use crate::source::Source;
+use crate::source::{FileFilter, Source, StoreFolder, Walk};
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
@@ -103,6 +103,8 @@ pub struct BackupRequest {
     pub strict: bool,
     /// Warnings that are no reason for [`Outcome::Warned`].
     pub warn_ok: Vec<WarnOk>,
+    /// Which files of folders and volumes are taken.
+    pub files: FileFilter,
 }
 
 /// One archive to be made.
@@ -165,7 +167,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         ready = run.ready(&source, &mut stores, ui) => ready?,
     };
     let stop = cancel.child_token();
-    let Running { stream, cleanup } = start(source, engine, ui, &stop, cancel).await?;
+    let Running { stream, cleanup } = start(source, engine, run.walk(), ui, &stop, cancel).await?;
     let streamed = tokio::select! {
         // First, because a signal may reach the source as well, and its end would look like any other.
         biased;
@@ -205,12 +207,14 @@ async fn lower_priority(request: &BackupRequest, ui: &Reporter) -> Result<()> {
 async fn start(
     source: Source,
     engine: Option<Engine>,
+    walk: Walk,
     ui: &Reporter,
     stop: &CancellationToken,
     cancel: &CancellationToken,
 ) -> Result<Running> {
     let (shown, stopping) = (ui.clone(), stop.clone());
-    let mut opening = tokio::spawn(async move { source.open(engine.as_ref(), &shown, &stopping).await });
+    let mut opening =
+        tokio::spawn(async move { source.open(engine.as_ref(), &walk, &shown, &stopping).await });
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}
@@ -264,7 +268,7 @@ impl BackupRun {
             id: Id::new(started)?,
             job,
             set: set.map(|set| set.to_string()),
-            source: with_metadata(source.describe(), metadata),
+            source: with_metadata(with_metadata(source.describe(), request.files.describe()), metadata),
             kind: Format::Raw,
             codec: request.budget.codec,
             cipher: request.encryption.as_ref().map(|encryption| encryption.cipher),
@@ -304,6 +308,14 @@ impl BackupRun {
         let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
         self.probe_stores(fan, ui).await?;
         Ok(engine)
+    }
+
+    /// How a source's folders are walked: a backup does not find itself there.
+    fn walk(&self) -> Walk {
+        let folders = self.stores.iter().filter_map(|store| store.folder());
+        let stores =
+            folders.map(|folder| StoreFolder { folder: folder.into(), job: self.record.job.clone() });
+        Walk { filter: self.request.files.clone(), stores: stores.collect() }
     }
 
     /// Are the stores there, and does the newest archive open with this passphrase?
@@ -476,7 +488,9 @@ fn accepts(warn_ok: &[WarnOk], kind: WarningKind) -> bool {
     match kind {
         WarningKind::Changed => warn_ok.contains(&WarnOk::Changed),
         WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
-        WarningKind::UnmetExpectation
+        // Of a file that shrank, zeros are stored that it never held.
+        WarningKind::Shrunk
+        | WarningKind::UnmetExpectation
         | WarningKind::TrailingBytes
         | WarningKind::Engine
         | WarningKind::Other => false,
@@ -515,6 +529,7 @@ pub(crate) mod tests {
             check: Check::default(),
             strict: false,
             warn_ok: Vec::new(),
+            files: FileFilter::default(),
         }
     }
 
@@ -620,6 +635,7 @@ pub(crate) mod tests {
         let kinds = |warn_ok: &[WarnOk]| {
             let all = [
                 WarningKind::Changed,
+                WarningKind::Shrunk,
                 WarningKind::DanglingLinks,
                 WarningKind::UnmetExpectation,
                 WarningKind::TrailingBytes,

@@ -107,11 +107,13 @@ fn azure(container: &str, options: &StoreOptions, timeout: Duration) -> Microsof
     }
 }
 
-/// A folder that is not there is not made, but for its last part: it may be a mount that is missing.
+/// A folder that is not there is not made unless that was asked for, and then only its last part: it may be a mount that
+/// is missing.
 pub(super) fn no_folder(folder: &std::path::Path) -> Error {
     let folder = folder.display();
-    Error::failed(format!("there is no folder {folder}"))
-        .hint(format!("is it mounted? otherwise: mkdir -p {folder}"))
+    Error::failed(format!("there is no folder {folder}")).hint(format!(
+        "is it mounted? the folder of a new store is made by `mkdir -p {folder}`, or by --make-store"
+    ))
 }
 
 /// A folder as a store.

@@ -12,8 +12,10 @@ pub struct Warning {
 /// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarningKind {
-    /// A file changed, shrank or vanished while it was read.
+    /// A file changed or vanished while it was read.
     Changed,
+    /// A file shrank while it was read: what is stored ends with zeros that it never held.
+    Shrunk,
     /// A registry's links name blobs that are not in the backup.
     DanglingLinks,
     /// Members are not what they are expected to be.
