@@ -10,6 +10,7 @@ pub mod backup;
 pub mod copy;
 pub mod diff;
 pub mod plan;
+mod request;
 pub mod restore;
 pub mod restore_set;
 mod sequential;
