@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use sealift::cli::{self, Cli, Settings, Verb};
+use sealift::cli::{Cli, Settings, Verb};
 use sealift::command::parse::{self, Invocation};
-use sealift::command::{backup, cat, config, copy, diff, list, ls, plan, restore, show, verify};
+use sealift::command::{backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
 use sealift::config::{Config, ExplicitArg, ParseError};
 use sealift::error::{Context, Error, Result};
 use sealift::job::{Outcome, until};
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let view = View::new(mode, verbose);
     let ui = Reporter::new(if cli.verb.writes_data() { view.leaving_stdout() } else { view });
     if let Verb::Completions { shell } = cli.verb {
-        cli::completions(shell, &mut std::io::stdout());
+        completions::completions(shell);
         return ExitCode::SUCCESS;
     }
     if let Some(config) = &config {

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod cat;
+pub mod completions;
 pub mod config;
 pub mod copy;
 pub mod diff;
