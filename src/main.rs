@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use sealift::cli::{self, Cli, Settings, Verb};
 use sealift::command::parse::{self, Invocation};
-use sealift::command::{backup, cat, config, list, ls, plan, show};
+use sealift::command::{backup, cat, config, copy, diff, list, ls, plan, restore, show, verify};
 use sealift::config::{Config, ExplicitArg, ParseError};
 use sealift::error::{Context, Error, Result};
-use sealift::job::{Outcome, copy, diff, restore, restore_set, until, verify};
-use sealift::report::Reporter;
+use sealift::job::{Outcome, until};
+use sealift::report::{Reporter, View};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -18,12 +18,12 @@ fn main() -> ExitCode {
         Err(ParseError::Words(error)) => error.exit(),
         Err(ParseError::Settings(error, view)) => {
             let (mode, verbose) = view.mode();
-            return fail(&Reporter::new(mode, verbose).leaving_stdout(), &error);
+            return fail(&Reporter::new(View::new(mode, verbose).leaving_stdout()), &error);
         }
     };
     let (mode, verbose) = cli.view.mode();
-    let ui = Reporter::new(mode, verbose);
-    let ui = if cli.verb.writes_data() { ui.leaving_stdout() } else { ui };
+    let view = View::new(mode, verbose);
+    let ui = Reporter::new(if cli.verb.writes_data() { view.leaving_stdout() } else { view });
     if let Verb::Completions { shell } = cli.verb {
         cli::completions(shell, &mut std::io::stdout());
         return ExitCode::SUCCESS;
@@ -73,7 +73,6 @@ async fn run(cli: Cli, config: Option<Config>, explicit: Vec<ExplicitArg>, ui: &
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
-        Verb::RestoreSet(options) => until(&cancel, restore_set::plan(options, ui)).await?,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,

@@ -51,10 +51,14 @@ mod damage;
 mod ee;
 // A source that did not prove its end leaves no backup, no upload and no container.
 mod failures;
+// Archives that earlier builds made are read by this one, and by the tools of the system alone.
+mod golden;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
 // `--limit-rate`, `--nice` and `--io-nice` hold.
 mod priority;
+// `docs/FORMAT.md` is enough to write a reader from: one in Python reads what we make.
+mod reader;
 // The commands of the README and the guide work.
 mod readme;
 // A restored registry serves the same image.

@@ -1,6 +1,6 @@
 //! How much of everything may be in memory, and how large an archive that allows.
 
-use super::frame::Codec;
+use super::frame::{Codec, FRAME_LEN};
 use crate::error::{Error, Result};
 
 const MIB: u64 = 1 << 20;
@@ -33,6 +33,9 @@ pub struct PartLimits {
 }
 
 impl PartLimits {
+    /// No limit at all: a folder, or memory.
+    pub const NONE: PartLimits = PartLimits { count: u64::MAX, smallest: 1, largest: u64::MAX };
+
     /// What every one of several stores allows.
     pub fn and(self, other: PartLimits) -> PartLimits {
         PartLimits {
@@ -60,6 +63,16 @@ pub struct BudgetRequest {
     pub part_size: Option<u64>,
     /// Fewer parts than the store's own limit.
     pub max_parts: Option<u64>,
+}
+
+/// What holds unless the operator says otherwise.
+impl Default for BudgetRequest {
+    fn default() -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let (memory, frame_len, codec) = (DEFAULT_MEMORY, FRAME_LEN as u64, Codec::Zstd);
+        let level = codec.default_level();
+        BudgetRequest { memory, workers, frame_len, codec, level, part_size: None, max_parts: None }
+    }
 }
 
 /// What may be in memory at once.

@@ -260,4 +260,75 @@ mod tests {
         assert_eq!(["null", r#""none""#].map(read), [Some(None); 2]);
         assert_eq!(read(r#""rot13""#), None);
     }
+
+    /// A catalog in clear of so many lines, with a marker for what stands in each.
+    fn catalog(lines: &[&str]) -> Vec<u8> {
+        let archive = r#"{"archive":{"format":1,"id":"20261122T020000Z-1f2e3d4c","job":"db","source":null,"kind":"raw",
+            "codec":"zstd","cipher":null,"frame_len":1,"head_len":0,"started":"2026-11-22T02:00:00Z"}}"#;
+        let end = r#"{"end":{"frames":0,"entries":0,"bytes":0,"stored_bytes":0,"blake3":"","warnings":[],"notes":[],
+            "finished":"2026-11-22T02:00:00Z"}}"#;
+        let frame = r#"{"frame":{"n":0,"at":0,"len":1,"stored_at":0,"stored_len":1,"blake3":""}}"#;
+        let line = |line: &&str| match *line {
+            "archive" => archive.replace('\n', " "),
+            "newer" => archive.replace('\n', " ").replace(r#""format":1"#, r#""format":99"#),
+            "end" => end.replace('\n', " "),
+            "frame" => frame.into(),
+            other => other.into(),
+        };
+        let text: String = lines.iter().map(|text| line(text) + "\n").collect();
+        zstd::encode_all(text.as_bytes(), 1).unwrap()
+    }
+
+    fn read_lines(lines: &[&str]) -> Result<usize> {
+        let mut frames = 0;
+        read(&catalog(lines)[..], None, |_| {
+            frames += 1;
+            Ok(())
+        })
+        .map(|_| frames)
+    }
+
+    #[test]
+    fn a_catalog_is_one_archive_records_and_one_end() {
+        assert_eq!(read_lines(&["archive", "end"]).unwrap(), 0);
+        assert_eq!(read_lines(&["archive", "frame", "frame", "end"]).unwrap(), 2);
+        for bad in [
+            &[][..],
+            &["archive"],
+            &["end"],
+            &["frame", "archive", "end"],
+            &["archive", "archive", "end"],
+            &["archive", "end", "end"],
+            &["archive", "end", "frame"],
+            &["archive", "{}", "end"],
+            &["archive", "no json", "end"],
+            &["archive", "", "end"],
+        ] {
+            assert_eq!(read_lines(bad).unwrap_err().kind(), Kind::Damaged, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_no_damage_but_asks_for_a_newer_sealift() {
+        let error = read_lines(&["newer", "end"]).unwrap_err();
+        assert_eq!((error.kind(), error.hint_text()), (Kind::Failed, Some("use a newer sealift")));
+    }
+
+    #[test]
+    fn what_a_reader_of_records_refuses_ends_the_reading() {
+        let refuse = |_| Err(Error::failed("enough"));
+        let error = read(&catalog(&["archive", "frame", "end"])[..], None, refuse).unwrap_err();
+        assert_eq!(error.to_string(), "enough");
+    }
+
+    #[test]
+    fn totals_count_what_is_in_records() {
+        let mut totals = Totals::default();
+        read(&catalog(&["archive", "frame", "frame", "end"])[..], None, |record| {
+            totals.count(&record);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((totals.frames, totals.entries, totals.bytes), (2, 0, 2));
+    }
 }

@@ -64,6 +64,9 @@ impl EntryDigest {
 /// Reads a catalog and checks that it is consistent in itself and of the archive asked for.
 ///
 /// `each` sees every tar member; what it saw may be acted on only when this returns.
+///
+/// # Errors
+/// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not whole, not consistent, or the catalog of another archive.
 pub fn read_catalog(
     stored: impl std::io::Read + Send + Sync,
     head: Option<&Head>,
@@ -135,8 +138,49 @@ pub struct Opened {
 impl Archive {
     /// Opens the archive object with what the catalog says of it.
     ///
+    /// `contents` come from [`read_catalog`], which has confirmed them; `head` comes from [`open_head`] of the same object,
+    /// and is none where nothing is encrypted. Nothing is read here. Later, [`Archive::frames`] gives only frames whose
+    /// keyed hash the catalog confirms, so that any range may be acted on before the rest has been read.
+    ///
     /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to be right by now.
+    /// [`Kind::Usage`](crate::error::Kind::Usage) when it is encrypted and `head` is none.
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to
+    /// be right by now.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use futures_util::TryStreamExt;
+    /// use sealift::archive::Id;
+    /// use sealift::archive::open::{Archive, open_head, read_catalog};
+    /// use sealift::archive::read_at::InMemory;
+    ///
+    /// /// The last 100 bytes of what was sealed.
+    /// async fn tail(
+    ///     archive: Vec<u8>,
+    ///     catalog: Vec<u8>,
+    ///     job: &str,
+    ///     id: &Id,
+    ///     passphrase: &secrecy::SecretString,
+    /// ) -> sealift::error::Result<Vec<u8>> {
+    ///     let (archive, catalog) = (InMemory::new("archive", archive), InMemory::new("catalog", catalog));
+    ///     let (of_archive, of_catalog) =
+    ///         tokio::try_join!(open_head(&archive, passphrase), open_head(&catalog, passphrase))?;
+    ///     let contents = read_catalog(catalog.bytes(), Some(&of_catalog), job, id, |_| {})?;
+    ///     let end = contents.end.bytes;
+    ///     let archive = Arc::new(Archive::open(Arc::new(archive), contents, Some(of_archive))?);
+    ///     let ranges = [end.saturating_sub(100)..end];
+    ///     let opened: Vec<_> = archive.frames(&ranges, 2).try_collect().await?;
+    ///     Ok(opened.iter().flat_map(|opened| opened.pieces(&ranges)).collect::<Vec<_>>().concat())
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let id: Id = "20261122T020000Z-1f2e3d4c".parse().unwrap();
+    /// let foreign = tail(b"no archive".to_vec(), Vec::new(), "db", &id, &"secret".to_string().into()).await;
+    /// assert_eq!(foreign.unwrap_err().kind(), sealift::error::Kind::Damaged);
+    /// # }
+    /// ```
     pub fn open(object: Arc<dyn ReadAt>, contents: Contents, head: Option<Head>) -> Result<Self> {
         let head = match (contents.archive.cipher, head) {
             (None, None) => None,
@@ -191,6 +235,10 @@ impl Archive {
     }
 
     /// The frames that hold `ranges` of the source, in order, `parallel` batches at once on as many cores.
+    ///
+    /// # Errors
+    /// Each item: what keeps the object from being read; [`Kind::Damaged`](crate::error::Kind::Damaged) where a frame is not
+    /// the one that was sealed. Nothing of such a batch is given.
     pub fn frames(
         self: &Arc<Self>,
         ranges: &[Range<u64>],
@@ -322,4 +370,98 @@ pub async fn open_head(object: &dyn ReadAt, passphrase: &SecretString) -> Result
     // The S2K takes a tenth of a second of one core.
     let opened = tokio::task::spawn_blocking(move || Head::open(&head, &passphrase)).await;
     opened.map_err(|e| Error::failed("a worker died").because(e))?
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "one range is a list of ranges, too")]
+
+    use super::*;
+    use crate::archive::frame::Codec;
+    use crate::archive::openpgp::Cipher;
+    use crate::archive::read_at::InMemory;
+    use crate::archive::testing::{How, JOB, PASSPHRASE, Stored, noise};
+    use crate::error::Kind;
+    use crate::stream::source::ByteStream;
+
+    async fn stored(cipher: Option<Cipher>) -> Stored {
+        How::new(cipher, Codec::None, 1000).seal(ByteStream::from_bytes(noise(9_500))).await.unwrap()
+    }
+
+    async fn head(bytes: &Bytes) -> Head {
+        open_head(&InMemory::new("x", bytes.clone()), &PASSPHRASE.into()).await.unwrap()
+    }
+
+    fn kind<T>(result: Result<T>) -> Kind {
+        result.err().unwrap().kind()
+    }
+
+    #[tokio::test]
+    async fn a_catalog_is_only_that_of_the_archive_asked_for() {
+        let stored = stored(None).await;
+        assert!(read_catalog(&stored.catalog[..], None, JOB, &stored.id, |_| {}).is_ok());
+        assert_eq!(kind(read_catalog(&stored.catalog[..], None, "other", &stored.id, |_| {})), Kind::Damaged);
+        let other = "20261122T020000Z-1f2e3d4c".parse().unwrap();
+        assert_eq!(kind(read_catalog(&stored.catalog[..], None, JOB, &other, |_| {})), Kind::Damaged);
+    }
+
+    #[tokio::test]
+    async fn an_encrypted_archive_is_not_opened_without_its_head_nor_a_clear_one_with_one() {
+        let (sealed, clear) = (stored(Some(Cipher::Cfb)).await, stored(None).await);
+        let object = |stored: &Stored| Arc::new(InMemory::new("x", stored.archive.clone()));
+        let contents = sealed.contents(Some(PASSPHRASE)).await.unwrap();
+        assert_eq!(kind(Archive::open(object(&sealed), contents, None)), Kind::Usage);
+        let contents = clear.contents(None).await.unwrap();
+        let foreign = head(&sealed.archive).await;
+        assert_eq!(kind(Archive::open(object(&clear), contents, Some(foreign))), Kind::Damaged);
+    }
+
+    #[tokio::test]
+    async fn the_head_must_be_of_the_cipher_that_was_sealed() {
+        let (cfb, aead) = (stored(Some(Cipher::Cfb)).await, stored(Some(Cipher::Aead)).await);
+        let contents = cfb.contents(Some(PASSPHRASE)).await.unwrap();
+        let object = Arc::new(InMemory::new("x", cfb.archive.clone()));
+        let foreign = head(&aead.archive).await;
+        assert_eq!(kind(Archive::open(object, contents, Some(foreign))), Kind::Damaged);
+    }
+
+    #[tokio::test]
+    async fn frames_that_change_places_are_refused() {
+        let mut stored = stored(None).await;
+        let mut bytes = stored.archive.to_vec();
+        bytes[..2000].rotate_left(1000);
+        stored.archive = bytes.into();
+        let error = stored.restore(None).await.unwrap_err();
+        assert!(error.kind() == Kind::Damaged && error.to_string().contains("frame 0 of archive"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn runs_hold_each_frame_once() {
+        let archive = stored(None).await.open(None).await.unwrap();
+        let runs = |ranges: &[Range<u64>]| archive.runs(ranges);
+        assert_eq!(runs(&[0..1, 1..2, 999..1000]), [0..1]);
+        assert_eq!(runs(&[0..1, 1000..1001]), [0..2], "neighbours are one run");
+        assert_eq!(runs(&[0..1, 2000..2001]), [0..1, 2..3]);
+        assert_eq!(runs(&[500..2500, 2600..9500]), [0..10]);
+        assert_eq!(runs(&[9499..9500]), [9..10]);
+        assert!(runs(&[]).is_empty() && runs(&[9500..9600]).is_empty());
+    }
+
+    #[test]
+    fn a_digest_of_members_depends_on_their_order_and_number() {
+        let entry = |path: &str| -> Entry {
+            serde_json::from_value(serde_json::json!({
+                "path": path, "type": "file", "mode": 420, "uid": 0, "gid": 0, "mtime": "0", "size": 0,
+                "at": 0, "len": 512,
+            }))
+            .unwrap()
+        };
+        let of = |paths: &[&str]| {
+            let mut digest = EntryDigest::default();
+            paths.iter().for_each(|path| digest.add(&entry(path)));
+            digest
+        };
+        assert!(of(&["a", "b"]) == of(&["a", "b"]));
+        assert!(of(&["a", "b"]) != of(&["b", "a"]) && of(&["a"]) != of(&["a", "a"]) && of(&[]) != of(&["a"]));
+    }
 }

@@ -37,6 +37,11 @@ impl InMemory {
     pub fn new(name: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         InMemory { name: name.into(), bytes: bytes.into() }
     }
+
+    /// All of them.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 #[async_trait]

@@ -1,5 +1,7 @@
 //! Seal → open, in memory: sizes, frame lengths and chunkings of a source under every cipher and codec.
 
+#![allow(clippy::single_range_in_vec_init, reason = "one range is a list of ranges, too")]
+
 use std::ops::Range;
 
 use bytes::Bytes;

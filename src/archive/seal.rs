@@ -22,6 +22,7 @@ use crate::stream::channel::{Receiver, Sender, channel};
 use crate::stream::counters::Counters;
 use crate::stream::pool::Pool;
 use crate::stream::source::{ByteStream, Proof};
+use crate::stream::warning::Warning;
 use crate::stream::workers::{Dispatch, Results, thread, workers};
 
 /// What to seal and how.
@@ -61,6 +62,8 @@ pub struct Sealed {
     pub catalog: ObjectDigest,
     /// The catalog's last record.
     pub end: EndRecord,
+    /// The warnings that it has the texts of.
+    pub warnings: Vec<Warning>,
 }
 
 /// What archive and catalog are sealed with: a message key for each, and the passphrase that opens both.
@@ -79,8 +82,78 @@ impl Keys {
 /// A message key, and the passphrase that opens the message.
 type Lock = (MessageKey, SecretString);
 
-/// Starts the stages. The bytes must be taken from both receivers as they come; the first failure of any stage
-/// arrives at `archive`.
+/// Seals a source: starts the stages, each on threads of its own, and returns at once.
+///
+/// The caller takes the bytes from `archive` and `catalog` as they come, both at the same time: each waits for the other
+/// when its channel is full. The first failure of any stage arrives at `archive`, or at `catalog` where the catalog itself
+/// failed; a channel that ends without one has given every byte. `sealed` is there once both have ended. Whoever drops a
+/// receiver stops all stages. Memory is bounded by `options.plan`, and by `options.chunks`, whose buffers come back when
+/// the bytes are dropped.
+///
+/// What is sealed is not committed: that the bytes arrived is for whoever stores them to prove.
+///
+/// # Errors
+/// A cipher without a passphrase or the reverse, a compressor that cannot be set up, no thread to be had. Whatever happens
+/// later, such as a source that does not prove its end, comes by the channels.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+///
+/// use sealift::archive::budget::{BudgetRequest, MemoryBudget, PartLimits};
+/// use sealift::archive::catalog::{ArchiveRecord, FORMAT};
+/// use sealift::archive::frame::Codec;
+/// use sealift::archive::openpgp::{Cipher, block_pool};
+/// use sealift::archive::seal::{SealOptions, seal};
+/// use sealift::archive::tap::SourceChecks;
+/// use sealift::archive::{Format, Id};
+/// use sealift::stream::channel::Receiver;
+/// use sealift::stream::counters::Counters;
+/// use sealift::stream::source::ByteStream;
+///
+/// async fn collect(mut from: Receiver<bytes::Bytes>) -> sealift::error::Result<Vec<u8>> {
+///     let mut all = Vec::new();
+///     while let Some(bytes) = from.recv().await? {
+///         all.extend_from_slice(&bytes);
+///     }
+///     Ok(all)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let started = jiff::Timestamp::now();
+/// let archive = ArchiveRecord {
+///     format: FORMAT,
+///     id: Id::new(started)?,
+///     job: "notes".into(),
+///     set: None,
+///     source: serde_json::Value::Null,
+///     kind: Format::Raw,
+///     codec: Codec::Zstd,
+///     cipher: Some(Cipher::Cfb),
+///     frame_len: 1 << 20,
+///     head_len: 0, // known once it is sealed
+///     started,
+/// };
+/// let request = BudgetRequest { frame_len: archive.frame_len, ..BudgetRequest::default() };
+/// let plan = MemoryBudget::new(&request, PartLimits::NONE)?;
+/// let options = SealOptions {
+///     archive,
+///     level: request.level,
+///     passphrase: Some("correct horse".to_string().into()),
+///     expected: SourceChecks::default(),
+///     chunks: block_pool(plan.chunks),
+///     plan,
+/// };
+/// let sealing = seal(ByteStream::from_bytes("a note"), options, Arc::new(Counters::default()))?;
+/// let (archive, catalog) = tokio::join!(collect(sealing.archive), collect(sealing.catalog));
+/// let (archive, catalog, sealed) = (archive?, catalog?, sealing.sealed.await?);
+/// assert_eq!((sealed.end.bytes, sealed.end.frames), (6, 1));
+/// assert_eq!(sealed.archive.size, archive.len() as u64);
+/// assert_eq!(sealed.catalog.size, catalog.len() as u64);
+/// # Ok(())
+/// # }
+/// ```
 pub fn seal(source: ByteStream, options: SealOptions, counters: Arc<Counters>) -> Result<Sealing> {
     let keys = match (options.archive.cipher, options.passphrase.clone()) {
         (Some(cipher), Some(passphrase)) => Some(Keys::new(cipher, passphrase)?),
@@ -119,8 +192,9 @@ fn seal_with(
     let end = move |totals| {
         let proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
         let stored: ObjectDigest = archive_stored.blocking_recv().map_err(|_| Error::disconnected())?;
+        let warnings = proof.warnings.clone();
         let end = end_record(totals, proof, &stored);
-        Ok((stored, end))
+        Ok((stored, end, warnings))
     };
     start_catalog(catalog_lock, recorded, end, catalog_out, sealed_out)?;
     Ok(Sealing { archive, catalog, sealed })
@@ -221,21 +295,21 @@ fn start_digest(
 fn start_catalog(
     lock: Option<Lock>,
     recorded: Receiver<Vec<Record>>,
-    end: impl FnOnce(Totals) -> Result<(ObjectDigest, EndRecord)> + Send + 'static,
+    end: impl FnOnce(Totals) -> Result<(ObjectDigest, EndRecord, Vec<Warning>)> + Send + 'static,
     out: Sender<Bytes>,
     sealed: oneshot::Sender<Sealed>,
 ) -> Result<()> {
     thread("catalog", move || {
         let mut ended = None;
         let end = |totals| {
-            let (archive, end) = end(totals)?;
-            ended = Some((archive, end.clone()));
+            let (archive, end, warnings) = end(totals)?;
+            ended = Some((archive, end.clone(), warnings));
             Ok(end)
         };
         let key = lock.as_ref().map(|(key, phrase)| (key, phrase));
         let outcome = catalog::write(recorded, end, key, &out).map(|catalog| {
-            if let Some((archive, end)) = ended {
-                let _ = sealed.send(Sealed { archive, catalog, end });
+            if let Some((archive, end, warnings)) = ended {
+                let _ = sealed.send(Sealed { archive, catalog, end, warnings });
             }
         });
         out.finish_blocking(outcome);
@@ -263,7 +337,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord 
         stored_bytes: stored.size,
         blake3: stored.blake3.clone(),
         exit_code: proof.exit_code,
-        warnings: proof.warnings,
+        warnings: proof.warnings.into_iter().map(|warning| warning.text).collect(),
         notes: proof.notes,
         finished: jiff::Timestamp::now(),
     }
@@ -305,4 +379,101 @@ pub(super) fn seal_cheaply(
         Ok(Keys { archive: key()?, catalog: key()?, passphrase })
     });
     seal_with(keys.transpose()?, source, options, counters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::frame::Codec;
+    use crate::archive::testing::{How, PASSPHRASE, Stored, drain, noise, source, tar_checks};
+    use crate::error::Kind;
+
+    fn how(cipher: Option<Cipher>) -> How {
+        How::new(cipher, Codec::Zstd, 4096)
+    }
+
+    async fn with_the_real_count(cipher: Cipher) {
+        let (options, bytes) = (how(Some(cipher)).options(), noise(10_000));
+        let id = options.archive.id.clone();
+        let source = ByteStream::from_bytes(bytes.clone());
+        let sealing = seal(source, options, Arc::new(Counters::default())).unwrap();
+        let stored = Stored::collect(id, sealing).await.unwrap();
+        assert!(stored.restore(Some(PASSPHRASE)).await.unwrap() == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_cfb_archive_with_the_real_count_is_opened_by_its_passphrase() {
+        with_the_real_count(Cipher::Cfb).await;
+    }
+
+    #[tokio::test]
+    async fn an_aead_archive_with_the_real_count_is_opened_by_its_passphrase() {
+        with_the_real_count(Cipher::Aead).await;
+    }
+
+    #[tokio::test]
+    async fn another_passphrase_is_told_from_damage() {
+        for cipher in [Cipher::Cfb, Cipher::Aead] {
+            let stored = how(Some(cipher)).seal(ByteStream::from_bytes("x")).await.unwrap();
+            let error = stored.restore(Some("another")).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::WrongPassphrase, "{cipher:?}");
+        }
+    }
+
+    #[test]
+    fn a_cipher_and_a_passphrase_go_together() {
+        for cipher in [None, Some(Cipher::Cfb)] {
+            let mut options = how(cipher).options();
+            options.passphrase = if cipher.is_some() { None } else { Some(PASSPHRASE.into()) };
+            assert!(seal(ByteStream::from_bytes("x"), options, Arc::new(Counters::default())).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_fails_ends_the_archive_with_its_cause() {
+        for cipher in [Some(Cipher::Cfb), Some(Cipher::Aead), None] {
+            let source = source(noise(50_000), 1000, Err(Error::failed("exit code 2")));
+            let sealing = seal_cheaply(source, how(cipher).options(), Arc::new(Counters::default())).unwrap();
+            let (archive, catalog) = tokio::join!(drain(sealing.archive), drain(sealing.catalog));
+            assert_eq!(archive.unwrap_err().to_string(), "exit code 2", "{cipher:?}");
+            assert_eq!(catalog.unwrap_err().kind(), Kind::Disconnected, "{cipher:?}");
+            assert!(sealing.sealed.await.is_err(), "{cipher:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tar_that_breaks_off_is_never_sealed() {
+        let how = How { checks: tar_checks(), ..how(None) };
+        let cut = crate::archive::testing::tar()[..5000].to_vec();
+        let error = how.seal(ByteStream::from_bytes(cut)).await.err().unwrap();
+        assert!(error.to_string().contains("end marker"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn whoever_drops_the_archive_stops_the_sealing() {
+        let options = how(Some(Cipher::Aead)).options();
+        let source = ByteStream::from_bytes(noise(3 << 20));
+        let sealing = seal_cheaply(source, options, Arc::new(Counters::default())).unwrap();
+        drop(sealing.archive);
+        assert_eq!(drain(sealing.catalog).await.unwrap_err().kind(), Kind::Disconnected);
+        assert!(sealing.sealed.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn two_sealings_of_the_same_bytes_share_nothing() {
+        for cipher in [Cipher::Cfb, Cipher::Aead] {
+            let seal =
+                || async { how(Some(cipher)).seal(ByteStream::from_bytes(noise(5000))).await.unwrap() };
+            let (first, second) = (seal().await, seal().await);
+            assert_eq!(first.archive.len(), second.archive.len());
+            let same = first.archive.iter().zip(&second.archive).skip(100).filter(|(a, b)| a == b).count();
+            assert!(same < first.archive.len() / 50, "{cipher:?}: {same} equal bytes");
+            let mixed = Stored { archive: second.archive.clone(), ..first };
+            assert_eq!(
+                mixed.restore(Some(PASSPHRASE)).await.unwrap_err().kind(),
+                Kind::Damaged,
+                "{cipher:?}"
+            );
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! The tap: cuts the source into frames, follows the tar as it passes by, and demands the proof of its end.
 
 use super::Format;
-use super::check::Check;
+use super::check::{Check, texts};
 use super::frame::Packed;
 use super::openpgp::message::Message;
 use crate::error::{Error, Result};
 use crate::stream::counters::Counters;
 use crate::stream::pool::{Pool, Pooled};
 use crate::stream::source::{ByteStream, Proof};
+use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::{Entry, Walker};
 
 /// The two buffers that a frame needs on its way.
@@ -53,19 +54,50 @@ pub struct SourceChecks {
 
 impl SourceChecks {
     /// What the members that passed by do not meet.
-    fn unmet(&self) -> Vec<String> {
+    fn unmet(&self) -> Vec<Warning> {
         match self.format {
-            Format::Tar => self.check.finish(),
+            Format::Tar => self.check.unmet(),
             Format::Raw if self.check.is_empty() => Vec::new(),
-            Format::Raw => vec!["members are expected, but the source is no tar".into()],
+            Format::Raw => {
+                let text = "members are expected, but the source is no tar";
+                vec![Warning::new(WarningKind::UnmetExpectation, text)]
+            }
         }
     }
 }
 
 /// Reads `source` to its proved end and hands out its frames in order.
 ///
+/// Blocks: it runs on a thread of its own. Every byte goes into exactly one frame; every frame but the last is full; a
+/// source without any byte gives one empty frame. Where the source must be a tar, each frame comes with the members that
+/// begin in it. What was handed out counts only once this returns: a frame says nothing about how the source ends.
+///
 /// # Errors
-/// Whatever kept the source from proving its end: EOF alone is not success.
+/// Whatever kept the source from proving its end: EOF alone is not success. First the source's own failure, then a tar or
+/// an OpenPGP message that breaks off, then what `expected` asks for in vain where it is strict. A failure of `send` comes
+/// back as it is.
+///
+/// # Examples
+/// ```
+/// use sealift::archive::frame::Packed;
+/// use sealift::archive::tap::{FrameBuffers, SourceChecks, tap};
+/// use sealift::stream::counters::Counters;
+/// use sealift::stream::pool::Pool;
+/// use sealift::stream::source::ByteStream;
+///
+/// # fn main() -> sealift::error::Result<()> {
+/// let buffers = Pool::new(2, || FrameBuffers { plain: vec![0; 4], len: 0, packed: Packed::default() });
+/// let mut frames = Vec::new();
+/// let source = ByteStream::from_bytes("ten bytes!");
+/// let proof = tap(source, SourceChecks::default(), &buffers, &Counters::default(), |frame| {
+///     frames.push((frame.at, frame.buffers.plain[..frame.buffers.len].to_vec()));
+///     Ok(())
+/// })?;
+/// assert_eq!(frames, [(0, b"ten ".to_vec()), (4, b"byte".to_vec()), (8, b"s!".to_vec())]);
+/// assert!(proof.warnings.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 pub fn tap(
     mut source: ByteStream,
     mut expected: SourceChecks,
@@ -79,7 +111,7 @@ pub fn tap(
         let mut entries = Vec::new();
         if let Some(walker) = &mut walker {
             walker.feed(bytes, &mut entries)?;
-            entries.iter().for_each(|entry| expected.check.look(entry));
+            entries.iter().for_each(|entry| expected.check.observe(entry));
         }
         if let Some(message) = &mut message {
             message.feed(bytes)?;
@@ -96,7 +128,8 @@ pub fn tap(
     if let Some(walker) = walker.filter(|_| at > 0) {
         walker.finish()?;
         if walker.trailing() {
-            proof.warnings.push("the tar is followed by other bytes; they are kept".into());
+            let text = "the tar is followed by other bytes; they are kept";
+            proof.warnings.push(Warning::new(WarningKind::TrailingBytes, text));
         }
         // Whatever the source could not prove, the end marker did.
         proof.notes.clear();
@@ -108,11 +141,11 @@ pub fn tap(
     let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
     if expected.strict && !unmet.is_empty() {
         return Err(Error::failed("the source does not hold what is expected")
-            .because(unmet.join("; "))
+            .because(texts(&unmet).join("; "))
             .hint("look at the source; without --strict such a backup is made, with a warning"));
     }
     proof.warnings.extend(unmet);
-    proof.warnings.extend(expected.warnings);
+    proof.warnings.extend(expected.warnings.into_iter().map(Warning::other));
     proof.notes.extend(expected.notes);
     Ok(proof)
 }
@@ -157,4 +190,125 @@ fn fill(source: &mut ByteStream, frame: &mut [u8], counters: &Counters) -> Resul
         }
     }
     Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::testing::{source, tar, tar_checks};
+    use crate::error::Kind;
+    use crate::tar::BLOCK;
+
+    /// What comes of a source: frames as they were sent, and how it ended.
+    fn tapped(stream: ByteStream, expected: SourceChecks) -> (Vec<(u64, usize)>, Result<Proof>) {
+        let buffers = || FrameBuffers { plain: vec![0; 1000], len: 0, packed: Packed::default() };
+        let (pool, counters, mut frames) = (Pool::new(2, buffers), Counters::default(), Vec::new());
+        let proof = tap(stream, expected, &pool, &counters, |frame| {
+            frames.push((frame.at, frame.buffers.len));
+            Ok(())
+        });
+        if proof.is_ok() {
+            assert_eq!(counters.source.get(), frames.iter().map(|(_, len)| *len as u64).sum::<u64>());
+        }
+        (frames, proof)
+    }
+
+    fn proved(bytes: &[u8]) -> ByteStream {
+        source(bytes.to_vec(), 300, Ok(Proof::default()))
+    }
+
+    #[test]
+    fn an_empty_source_is_one_empty_frame_and_a_failure_unless_allowed() {
+        let (frames, ended) = tapped(proved(b""), SourceChecks::default());
+        assert_eq!(frames, [(0, 0)]);
+        assert!(ended.unwrap_err().hint_text().unwrap().contains("--allow-empty"));
+        let allowed = SourceChecks { allow_empty: true, ..SourceChecks::default() };
+        assert!(tapped(proved(b""), allowed.clone()).1.is_ok());
+        assert!(tapped(proved(b""), SourceChecks { format: Format::Tar, ..allowed }).1.is_ok());
+    }
+
+    #[test]
+    fn frames_are_full_but_for_the_last() {
+        assert_eq!(tapped(proved(&[7; 2000]), SourceChecks::default()).0, [(0, 1000), (1000, 1000)]);
+        let (frames, _) = tapped(proved(&[7; 2001]), SourceChecks::default());
+        assert_eq!(frames, [(0, 1000), (1000, 1000), (2000, 1)]);
+    }
+
+    #[test]
+    fn the_sources_own_failure_comes_before_a_tar_that_breaks_off() {
+        let failed = || Err(Error::failed("exit code 2"));
+        let (_, ended) = tapped(source(tar()[..1000].to_vec(), 300, failed()), tar_checks());
+        assert_eq!(ended.unwrap_err().to_string(), "exit code 2");
+        let (_, ended) = tapped(source(tar(), 300, failed()), tar_checks());
+        assert_eq!(ended.unwrap_err().to_string(), "exit code 2", "a whole tar is no excuse");
+    }
+
+    #[test]
+    fn a_tar_without_its_end_marker_is_a_failure_though_the_source_is_content() {
+        let tar = tar();
+        let (_, ended) = tapped(proved(&tar[..tar.len() - 2 * BLOCK]), tar_checks());
+        assert!(ended.unwrap_err().to_string().contains("end marker"));
+        let (_, ended) =
+            tapped(proved(b"no tar at all, but long enough for a block".repeat(20).as_slice()), tar_checks());
+        assert!(ended.is_err());
+    }
+
+    #[test]
+    fn an_end_marker_proves_what_the_source_could_not() {
+        let unproved = Proof { notes: vec!["the end is not proved".into()], ..Proof::default() };
+        let (_, ended) = tapped(source(tar(), 300, Ok(unproved.clone())), tar_checks());
+        assert_eq!(ended.unwrap().notes.len(), 0);
+        let (_, ended) = tapped(source(tar(), 300, Ok(unproved)), SourceChecks::default());
+        assert_eq!(ended.unwrap().notes.len(), 1);
+    }
+
+    #[test]
+    fn what_follows_a_tar_is_kept_and_warned_of() {
+        let (frames, ended) = tapped(proved(&[tar(), b"more".to_vec()].concat()), tar_checks());
+        assert_eq!(frames.iter().map(|(_, len)| len).sum::<usize>(), tar().len() + 4);
+        assert_eq!(ended.unwrap().warnings.len(), 1);
+        let (_, ended) = tapped(proved(&[tar(), vec![0; 5000]].concat()), tar_checks());
+        assert_eq!(ended.unwrap().warnings.len(), 0, "padding is no news");
+    }
+
+    #[test]
+    fn unmet_expectations_are_warnings_and_with_strict_a_failure() {
+        let expecting = |globs: &[&str], strict| {
+            let globs: Vec<_> = globs.iter().map(|glob| glob.to_string()).collect();
+            SourceChecks { check: Check::new(&globs, 2).unwrap(), strict, ..tar_checks() }
+        };
+        assert_eq!(tapped(proved(&tar()), expecting(&["etc/hosts"], true)).1.unwrap().warnings.len(), 0);
+        assert_eq!(tapped(proved(&tar()), expecting(&["etc/shadow"], false)).1.unwrap().warnings.len(), 1);
+        let error = tapped(proved(&tar()), expecting(&["etc/shadow"], true)).1.unwrap_err();
+        assert!(error.kind() == Kind::Failed && error.to_string().contains("etc/shadow"), "{error}");
+        let raw = SourceChecks { format: Format::Raw, ..expecting(&[], false) };
+        assert!(tapped(proved(&tar()), raw).1.unwrap().warnings[0].to_string().contains("no tar"));
+    }
+
+    #[test]
+    fn an_openpgp_message_must_be_whole() {
+        let message = [&[0xd2, 200 - 8][..], &[7; 184], &[0xd3, 20], &[7; 20]].concat();
+        let checks = SourceChecks { is_message: true, ..SourceChecks::default() };
+        let sound = [&[0xd2, 100][..], &[7; 100]].concat();
+        assert!(tapped(proved(&sound), checks.clone()).1.is_ok());
+        assert!(tapped(proved(&sound[..99]), checks.clone()).1.is_err());
+        assert!(tapped(proved(&message[..3]), checks).1.is_err());
+    }
+
+    #[test]
+    fn whoever_takes_no_more_frames_ends_it() {
+        let buffers = || FrameBuffers { plain: vec![0; 10], len: 0, packed: Packed::default() };
+        let mut sent = 0;
+        let ended = tap(
+            proved(&[7; 100]),
+            SourceChecks::default(),
+            &Pool::new(1, buffers),
+            &Counters::default(),
+            |_| {
+                sent += 1;
+                if sent == 3 { Err(Error::disconnected()) } else { Ok(()) }
+            },
+        );
+        assert_eq!((ended.unwrap_err().kind(), sent), (Kind::Disconnected, 3));
+    }
 }

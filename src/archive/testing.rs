@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use secrecy::SecretString;
 
-use super::budget::{BudgetRequest, DEFAULT_MEMORY, MemoryBudget, PartLimits};
+use super::budget::{BudgetRequest, MemoryBudget, PartLimits};
 use super::catalog::{ArchiveRecord, FORMAT};
 use super::frame::Codec;
 use super::open::{Archive, Contents, open_head, read_catalog};
@@ -43,12 +43,9 @@ impl How {
     pub(crate) fn options(&self) -> SealOptions {
         // The quickest level: what is tested is not the compression.
         let level = *self.codec.levels().start();
-        let (memory, workers, frame_len) = (DEFAULT_MEMORY, 2, self.frame_len as u64);
-        let (part_size, max_parts) = (None, None);
-        let request =
-            BudgetRequest { memory, workers, frame_len, codec: self.codec, level, part_size, max_parts };
-        let limits = PartLimits { count: u64::MAX, smallest: 1, largest: u64::MAX };
-        let plan = MemoryBudget::new(&request, limits).unwrap();
+        let (workers, frame_len, codec) = (2, self.frame_len as u64, self.codec);
+        let request = BudgetRequest { workers, frame_len, codec, level, ..BudgetRequest::default() };
+        let plan = MemoryBudget::new(&request, PartLimits::NONE).unwrap();
         let started = jiff::Timestamp::now();
         let archive = ArchiveRecord {
             format: FORMAT,

@@ -21,6 +21,7 @@ mod plan;
 mod prescan;
 mod preset;
 mod read;
+mod restore;
 mod settings;
 mod stores;
 mod verify;
@@ -30,13 +31,11 @@ pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
-pub use read::{
-    ArchiveOptions, ArchiveRef, Cat, Copy, Diff, DiffTarget, FromStore, List, Ls, OpenOptions, Restore,
-    RestoreSet, RestoreSource, RestoreTarget, Show,
-};
+pub use read::{ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
+pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
-pub use verify::{Amount, CheckOptions, Verify};
+pub use verify::{CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.
 #[derive(Debug, Parser)]
@@ -100,9 +99,6 @@ pub enum Verb {
     Plan(PlanOptions),
     /// Bring an archive's bytes back, each confirmed before it is handed on
     Restore(Restore),
-    /// Print the steps that bring a set back: `sealift restore set`
-    #[command(hide = true)]
-    RestoreSet(RestoreSet),
     /// Check that an archive can be restored
     Verify(Verify),
     /// Tell how two archives, or an archive and a folder, differ
@@ -131,7 +127,7 @@ pub enum Verb {
 impl Verb {
     /// Whether stdout carries an archive's bytes, so that nothing else may go there.
     pub fn writes_data(&self) -> bool {
-        matches!(self, Verb::Restore(_) | Verb::Cat(_))
+        matches!(self, Verb::Restore(Restore::Archive(_)) | Verb::Cat(_))
     }
 }
 
@@ -271,7 +267,7 @@ pub struct SetOptions {
 
 /// The jobs of the built-in set, in the order that the vendor's documents give.
 fn presets(swarm: SwarmOptions, ucp: UcpOptions, dtr: DtrOptions) -> Vec<Preset> {
-    vec![Preset::Swarm(swarm), Preset::Ucp(ucp), Preset::Dtr(dtr)]
+    vec![Preset::Swarm(swarm.into()), Preset::Ucp(ucp.into()), Preset::Dtr(dtr.into())]
 }
 
 impl Backup {
@@ -305,9 +301,9 @@ impl Backup {
             Backup::Image { options, images } => (Subject::Source(Source::Image(images)), options),
             Backup::Path { options, dirs } => (Subject::Source(Source::Path(dirs)), options),
             Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
-            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr)), options),
-            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp)), options),
-            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm)), options),
+            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr.into())), options),
+            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp.into())), options),
+            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm.into())), options),
             Backup::Set { set_name, .. } => {
                 return Err(Error::usage(format!("{set_name} is a set, no job"))
                     .hint(format!("`sealift backup set {set_name}`")));

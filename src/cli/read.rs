@@ -2,10 +2,16 @@
 
 use clap::Args;
 
-use super::{PassphraseOptions, StoreAt, docker_run, job_name, rate};
-use crate::archive::Id;
-use crate::docker::run::RunSpec;
+use super::{PassphraseOptions, StoreAt, job_name, rate};
 use crate::error::{Error, Result};
+use crate::job::cat::CatRequest;
+use crate::job::copy::CopyRequest;
+use crate::job::diff::{DiffRequest, DiffTarget};
+use crate::job::list::ListRequest;
+use crate::job::ls::LsRequest;
+use crate::job::show::ShowRequest;
+use crate::job::stored::{ArchiveRef, OpenRequest};
+use crate::store::StoreUrl;
 
 /// Which archive, and where it is.
 #[derive(Debug, Args)]
@@ -37,155 +43,32 @@ pub struct FromStore {
     pub from: StoreAt,
 }
 
-/// `restore`
-#[derive(Debug, Args)]
-#[command(after_help = RESTORE_EXAMPLES)]
-#[command(group = clap::ArgGroup::new("sink").required(true))]
-pub struct Restore {
-    /// JOB (its newest archive) or JOB@ID; with --object the key of an object in the store
-    #[arg(value_name = "ARCHIVE")]
-    archive: String,
-    #[command(flatten)]
-    pub open: OpenOptions,
-    /// Write the source's bytes to stdout
-    #[arg(long, group = "sink")]
-    pub to_stdout: bool,
-    /// Unpack a tar into a folder of this host
-    #[arg(long, group = "sink", value_name = "DIR")]
-    pub to_path: Option<std::path::PathBuf>,
-    /// Unpack an archive of a volume into a volume, which is made when it is not there
-    #[arg(long, group = "sink", value_name = "VOLUME")]
-    pub to_volume: Option<String>,
-    /// Run a new container with the bytes on its stdin: [docker run options] IMAGE [ARG…] must come last
-    #[arg(long, group = "sink")]
-    pub to_run: bool,
-    /// Run a command in a running container with the bytes on its stdin: CONTAINER CMD [ARG…] must come last
-    #[arg(long, group = "sink")]
-    pub to_exec: bool,
-    /// Load an archive of images into the engine
-    #[arg(long, group = "sink")]
-    pub to_image: bool,
-    /// Members to restore, and what is below them; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub include: Vec<String>,
-    /// Members to leave out; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
-    /// Unpack although the folder or volume is not empty
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Unpack device nodes too
-    #[arg(long)]
-    pub allow_devices: bool,
-    /// Read from the front, without the catalog: for an archive whose catalog is lost. Bytes are handed on before the
-    /// final check: when that fails, the target is incomplete
-    #[arg(long, conflicts_with_all = ["include", "exclude"])]
-    sequential: bool,
-    /// ARCHIVE is the key of any object, as `tar | zstd | gpg` made it: OpenPGP, zstd, gzip, xz, bzip2 and LZ4 are found
-    /// by their magic numbers. Read from the front, as with --sequential
-    #[arg(long, conflicts_with_all = ["include", "exclude"])]
-    object: bool,
-    /// What --to-run and --to-exec take
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
-    words: Vec<String>,
-}
-
-const RESTORE_EXAMPLES: &str = "\
-Nothing is handed on that the sealed catalog does not confirm. Names that lead outside of the target and device nodes
-are refused before anything is unpacked.
-
-Examples:
-  sealift restore db --to-stdout --from s3://backups/prod | psql -U postgres
-  sealift restore registry --to-volume dtr-registry-0123456789ab --from s3://backups/prod
-  sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
-  sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
-  sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
-
-`sealift restore set NAME --plan` prints the steps that bring a whole set back: see `sealift restore set --help`.
-
-Check the exit code: where bytes were written before a failure, they are right but not all. With --to-run and --to-exec
-it is the process's own, when the process had all bytes.";
-
-/// What `restore` reads.
-#[derive(Debug)]
-pub enum RestoreSource {
-    /// An archive, by its catalog.
-    Archive(ArchiveRef),
-    /// An archive from its front, its catalog being lost.
-    Front(ArchiveRef),
-    /// An object by its key, whoever made it.
-    Object(String),
-}
-
-/// Where `restore` puts the bytes.
-#[derive(Debug)]
-pub enum RestoreTarget {
-    Stdout,
-    Path(std::path::PathBuf),
-    Volume(String),
-    Run(Box<RunSpec>),
-    Exec(String, Vec<String>),
-    Image,
-}
-
-impl Restore {
-    /// What to read.
+impl OpenOptions {
+    /// The same, as the work takes it.
     ///
     /// # Errors
-    /// ARCHIVE is none.
-    pub fn what(&self) -> Result<RestoreSource> {
-        Ok(match (self.object, self.sequential) {
-            (true, _) => RestoreSource::Object(self.archive.clone()),
-            (false, true) => RestoreSource::Front(self.archive.parse()?),
-            (false, false) => RestoreSource::Archive(self.archive.parse()?),
-        })
-    }
-
-    /// Where the bytes go.
-    ///
-    /// # Errors
-    /// Words that are missing, or that nobody asked for.
-    pub fn to(&self) -> Result<RestoreTarget> {
-        let words = &self.words;
-        if self.to_run {
-            return Ok(RestoreTarget::Run(Box::new(docker_run::parse(words)?)));
-        }
-        if self.to_exec {
-            return match words.split_first() {
-                Some((container, command)) if !command.is_empty() => {
-                    Ok(RestoreTarget::Exec(container.clone(), command.to_vec()))
-                }
-                _ => Err(Error::usage("--to-exec needs a container and a command")
-                    .hint("--to-exec db psql -U postgres")),
-            };
-        }
-        if let Some(word) = words.first() {
-            return Err(Error::usage(format!("unexpected {word:?}")).hint("see `sealift restore --help`"));
-        }
-        Ok(match (&self.to_path, &self.to_volume) {
-            (Some(dir), _) => RestoreTarget::Path(dir.clone()),
-            (_, Some(volume)) => RestoreTarget::Volume(volume.clone()),
-            _ if self.to_image => RestoreTarget::Image,
-            _ => RestoreTarget::Stdout,
+    /// Options of the store that mean nothing without another.
+    pub fn request(&self) -> Result<OpenRequest> {
+        Ok(OpenRequest {
+            store: self.from.request()?,
+            passphrase: self.passphrase.sources(),
+            no_encrypt: self.no_encrypt,
         })
     }
 }
 
-/// `restore set`
-#[derive(Debug, Args)]
-#[command(
-    override_usage = "sealift restore set [OPTIONS] <SET> --from <STORE> --plan",
-    after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
-)]
-pub struct RestoreSet {
-    /// NAME (its newest run) or NAME@ID
-    #[arg(value_name = "SET")]
-    pub set: String,
-    #[command(flatten)]
-    pub open: OpenOptions,
-    /// Print the steps
-    #[arg(long, required = true)]
-    plan: bool,
+impl FromStore {
+    /// The same, as the work takes it.
+    ///
+    /// # Errors
+    /// Options of the store that mean nothing without another.
+    pub fn request(&self) -> Result<StoreUrl> {
+        store_url(&self.from)
+    }
+}
+
+fn store_url(store: &StoreAt) -> Result<StoreUrl> {
+    Ok(StoreUrl { url: store.as_str().into(), options: store.options()? })
 }
 
 /// `ls`
@@ -204,6 +87,17 @@ pub struct Ls {
     pub long: bool,
 }
 
+impl Ls {
+    /// Whose members, and which of them.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<LsRequest> {
+        let (open, archive) = (self.archive.open.request()?, self.archive.archive);
+        Ok(LsRequest { open, archive, patterns: self.patterns })
+    }
+}
+
 /// `cat`
 #[derive(Debug, Args)]
 #[command(
@@ -217,12 +111,32 @@ pub struct Cat {
     pub path: String,
 }
 
+impl Cat {
+    /// Which file of which archive.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<CatRequest> {
+        Ok(CatRequest { open: self.archive.open.request()?, archive: self.archive.archive, path: self.path })
+    }
+}
+
 /// `show`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sealift show db --from s3://backups/prod")]
 pub struct Show {
     #[command(flatten)]
     pub archive: ArchiveOptions,
+}
+
+impl Show {
+    /// Which archive.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<ShowRequest> {
+        Ok(ShowRequest { open: self.archive.open.request()?, archive: self.archive.archive })
+    }
 }
 
 /// `copy`
@@ -242,6 +156,17 @@ pub struct Copy {
     /// At most so many bytes a second, on average, as in 10MiB; a part itself goes as fast as it can
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub limit_rate: Option<u64>,
+}
+
+impl Copy {
+    /// What to copy, and where to.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<CopyRequest> {
+        let (from, to) = (self.from.request()?, store_url(&self.to)?);
+        Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
+    }
 }
 
 /// `diff`
@@ -285,25 +210,22 @@ Examples:
   sealift diff host@20261122T020000Z-1f2e3d4c host 'etc/*' --content --from s3://backups/prod
   sealift diff registry --path /var/lib/docker/volumes --from s3://backups/prod";
 
-/// What `diff` holds an archive against.
-#[derive(Debug)]
-pub enum DiffTarget {
-    Archive(ArchiveRef),
-    Folder(std::path::PathBuf),
-}
-
 impl Diff {
-    /// What to compare with, and which members.
+    /// What to compare with what, and which members.
     ///
     /// # Errors
     /// There is nothing to compare with.
-    pub fn against(&self) -> Result<(DiffTarget, &[String])> {
-        match (&self.path, self.words.split_first()) {
-            (Some(dir), _) => Ok((DiffTarget::Folder(dir.clone()), &self.words)),
-            (None, Some((second, globs))) => Ok((DiffTarget::Archive(second.parse()?), globs)),
-            (None, None) => Err(Error::usage("there is nothing to compare with")
-                .hint("name a second archive, JOB@ID, or a folder: --path DIR")),
-        }
+    pub fn request(self) -> Result<DiffRequest> {
+        let (target, patterns) = match (self.path, self.words.split_first()) {
+            (Some(dir), _) => (DiffTarget::Folder(dir), self.words),
+            (None, Some((second, globs))) => (DiffTarget::Archive(second.parse()?), globs.to_vec()),
+            (None, None) => {
+                return Err(Error::usage("there is nothing to compare with")
+                    .hint("name a second archive, JOB@ID, or a folder: --path DIR"));
+            }
+        };
+        let (open, archive) = (self.archive.open.request()?, self.archive.archive);
+        Ok(DiffRequest { open, archive, target, patterns, content: self.content })
     }
 }
 
@@ -321,36 +243,58 @@ pub struct List {
     pub sets: bool,
 }
 
-/// `JOB` or `JOB@ID`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchiveRef {
-    /// The job.
-    pub job: String,
-    /// The id; otherwise the newest.
-    pub id: Option<Id>,
-}
-
-impl std::str::FromStr for ArchiveRef {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let (job, id) = match text.split_once('@') {
-            Some((job, id)) => (job, Some(id.parse()?)),
-            None => (text, None),
-        };
-        Ok(ArchiveRef { job: job_name(job)?, id })
+impl List {
+    /// What to list, and where.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<ListRequest> {
+        Ok(ListRequest { store: self.from.request()?, job: self.job })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Cli, Verb};
+    use clap::Parser;
+
+    fn parse(line: &str) -> Verb {
+        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}")).verb
+    }
+
+    fn diff(line: &str) -> Result<DiffRequest> {
+        match parse(&format!("sealift diff --from memory:///x {line}")) {
+            Verb::Diff(diff) => diff.request(),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
-    fn archives_are_named_by_job_and_id() {
-        let named: ArchiveRef = "team/db@20261122T020000Z-1f2e3d4c".parse().unwrap();
-        assert_eq!((named.job.as_str(), named.id.is_some()), ("team/db", true));
-        for bad in ["", "../x", "a//b", "UPPER", "job@1", "a/.hidden", "/a"] {
-            assert!(bad.parse::<ArchiveRef>().is_err(), "{bad}");
-        }
+    fn a_diff_has_a_second_side() {
+        let request = diff("db@20261122T020000Z-1f2e3d4c db etc/* --content").unwrap();
+        assert!(matches!(request.target, DiffTarget::Archive(second) if second.id.is_none()));
+        assert_eq!((request.patterns.join(","), request.content), ("etc/*".into(), true));
+        let request = diff("db --path /srv a b").unwrap();
+        assert!(matches!(request.target, DiffTarget::Folder(dir) if dir == std::path::Path::new("/srv")));
+        assert_eq!(request.patterns, ["a", "b"]);
+        assert_eq!(diff("db").unwrap_err().kind().exit_code(), 2);
+        assert_eq!(diff("db Not@one").unwrap_err().kind().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_other_verbs_become_requests() {
+        let Verb::Ls(ls) = parse("sealift ls db a b --long --from memory:///x") else { panic!("no ls") };
+        assert!(ls.long);
+        assert_eq!(ls.request().unwrap().patterns, ["a", "b"]);
+        let Verb::Cat(cat) = parse("sealift cat db etc/fstab --from memory:///x") else { panic!("no cat") };
+        assert_eq!(cat.request().unwrap().path, "etc/fstab");
+        let Verb::List(list) = parse("sealift list --job db --from memory:///x") else { panic!("no list") };
+        assert_eq!(list.request().unwrap().job.as_deref(), Some("db"));
+        let copy = "sealift copy db --from memory:///x --to memory:///y --limit-rate 1MiB/s";
+        let Verb::Copy(copy) = parse(copy) else { panic!("no copy") };
+        let request = copy.request().unwrap();
+        assert_eq!((request.from.url.as_str(), request.to.url.as_str()), ("memory:///x", "memory:///y"));
+        assert_eq!(request.limit_rate, Some(1 << 20));
     }
 }

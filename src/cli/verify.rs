@@ -1,6 +1,5 @@
 //! The words of `verify`: how thoroughly, which archives, for how long, and what is expected of them.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +7,7 @@ use clap::Args;
 use super::{ArchiveOptions, duration, size};
 use crate::archive::check::Check;
 use crate::error::{Error, Result};
-use crate::store::record::Level;
+use crate::job::verify::{Amount, Depth, VerifyRequest};
 
 /// What is expected of the members of an archive.
 #[derive(Debug, Clone, Args)]
@@ -31,39 +30,18 @@ impl CheckOptions {
     }
 }
 
-/// How much of an archive a sample takes, at least.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Amount {
-    /// A share, above 0 to 1.
-    Share(f64),
-    /// Bytes of source.
-    Bytes(u64),
-}
-
-impl Amount {
-    /// In bytes, of an archive of `bytes`.
-    pub fn of(self, bytes: u64) -> u64 {
-        match self {
-            Amount::Share(share) => ((bytes as f64 * share).ceil() as u64).min(bytes),
-            Amount::Bytes(amount) => amount.min(bytes),
-        }
-    }
-}
-
-impl FromStr for Amount {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong =
-            || Error::usage(format!("{text:?} is no amount of an archive")).hint("write 5% or a size: 2GiB");
-        let amount = match text.strip_suffix('%') {
-            Some(percent) => Amount::Share(percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0),
-            None => Amount::Bytes(size(text).map_err(|_| wrong())?),
-        };
-        match amount {
-            Amount::Share(share) if share > 0.0 && share <= 1.0 => Ok(amount),
-            Amount::Bytes(1..) => Ok(amount),
-            _ => Err(wrong()),
-        }
+/// `5%` or a size.
+fn amount(text: &str) -> Result<Amount> {
+    let wrong =
+        || Error::usage(format!("{text:?} is no amount of an archive")).hint("write 5% or a size: 2GiB");
+    let amount = match text.strip_suffix('%') {
+        Some(percent) => Amount::Share(percent.trim().parse::<f64>().map_err(|_| wrong())? / 100.0),
+        None => Amount::Bytes(size(text).map_err(|_| wrong())?),
+    };
+    match amount {
+        Amount::Share(share) if share > 0.0 && share <= 1.0 => Ok(amount),
+        Amount::Bytes(1..) => Ok(amount),
+        _ => Err(wrong()),
     }
 }
 
@@ -72,7 +50,7 @@ impl FromStr for Amount {
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
     #[command(flatten)]
-    pub archive: ArchiveOptions,
+    archive: ArchiveOptions,
     /// Only look whether the objects are there and have their sizes; needs no passphrase, reads no archive
     #[arg(long, group = "level")]
     manifest: bool,
@@ -80,43 +58,53 @@ pub struct Verify {
     #[arg(long, group = "level")]
     stored: bool,
     /// Read the catalog, and frames taken at random, of at least that much of the source: 5% or 2GiB
-    #[arg(long, group = "level", value_name = "AMOUNT")]
-    pub sample: Option<Amount>,
+    #[arg(long, group = "level", value_name = "AMOUNT", value_parser = amount)]
+    sample: Option<Amount>,
     /// Every archive of the job that has no record of such a verification, or of a better one, yet; oldest first
     #[arg(long)]
-    pub since_last: bool,
+    since_last: bool,
     /// Begin no further archive, and read no further, after that time: 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub max_duration: Option<Duration>,
+    max_duration: Option<Duration>,
     #[command(flatten)]
-    pub check: CheckOptions,
+    check: CheckOptions,
     /// Write no verification record to the store
     #[arg(long)]
-    pub no_record: bool,
+    no_record: bool,
 }
 
 impl Verify {
-    /// How thoroughly to look.
+    /// What to verify, and how thoroughly.
     ///
     /// # Errors
     /// Words that contradict each other.
-    pub fn level(&self) -> Result<Level> {
-        let level = match (self.manifest, self.stored, self.sample) {
-            (true, ..) => Level::Manifest,
-            (_, true, _) => Level::Stored,
-            (.., Some(_)) => Level::Sample,
-            _ => Level::Whole,
+    pub fn request(self) -> Result<VerifyRequest> {
+        let depth = match (self.manifest, self.stored, self.sample) {
+            (true, ..) => Depth::Manifest,
+            (_, true, _) => Depth::Stored,
+            (.., Some(amount)) => Depth::Sample(amount),
+            _ => Depth::Whole,
         };
         let expects = !self.check.expect.is_empty() || self.check.min_entries > 0;
-        if expects && matches!(level, Level::Manifest | Level::Stored) {
-            return Err(Error::usage(format!("--{level} reads no catalog: it sees no members"))
+        if expects && matches!(depth, Depth::Manifest | Depth::Stored) {
+            return Err(Error::usage(format!("--{} reads no catalog: it sees no members", depth.level()))
                 .hint("leave it out, or --expect and --min-entries"));
         }
-        if self.since_last && self.archive.archive.id.is_some() {
+        let ArchiveOptions { archive, open } = self.archive;
+        if self.since_last && archive.id.is_some() {
             return Err(Error::usage("--since-last takes a job, not one archive")
-                .hint(format!("sealift verify {} --since-last", self.archive.archive.job)));
+                .hint(format!("sealift verify {} --since-last", archive.job)));
         }
-        Ok(level)
+        Ok(VerifyRequest {
+            archive,
+            depth,
+            since_last: self.since_last,
+            max_duration: self.max_duration,
+            // A pattern that is none is no matter of an archive.
+            check: self.check.check()?,
+            record: !self.no_record,
+            open: open.request()?,
+        })
     }
 }
 
@@ -150,10 +138,66 @@ Examples:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Cli, Verb};
+    use crate::store::record::Level;
+    use clap::Parser;
+
+    fn verify(line: &str) -> Result<VerifyRequest> {
+        let line = format!("sealift verify --from memory:///x {line}");
+        match Cli::try_parse_from(line.split(' ')).unwrap().verb {
+            Verb::Verify(verify) => verify.request(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_depth_is_what_was_asked_for_and_otherwise_everything() {
+        for (line, level) in [
+            ("db", Level::Whole),
+            ("db --manifest", Level::Manifest),
+            ("db --stored", Level::Stored),
+            ("db --sample 5%", Level::Sample),
+        ] {
+            assert_eq!(verify(line).unwrap().depth.level(), level, "{line}");
+        }
+        assert!(matches!(verify("db --sample 7").unwrap().depth, Depth::Sample(Amount::Bytes(7))));
+    }
+
+    #[test]
+    fn one_depth_is_asked_for() {
+        let line = "sealift verify --from memory:///x db --stored --sample 5%";
+        let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn members_are_expected_only_where_the_catalog_is_read() {
+        for level in ["manifest", "stored"] {
+            for expects in ["--expect x", "--min-entries 1"] {
+                let error = verify(&format!("db --{level} {expects}")).unwrap_err();
+                assert_eq!(error.to_string(), format!("--{level} reads no catalog: it sees no members"));
+            }
+        }
+        assert!(!verify("db --sample 5% --expect x").unwrap().check.is_empty());
+        assert!(verify("db").unwrap().check.is_empty());
+    }
+
+    #[test]
+    fn since_last_is_about_a_job() {
+        let error = verify("db@20261122T020000Z-1f2e3d4c --since-last").unwrap_err();
+        assert_eq!(error.hint_text(), Some("sealift verify db --since-last"));
+        assert!(verify("db --since-last").unwrap().since_last);
+    }
+
+    #[test]
+    fn a_verification_is_recorded_unless_asked_not_to() {
+        assert!(verify("db").unwrap().record && !verify("db --no-record").unwrap().record);
+        let request = verify("db --max-duration 2h").unwrap();
+        assert_eq!(request.max_duration, Some(Duration::from_secs(7200)));
+    }
 
     #[test]
     fn amounts_are_read() {
-        let amount = |text: &str| text.parse::<Amount>();
         assert_eq!(amount("5%").unwrap().of(1000), 50);
         assert_eq!(amount("0.1 %").unwrap().of(1001), 2);
         assert_eq!(amount("100%").unwrap().of(u64::MAX), u64::MAX);

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
 use crate::error::{Error, Result};
-use crate::host::passphrase::Secret;
-use crate::report::{Mode, Reporter, print};
+use crate::preset::secret_of_setting;
+use crate::report::{Event, Mode, Reporter, print};
 use crate::store::locate;
 
 /// Where a store is named beside the settings file.
@@ -39,16 +39,15 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
         let count = counted(problems.len(), "problem");
         return Err(Error::usage(format!("{path}: {count}")).hint("see `sealift config --help`"));
     }
-    let (stores, jobs, sets) = (config.stores().len(), config.jobs().len(), config.sets().len());
-    let text = [counted(stores, "store"), counted(jobs, "job"), counted(sets, "set")].join(", ");
+    let checked = Event::Checked {
+        file: config.path().display().to_string(),
+        stores: config.stores().len(),
+        jobs: config.jobs().len(),
+        sets: config.sets().len(),
+    };
     match mode {
-        Mode::Json => ui.summary(
-            "",
-            json!({
-                "event": "checked", "file": config.path(), "stores": stores, "jobs": jobs, "sets": sets,
-            }),
-        ),
-        Mode::Human => print(&format!("{path}: {text}: fine"))?,
+        Mode::Json => ui.emit(checked),
+        Mode::Human => print(&checked.to_string())?,
         Mode::Quiet => {}
     }
     Ok(())
@@ -143,7 +142,7 @@ fn sections(config: &Config) -> Vec<Section> {
 
 /// The environment wins over the file.
 fn overruled(key: &str) -> String {
-    let secret = Secret::of_setting(key).and_then(Secret::variable);
+    let secret = secret_of_setting(key).and_then(|secret| secret.variable());
     let store = (matches!(key, "to" | "from") && std::env::var_os(STORE).is_some()).then_some(STORE);
     secret.or(store).map(|name| format!(", but {name} is set and wins")).unwrap_or_default()
 }

@@ -4,56 +4,61 @@ use serde_json::json;
 
 use crate::cli::List;
 use crate::error::Result;
+use crate::job;
+use crate::job::list::Listing;
 use crate::report::{Mode, Reporter, human_bytes, print, printable};
-use crate::store::Store;
 use crate::store::list::Listed;
 use crate::store::record::WHOLE;
 use crate::store::set::{SetRef, SetRun};
 
 /// Prints the archives of a store, oldest first within a job; or its sets.
+///
+/// # Errors
+/// The store does not answer; nobody reads what is printed.
 pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
-    let store = Store::open(&options.from.from, &options.from.from.options()?)?;
-    if options.sets {
-        return sets(&store, mode, ui).await;
-    }
-    let archives = store.archives(options.job.as_deref()).await?;
-    if archives.is_empty() && mode == Mode::Human {
-        ui.note(&format!("no archive at {}", store.name));
-        return Ok(());
-    }
-    let lines = match mode {
-        Mode::Json => archives.iter().map(json_line).collect(),
-        _ => table(&archives),
-    };
-    for line in lines {
-        print(&line)?;
-    }
-    Ok(())
-}
-
-async fn sets(store: &Store, mode: Mode, ui: &Reporter) -> Result<()> {
-    let runs = store.set_runs().await?;
-    if runs.is_empty() && mode == Mode::Human {
-        ui.note(&format!("no set at {}", store.name));
-    }
-    let line = |(set, run): (&SetRef, &SetRun)| {
-        let names = run.archives.iter().map(|(job, id)| format!("{job}@{id}"));
-        let members = run.ended.iter().flatten().map(|manifest| &manifest.members).next();
-        match mode {
-            Mode::Json => json!({
-                "set": set.name, "id": set.id, "complete": run.is_complete(), "state": run.state(),
-                "archives": names.collect::<Vec<_>>(), "members": members,
-            })
-            .to_string(),
-            // Whoever can write to the store can have named them.
-            _ => {
-                let archives = names.map(|name| format!("\n    {}", printable(&name)));
-                let head = format!("{set}  {}", run.state());
-                format!("{}{}", printable(&head), archives.collect::<String>())
-            }
+    let wants_sets = options.sets;
+    let request = options.request()?;
+    let (store, lines) = match wants_sets {
+        true => {
+            let Listing { store, items } = job::list::sets(&request).await?;
+            (store, items.iter().map(|(set, run)| set_line(set, run, mode)).collect())
+        }
+        false => {
+            let Listing { store, items } = job::list::archives(&request).await?;
+            (store, archive_lines(&items, mode))
         }
     };
-    runs.iter().map(line).try_for_each(|line| print(&line))
+    if lines.is_empty() && mode == Mode::Human {
+        let what = if wants_sets { "set" } else { "archive" };
+        ui.note(&format!("no {what} at {store}"));
+    }
+    lines.iter().try_for_each(|line| print(line))
+}
+
+fn archive_lines(archives: &[Listed], mode: Mode) -> Vec<String> {
+    match mode {
+        Mode::Json => archives.iter().map(json_line).collect(),
+        Mode::Human if archives.is_empty() => Vec::new(),
+        _ => table(archives),
+    }
+}
+
+fn set_line(set: &SetRef, run: &SetRun, mode: Mode) -> String {
+    let names = run.archives.iter().map(|(job, id)| format!("{job}@{id}"));
+    let members = run.ended.iter().flatten().map(|manifest| &manifest.members).next();
+    match mode {
+        Mode::Json => json!({
+            "set": set.name, "id": set.id, "complete": run.is_complete(), "state": run.state(),
+            "archives": names.collect::<Vec<_>>(), "members": members,
+        })
+        .to_string(),
+        // Whoever can write to the store can have named them.
+        _ => {
+            let archives = names.map(|name| format!("\n    {}", printable(&name)));
+            let head = format!("{set}  {}", run.state());
+            format!("{}{}", printable(&head), archives.collect::<String>())
+        }
+    }
 }
 
 fn json_line(listed: &Listed) -> String {
@@ -101,4 +106,98 @@ fn table(archives: &[Listed]) -> Vec<String> {
         }
     };
     std::iter::once(head).chain(archives.iter().map(line)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::store::record::{Level, VerificationKey};
+    use serde_json::Value;
+
+    const ID: &str = "20261122T020000Z-1f2e3d4c";
+
+    fn listed(job: &str, warnings: u64) -> Listed {
+        let object = |size: u64| json!({"size": size, "blake3": "ab"});
+        let manifest = serde_json::from_value(json!({
+            "format": 1, "id": ID, "job": job, "kind": "tar", "suffix": ".tar.zst.gpg",
+            "started": "2026-11-22T02:00:00Z", "finished": "2026-11-22T02:00:30Z", "bytes": 4096,
+            "archive": object(1000), "catalog": object(24), "warnings": warnings, "tool": "test",
+        }));
+        Listed {
+            job: job.into(),
+            id: ID.parse().unwrap(),
+            manifest: Ok(manifest.unwrap()),
+            marks: Vec::new(),
+        }
+    }
+
+    fn damaged(job: &str) -> Listed {
+        Listed { manifest: Err(Error::damaged("no manifest")), ..listed(job, 0) }
+    }
+
+    fn verified_by(level: Level, share: u16) -> Listed {
+        let at = "20261123T030405Z-00000000".parse().unwrap();
+        Listed { marks: vec![VerificationKey { level, share, at }], ..listed("db", 0) }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_value() {
+        let lines = table(&[listed("a", 0), listed("team/application", 2)]);
+        let at = |line: &String| line.find(ID).unwrap();
+        assert_eq!(at(&lines[1]), at(&lines[2]));
+        assert_eq!(lines[0].find("ID").unwrap(), at(&lines[1]));
+        assert!(lines[1].ends_with("-         tar"), "{}", lines[1]);
+        assert!(lines[2].ends_with("tar  (warnings)"), "{}", lines[2]);
+    }
+
+    #[test]
+    fn an_archive_says_when_it_ended_and_how_large_it_is() {
+        let line = table(&[listed("db", 0)]).remove(1);
+        let words: Vec<_> = line.split_whitespace().collect();
+        let expected = "2026-11-22 02:00:30Z 4.00 KiB 1.00 KiB - tar";
+        assert_eq!(words.join(" "), format!("db {ID} {expected}"));
+    }
+
+    #[test]
+    fn a_damaged_archive_is_listed_with_the_reason() {
+        let lines = table(&[damaged("db")]);
+        assert!(lines[1].starts_with("db ") && lines[1].ends_with("no manifest"), "{}", lines[1]);
+        let line: Value = serde_json::from_str(&json_line(&damaged("db"))).unwrap();
+        assert_eq!(line, json!({"job": "db", "id": ID, "damaged": "no manifest"}));
+    }
+
+    #[test]
+    fn the_best_verification_is_shown() {
+        assert_eq!(verified(&listed("db", 0)), "-");
+        assert_eq!(verified(&verified_by(Level::Whole, WHOLE)), "whole 2026-11-23 03:04Z");
+        assert_eq!(verified(&verified_by(Level::Sample, 512)), "sample 5.12% 2026-11-23 03:04Z");
+    }
+
+    #[test]
+    fn programs_get_an_object_for_each_archive() {
+        let line: Value = serde_json::from_str(&json_line(&verified_by(Level::Sample, 5000))).unwrap();
+        assert_eq!(line["object"], format!("db/{ID}.tar.zst.gpg"));
+        assert_eq!((line["bytes"].as_u64(), line["stored"].as_u64()), (Some(4096), Some(1024)));
+        assert_eq!(line["verified"]["share"], 0.5);
+        let line: Value = serde_json::from_str(&json_line(&listed("db", 3))).unwrap();
+        assert_eq!((&line["verified"], &line["warnings"]), (&Value::Null, &json!(3)));
+    }
+
+    #[test]
+    fn an_empty_store_has_a_table_only_for_scripts_that_want_quiet() {
+        assert!(archive_lines(&[], Mode::Human).is_empty() && archive_lines(&[], Mode::Json).is_empty());
+        assert_eq!(archive_lines(&[], Mode::Quiet).len(), 1);
+    }
+
+    #[test]
+    fn a_set_that_was_broken_off_lists_what_there_is() {
+        let set: SetRef = format!("night@{ID}").parse().unwrap();
+        let run = SetRun { ended: None, archives: vec![("db".into(), ID.parse().unwrap())] };
+        let text = set_line(&set, &run, Mode::Human);
+        assert_eq!(text, format!("night@{ID}  INCOMPLETE: broken off\n    db@{ID}"));
+        let line: Value = serde_json::from_str(&set_line(&set, &run, Mode::Json)).unwrap();
+        assert_eq!((&line["complete"], &line["members"]), (&json!(false), &Value::Null));
+        assert_eq!(line["archives"], json!([format!("db@{ID}")]));
+    }
 }

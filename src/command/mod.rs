@@ -3,8 +3,13 @@
 pub mod backup;
 pub mod cat;
 pub mod config;
+pub mod copy;
+pub mod diff;
 pub mod list;
 pub mod ls;
 pub mod parse;
 pub mod plan;
+pub mod restore;
+pub mod restore_set;
 pub mod show;
+pub mod verify;

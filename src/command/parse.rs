@@ -24,7 +24,7 @@ pub struct Invocation {
 /// # Errors
 /// One of them is wrong, or help was asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, ParseError> {
-    let words = config::one_verb(words.into_iter().collect());
+    let words: Vec<OsString> = words.into_iter().collect();
     let prescan = Prescan::of(&words);
     let config = match &prescan {
         Some(prescan) => settings(prescan)?,

@@ -3,69 +3,113 @@
 use serde_json::json;
 
 use crate::archive::Format;
-use crate::archive::frame::Codec;
-use crate::archive::openpgp::Cipher;
 use crate::cli::Show;
 use crate::error::Result;
-use crate::job::stored::StoredArchive;
+use crate::job;
+use crate::job::show::Description;
 use crate::report::{Mode, human_bytes, print};
 
 /// Prints what the sealed catalog says of an archive.
+///
+/// # Errors
+/// As [`job::show::show`]; nobody reads what is printed.
 pub async fn show(options: Show, mode: Mode) -> Result<()> {
-    let found = StoredArchive::find(&options.archive.open.from.from, &options.archive.archive).await?;
-    let archive = found.open(found.passphrase(&options.archive.open)?).await?;
-    let contents = archive.contents();
-    let (record, end) = (&contents.archive, &contents.end);
-    let by_hand = by_hand(&found, record.codec, record.kind);
-    if mode == Mode::Json {
-        return print(&json!({"archive": record, "end": end, "by_hand": by_hand}).to_string());
+    let found = job::show::show(&options.request()?).await?;
+    match mode {
+        Mode::Json => print(&json_line(&found)),
+        _ => lines(&found).iter().try_for_each(|line| print(line)),
     }
+}
+
+fn json_line(found: &Description) -> String {
+    json!({"archive": found.archive, "end": found.end, "by_hand": found.by_hand}).to_string()
+}
+
+fn lines(found: &Description) -> Vec<String> {
+    let (record, end) = (&found.archive, &found.end);
     let seconds = end.finished.duration_since(record.started).as_secs_f64();
-    let object = format!("{}/{}", found.store.name, archive.object().name());
     let entries = match record.kind {
         Format::Tar => format!("tar with {} members", end.entries),
         Format::Raw => "bytes, no tar".into(),
     };
     let mut lines = vec![
-        format!("archive   {}", found.name()),
+        format!("archive   {}", found.name),
         format!("source    {}", record.source),
         format!("kind      {entries}"),
         format!("started   {}", record.started),
         format!("finished  {} ({seconds:.1} s)", end.finished),
         format!("size      {} ({} bytes)", human_bytes(end.bytes), end.bytes),
         format!(
-            "stored    {} in {} {} frames, at {object}",
+            "stored    {} in {} {} frames, at {}",
             human_bytes(end.stored_bytes),
             end.frames,
-            record.codec
+            record.codec,
+            found.object
         ),
         format!("blake3    {}", end.blake3),
     ];
     lines.extend(end.exit_code.map(|code| format!("exit code {code}")));
     lines.extend(end.warnings.iter().map(|text| format!("warning   {text}")));
     lines.extend(end.notes.iter().map(|text| format!("note      {text}")));
-    lines.push(format!("by hand   {by_hand}"));
-    lines.iter().try_for_each(|line| print(line))
+    lines.push(format!("by hand   {}", found.by_hand));
+    lines
 }
 
-/// The commands that restore it without us, from a copy of the object in this folder.
-fn by_hand(found: &StoredArchive, codec: Codec, kind: Format) -> String {
-    let object = format!("{}{}", found.id, found.manifest.suffix);
-    let first = match found.cipher() {
-        Some(Cipher::Cfb) => format!("gpg -d {object}"),
-        Some(Cipher::Aead) => format!("sq decrypt {object}"),
-        None => format!("cat {object}"),
-    };
-    let unpack = match codec {
-        Codec::Zstd => " | zstd -d",
-        Codec::Gzip => " | gzip -d",
-        Codec::Xz => " | xz -d",
-        Codec::None => "",
-    };
-    let last = if kind == Format::Tar {
-        " | tar -x -p --xattrs --xattrs-include='*' --acls --numeric-owner -C TARGET"
-    } else {
-        " > TARGET"
-    };
-    format!("{first}{unpack}{last}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn description(kind: &str) -> Description {
+        let (started, finished) = ("2026-11-22T02:00:00Z", "2026-11-22T02:00:01.5Z");
+        Description {
+            name: "db@20261122T020000Z-1f2e3d4c".into(),
+            object: "s3://b/db/20261122T020000Z-1f2e3d4c.tar.zst.gpg".into(),
+            archive: serde_json::from_value(json!({
+                "format": 1, "id": "20261122T020000Z-1f2e3d4c", "job": "db", "source": {"volume": ["v"]},
+                "kind": kind, "codec": "zstd", "cipher": "cfb", "frame_len": 4096, "head_len": 9,
+                "started": started, "tool": "test",
+            }))
+            .unwrap(),
+            end: serde_json::from_value(json!({
+                "frames": 2, "entries": 3, "bytes": 4096, "stored_bytes": 1024, "blake3": "ab", "exit_code": 0,
+                "warnings": ["w"], "notes": ["n"], "finished": finished,
+            }))
+            .unwrap(),
+            by_hand: "gpg -d x".into(),
+        }
+    }
+
+    #[test]
+    fn an_archive_is_described_line_by_line() {
+        assert_eq!(
+            lines(&description("tar")),
+            [
+                "archive   db@20261122T020000Z-1f2e3d4c",
+                "source    {\"volume\":[\"v\"]}",
+                "kind      tar with 3 members",
+                "started   2026-11-22T02:00:00Z",
+                "finished  2026-11-22T02:00:01.5Z (1.5 s)",
+                "size      4.00 KiB (4096 bytes)",
+                "stored    1.00 KiB in 2 zstd frames, at s3://b/db/20261122T020000Z-1f2e3d4c.tar.zst.gpg",
+                "blake3    ab",
+                "exit code 0",
+                "warning   w",
+                "note      n",
+                "by hand   gpg -d x",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_source_that_is_no_tar_has_no_members() {
+        assert_eq!(lines(&description("raw"))[2], "kind      bytes, no tar");
+    }
+
+    #[test]
+    fn programs_get_the_records_of_the_catalog() {
+        let line: Value = serde_json::from_str(&json_line(&description("tar"))).unwrap();
+        assert_eq!((&line["archive"]["job"], &line["end"]["bytes"]), (&json!("db"), &json!(4096)));
+        assert_eq!(line["by_hand"], "gpg -d x");
+    }
 }

@@ -99,7 +99,7 @@ pub fn our_error(error: &clap::Error) -> Option<Error> {
 mod tests {
     use super::super::tests::config;
     use super::*;
-    use crate::cli::Verb;
+    use crate::cli::{Restore, Verb};
     use crate::job::backup::BackupRequest;
 
     const FILE: &str = "to = \"near\"\n\
@@ -218,5 +218,28 @@ mod tests {
         assert!(help.contains("[default: near]"), "{help}");
         let words = ["sealift", "backup", "job", "a", "--help"].map(OsString::from);
         assert!(matches!(read(None, Prescan::of(&words).as_ref(), &words), Err(ParseError::Words(_))));
+    }
+
+    #[test]
+    fn restore_and_its_subcommand_take_the_defaults_of_the_file() {
+        let text = "from = \"far\"\noverwrite = true\n[stores.near]\nurl = \"memory:///near\"\n\
+            [stores.far]\nurl = \"memory:///far\"\n";
+        let from = |line: &str| match parse(text, line).unwrap().cli.verb {
+            Verb::Restore(Restore::Archive(restore)) => {
+                let request = restore.request().unwrap();
+                assert!(request.overwrite);
+                request.open.store.url
+            }
+            Verb::Restore(Restore::Set(set)) => set.open.request().unwrap().store.url,
+            other => panic!("{other:?}"),
+        };
+        for (line, url) in [
+            ("sealift restore db --to-stdout", "memory:///far"),
+            ("sealift restore set x --plan", "memory:///far"),
+            ("sealift restore set x --plan --from near", "memory:///near"),
+            ("sealift restore --from near set x --plan", "memory:///near"),
+        ] {
+            assert_eq!(from(line), url, "{line}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! value, so that clap itself settles that options win over the environment and that over the file.
 
 use std::error::Error as _;
-use std::ffi::OsString;
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
@@ -29,14 +28,15 @@ pub fn argument<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
 /// The commands that a key at the top of the file can mean something to: the whole, for what every verb takes, and
 /// every verb.
 pub fn verbs(root: &Command) -> Vec<&Command> {
-    fn leaves<'a>(command: &'a Command, found: &mut Vec<&'a Command>) {
-        if !command.has_subcommands() {
+    fn add<'a>(command: &'a Command, found: &mut Vec<&'a Command>) {
+        // `restore` is a verb, and has the subcommand `set`.
+        if !command.has_subcommands() || command.get_positionals().next().is_some() {
             found.push(command);
         }
-        command.get_subcommands().for_each(|below| leaves(below, found));
+        command.get_subcommands().for_each(|below| add(below, found));
     }
     let mut found = vec![root];
-    leaves(root, &mut found);
+    add(root, &mut found);
     found
 }
 
@@ -189,26 +189,6 @@ pub fn with_defaults(command: Command, settings: &[&Setting]) -> Command {
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let alike = known.iter().map(|known| (strsim::jaro_winkler(word, known), *known));
     alike.filter(|(alike, _)| *alike > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
-}
-
-/// Where the first word from `from` on stands that is neither an option of these commands nor the value of one.
-pub fn first_word(words: &[OsString], from: usize, commands: &[&Command]) -> Option<usize> {
-    let takes_value = |word: &str| {
-        let mut known = commands.iter().flat_map(|command| options(command));
-        known.any(|arg| {
-            arg.get_action().takes_values()
-                && word.strip_prefix("--").is_some_and(|long| arg.get_long() == Some(long))
-        })
-    };
-    let mut at = from;
-    while let Some(word) = words.get(at) {
-        let word = word.to_string_lossy();
-        match word.starts_with('-') {
-            false => return Some(at),
-            true => at += if takes_value(&word) { 2 } else { 1 },
-        }
-    }
-    None
 }
 
 /// Whether a source of `backup` has this option.

@@ -1,6 +1,5 @@
 //! The settings file: defaults for the command line, stores with names, jobs and sets.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,14 +13,15 @@ mod command_line;
 mod defaults;
 mod file;
 mod find;
-mod requests;
+mod jobs;
+mod sets;
 mod stores;
 
 pub use crate::cli::ExplicitArg;
 pub use command_line::{ParseError, Parsed, read};
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
 pub use find::{find, no_file};
-pub use requests::set_request;
+pub use sets::set_request;
 use stores::StoreNames;
 
 /// A settings file that was read.
@@ -52,21 +52,6 @@ pub struct Set {
     pub jobs: Vec<String>,
     /// What stands in the file.
     pub table: Table,
-}
-
-/// `restore set`, which looks like an archive named `set`, is a verb of its own.
-pub fn one_verb(mut words: Vec<OsString>) -> Vec<OsString> {
-    const VERB: &str = "restore-set";
-    let root = Cli::command();
-    let Some(verb) = defaults::first_word(&words, 1, &[&root]).filter(|&at| words[at] == "restore") else {
-        return words;
-    };
-    let of_verb: Vec<_> = root.find_subcommand(VERB).into_iter().chain([&root]).collect();
-    if let Some(set) = defaults::first_word(&words, verb + 1, &of_verb).filter(|&at| words[at] == "set") {
-        words.remove(set);
-        words[verb] = VERB.into();
-    }
-    words
 }
 
 impl Config {
@@ -197,28 +182,6 @@ pub(crate) mod tests {
         let mut problems = Vec::new();
         let config = Config::from_text("test.toml".into(), text, &mut problems);
         (config, problems)
-    }
-
-    #[test]
-    fn restore_set_is_a_verb_only_where_restore_is_one() {
-        let read = |line: &str| one_verb(line.split(' ').map(OsString::from).collect()).join(" ".as_ref());
-        for (line, meant) in [
-            ("sealift restore set x --plan", "sealift restore-set x --plan"),
-            ("sealift --config f restore set x", "sealift --config f restore-set x"),
-            ("sealift restore --from y set x --plan", "sealift restore-set --from y x --plan"),
-            ("sealift restore --from=y --no-encrypt set x", "sealift restore-set --from=y --no-encrypt x"),
-        ] {
-            assert_eq!(read(line), meant);
-        }
-        for line in [
-            "sealift backup exec db tool restore set",
-            "sealift --config restore set",
-            "sealift restore set@20261122T020000Z-1f2e3d4c --to-stdout",
-            "sealift restore --from set db",
-            "sealift restore",
-        ] {
-            assert_eq!(read(line), line);
-        }
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::stored::StoredArchive;
+use super::stored::{ArchiveRef, StoredArchive};
+use crate::archive::Id;
 use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY, MemoryBudget, PartLimits};
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::block_pool;
-use crate::cli::Copy;
 use crate::error::{Error, Kind, Result};
-use crate::report::{Reporter, human_bytes};
+use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::fan::{FanOut, ObjectName};
 use crate::store::manifest::Manifest;
 use crate::store::rate::RateLimiter;
-use crate::store::{Store, manifest};
+use crate::store::{Store, StoreUrl, manifest};
 use crate::stream::channel::channel_from;
 use crate::stream::counters::{Counter, Counters};
 
@@ -25,12 +25,50 @@ const PARTS_IN_FLIGHT: u64 = 128 << 20;
 /// Pieces of 8 MiB that may wait for the uploads.
 const DEPTH: usize = 1;
 
+/// What to copy, and where to.
+#[derive(Debug, Clone)]
+pub struct CopyRequest {
+    /// The store to read from.
+    pub from: StoreUrl,
+    /// The store to write to.
+    pub to: StoreUrl,
+    /// The archive.
+    pub archive: ArchiveRef,
+    /// Bytes a second, at most, on average.
+    pub limit_rate: Option<u64>,
+}
+
+/// An archive that is in the other store now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Its job.
+    pub job: String,
+    /// Its id.
+    pub id: Id,
+    /// The store that it was copied to.
+    pub to: String,
+    /// Stored bytes of the archive and its catalog.
+    pub bytes: u64,
+    /// It was there before; nothing was copied.
+    pub was_there: bool,
+}
+
 /// Copies an archive, its catalog and, last, its manifest.
-pub async fn copy(options: Copy, ui: &Reporter, cancel: &CancellationToken) -> Result<()> {
-    let found = StoredArchive::find(&options.from.from, &options.archive).await?;
-    let store = Arc::new(Store::create(&options.to, &options.to.options()?)?);
+///
+/// # Errors
+/// There is no such archive, it is damaged, the other store has another one under its name, or cannot be written to.
+pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Copied> {
+    let found = StoredArchive::find(&request.from, &request.archive).await?;
+    let store = Arc::new(request.to.create()?);
+    let copied = |was_there: bool| Copied {
+        job: found.job.clone(),
+        id: found.id.clone(),
+        to: store.name.clone(),
+        bytes: found.manifest.archive.size + found.manifest.catalog.size,
+        was_there,
+    };
     match store.manifest(&found.job, &found.id).await {
-        Ok(there) => return already(&found, &store, &there, ui).await,
+        Ok(there) => return is_same(&found, &store, &there).await.map(|()| copied(true)),
         Err(error) if error.kind() != Kind::NotFound => return Err(error),
         Err(_) => {}
     }
@@ -38,9 +76,9 @@ pub async fn copy(options: Copy, ui: &Reporter, cancel: &CancellationToken) -> R
     let counters =
         Counters { stores: vec![(store.name.clone(), Arc::new(Counter::default()))], ..Counters::default() };
     let counters = Arc::new(counters);
-    let request = request(found.manifest.archive.size, store.kind.limits());
-    let parallel = (PARTS_IN_FLIGHT / request.part_size.unwrap_or(PARTS_IN_FLIGHT)).clamp(1, 4) as usize;
-    let plan = MemoryBudget::new(&request, store.kind.limits())?;
+    let budget = budget(found.manifest.archive.size, store.kind.limits());
+    let parallel = (PARTS_IN_FLIGHT / budget.part_size.unwrap_or(PARTS_IN_FLIGHT)).clamp(1, 4) as usize;
+    let plan = MemoryBudget::new(&budget, store.kind.limits())?;
     let mut fan = FanOut::new(plan.parts.clone(), block_pool(plan.chunks), ui);
     let naming = ObjectName { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
     let tracking = ui.track("copied", Arc::clone(&counters));
@@ -51,26 +89,23 @@ pub async fn copy(options: Copy, ui: &Reporter, cancel: &CancellationToken) -> R
         let archive = archive.inspect_ok(move |bytes| counted.source.add(bytes.len() as u64));
         let catalog = catalog.verified_stream(&found.manifest.catalog);
         let (archive, catalog) = (channel_from(archive, DEPTH), channel_from(catalog, DEPTH));
-        fan.pump(archive, catalog, RateLimiter::new(options.limit_rate)).await
+        fan.pump(archive, catalog, RateLimiter::new(request.limit_rate)).await
     };
-    let copied = tokio::select! {
+    let ended = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::interrupted()),
-        copied = work => copied,
+        ended = work => ended,
     };
     drop(tracking);
-    if let Err(error) = copied {
+    if let Err(error) = ended {
         return Err(fan.abort_because(error).await);
     }
     fan.commit(&found.manifest).await?;
-    let size = human_bytes(found.manifest.archive.size + found.manifest.catalog.size);
-    let event = serde_json::json!({"event": "copied", "job": found.job, "id": found.id, "to": store.name});
-    ui.summary(&format!("copied {}: {size} → {}", found.name(), store.name), event);
-    Ok(())
+    Ok(copied(false))
 }
 
 /// An archive that has its manifest there is copied already, if its objects are there too.
-async fn already(found: &StoredArchive, store: &Arc<Store>, there: &Manifest, ui: &Reporter) -> Result<()> {
+async fn is_same(found: &StoredArchive, store: &Arc<Store>, there: &Manifest) -> Result<()> {
     let suffix = manifest::catalog_suffix(&there.suffix);
     for (suffix, expected) in [(there.suffix.as_str(), &there.archive), (suffix, &there.catalog)] {
         let object = Object::open(store, store.key(&found.job, &found.id, suffix)).await?;
@@ -79,12 +114,11 @@ async fn already(found: &StoredArchive, store: &Arc<Store>, there: &Manifest, ui
                 .hint("verify both; one of them is not what was backed up"));
         }
     }
-    ui.note(&format!("{} is at {} already", found.name(), store.name));
     Ok(())
 }
 
 /// Nothing is compressed here: the memory is for parts, all of one size since the whole is known.
-fn request(size: u64, limits: PartLimits) -> BudgetRequest {
+fn budget(size: u64, limits: PartLimits) -> BudgetRequest {
     const MIB: u64 = 1 << 20;
     let part_size = (size / limits.count + 1).next_multiple_of(MIB).max(16 * MIB).min(limits.largest);
     BudgetRequest {
@@ -95,5 +129,41 @@ fn request(size: u64, limits: PartLimits) -> BudgetRequest {
         level: 0,
         part_size: Some(part_size),
         max_parts: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Kind as StoreKind;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn parts_are_equal_and_few_enough_for_the_store() {
+        for kind in [StoreKind::S3, StoreKind::Azure, StoreKind::Gcs, StoreKind::File] {
+            let limits = kind.limits();
+            for size in [0, 1, MIB, 16 * MIB, 1 << 40, 5 << 40] {
+                let part = budget(size, limits).part_size.unwrap();
+                assert!(part.is_multiple_of(MIB) && part >= limits.smallest, "{kind:?} {size}: {part}");
+                assert!(
+                    part <= limits.largest && size.div_ceil(part) <= limits.count,
+                    "{kind:?} {size}: {part}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_memory_holds_the_parts_in_flight() {
+        for size in [1, 1 << 40, 40 << 40] {
+            let budget = budget(size, StoreKind::S3.limits());
+            assert!(budget.memory >= DEFAULT_MEMORY.max(2 * budget.part_size.unwrap()), "{size}");
+        }
+    }
+
+    #[test]
+    fn small_archives_are_sent_in_parts_of_16_mib() {
+        assert_eq!(budget(100 << 30, StoreKind::S3.limits()).part_size, Some(16 * MIB));
     }
 }

@@ -1,29 +1,53 @@
 //! `diff`: how two archives, or an archive and a folder, differ.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::json;
-
-use super::backup::Outcome;
-use super::stored::{Secrets, StoredArchive};
+use super::stored::{ArchiveRef, OpenRequest, Secrets, StoredArchive};
 use crate::archive::Format;
 use crate::archive::open::Archive;
-use crate::cli::{Diff, DiffTarget};
 use crate::error::{Error, Result};
-use crate::report::{Mode, Reporter, human_bytes, print, printable};
+use crate::report::{Reporter, human_bytes};
 use crate::stream::counters::Counters;
 use crate::tar::select::Patterns;
-use member::{Field, Member, Name};
+use member::Member;
+
+pub use member::{Field, Name};
 
 mod content;
 mod folder;
 mod host;
 mod member;
 
+/// What an archive is compared with.
+#[derive(Debug, Clone)]
+pub enum DiffTarget {
+    /// Another archive of the same store.
+    Archive(ArchiveRef),
+    /// A folder of this host.
+    Folder(PathBuf),
+}
+
+/// What to compare.
+#[derive(Debug, Clone)]
+pub struct DiffRequest {
+    /// Where the archives are, and what opens them.
+    pub open: OpenRequest,
+    /// The first archive.
+    pub archive: ArchiveRef,
+    /// What it is compared with.
+    pub target: DiffTarget,
+    /// Members to compare, and what is below them; all where there is none.
+    pub patterns: Vec<String>,
+    /// Compare the contents of files of the same size too; of a folder they always are.
+    pub content: bool,
+}
+
 /// How one member differs.
-#[derive(Debug, PartialEq)]
-enum Change {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
     /// Only in the second archive, or in the folder.
     Added,
     /// Only in the first.
@@ -35,7 +59,7 @@ enum Change {
 }
 
 /// Differences, by name.
-type Changes = BTreeMap<Name, Change>;
+pub type Changes = BTreeMap<Name, Change>;
 
 /// An archive whose catalog was read to its proved end, and its members.
 struct Side {
@@ -43,28 +67,27 @@ struct Side {
     members: BTreeMap<Name, Member>,
 }
 
-/// Compares, and prints what differs.
-pub async fn diff(options: Diff, mode: Mode, ui: &Reporter) -> Result<Outcome> {
-    let (against, globs) = options.against()?;
-    let patterns = Patterns::new(globs, &[])?;
-    let mut secrets = Secrets::new(&options.archive.open);
-    let from = &options.archive.open.from.from;
-    let first = Side::read(StoredArchive::find(from, &options.archive.archive).await?, &mut secrets).await?;
+/// Compares.
+///
+/// # Errors
+/// There is no such archive, it cannot be opened or is no tar, or the folder cannot be read.
+pub async fn diff(request: &DiffRequest, ui: &Reporter) -> Result<Changes> {
+    let patterns = Patterns::new(&request.patterns, &[])?;
+    let mut secrets = Secrets::new(&request.open);
+    let from = &request.open.store;
+    let first = Side::read(StoredArchive::find(from, &request.archive).await?, &mut secrets).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("compared", Arc::clone(&counters));
-    let changes = match against {
-        DiffTarget::Folder(dir) => folder::compare(first, &dir, &patterns, &counters).await?,
+    let changes = match &request.target {
+        DiffTarget::Folder(dir) => folder::compare(first, dir, &patterns, &counters).await?,
         DiffTarget::Archive(second) => {
-            let second = Side::read(StoredArchive::find(from, &second).await?, &mut secrets).await?;
-            archives(first, second, &patterns, options.content, &counters).await?
+            let second = Side::read(StoredArchive::find(from, second).await?, &mut secrets).await?;
+            archives(first, second, &patterns, request.content, &counters).await?
         }
     };
     drop(tracking);
     ui.detail(&format!("{} of contents were compared", human_bytes(counters.source.get())));
-    for (name, change) in &changes {
-        print(&if mode == Mode::Json { json_line(name, change) } else { line(name, change) })?;
-    }
-    Ok(if changes.is_empty() { Outcome::Done } else { Outcome::Exited(1) })
+    Ok(changes)
 }
 
 impl Side {
@@ -93,10 +116,34 @@ async fn archives(
     content: bool,
     counters: &Counters,
 ) -> Result<Changes> {
+    let (mut changes, alike) = by_catalog(&first.members, &second.members, patterns);
+    if content {
+        let ranges = |pick: fn(&SameSize) -> &Range<u64>| alike.iter().map(pick).cloned().collect();
+        let old = content::digests(&first.archive, ranges(|file| &file.old), counters).await?;
+        let new = content::digests(&second.archive, ranges(|file| &file.new), counters).await?;
+        let differ = alike.iter().zip(old.iter().zip(&new)).filter(|(_, (old, new))| old != new);
+        differ.for_each(|(file, _)| add(&mut changes, &file.name, Field::content()));
+    }
+    Ok(changes)
+}
+
+/// A file that has the same size in both archives, and where its bytes lie in their sources.
+struct SameSize {
+    name: Name,
+    old: Range<u64>,
+    new: Range<u64>,
+}
+
+/// Differences that the catalogs know, and the files whose contents may differ beside.
+fn by_catalog(
+    first: &BTreeMap<Name, Member>,
+    second: &BTreeMap<Name, Member>,
+    patterns: &Patterns,
+) -> (Changes, Vec<SameSize>) {
     let mut changes = Changes::new();
     let mut alike = Vec::new();
-    for (name, old) in first.members.iter().filter(|(name, _)| name.taken_by(patterns)) {
-        let Some(new) = second.members.get(name) else {
+    for (name, old) in first.iter().filter(|(name, _)| name.matches(patterns)) {
+        let Some(new) = second.get(name) else {
             changes.insert(name.clone(), Change::Removed);
             continue;
         };
@@ -105,22 +152,15 @@ async fn archives(
             && old.end - old.start == new.end - new.start
             && !old.is_empty()
         {
-            alike.push((name, old, new));
+            alike.push(SameSize { name: name.clone(), old, new });
         }
         if !fields.is_empty() {
             changes.insert(name.clone(), Change::Changed(fields));
         }
     }
-    let added = second.members.keys().filter(|name| !first.members.contains_key(*name));
-    changes.extend(added.filter(|name| name.taken_by(patterns)).map(|name| (name.clone(), Change::Added)));
-    if content {
-        let ranges = |pick: fn(&(_, _, _)) -> _| alike.iter().map(pick).collect::<Vec<_>>();
-        let old = content::digests(&first.archive, ranges(|(_, old, _)| old.clone()), counters).await?;
-        let new = content::digests(&second.archive, ranges(|(_, _, new)| new.clone()), counters).await?;
-        let differ = alike.iter().zip(old.iter().zip(&new)).filter(|(_, (old, new))| old != new);
-        differ.for_each(|((name, ..), _)| add(&mut changes, name, Field::content()));
-    }
-    Ok(changes)
+    let added = second.keys().filter(|name| !first.contains_key(*name));
+    changes.extend(added.filter(|name| name.matches(patterns)).map(|name| (name.clone(), Change::Added)));
+    (changes, alike)
 }
 
 /// One more field in which a member differs.
@@ -131,39 +171,76 @@ fn add(changes: &mut Changes, name: &Name, field: Field) {
     }
 }
 
-fn line(name: &Name, change: &Change) -> String {
-    let shown = printable(&name.text());
-    match change {
-        Change::Added => format!("+ {shown}"),
-        Change::Removed => format!("- {shown}"),
-        Change::Changed(fields) => {
-            let fields: Vec<_> = fields.iter().map(Field::to_string).collect();
-            format!("~ {shown} ({})", fields.join(", "))
-        }
-        Change::Refused(why) => format!("! {shown} ({why})"),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::{Entry, EntryType};
+    use serde_json::json;
 
-fn json_line(name: &Name, change: &Change) -> String {
-    let mut line = json!({"path": name.text()});
-    line["change"] = match change {
-        Change::Added => "added",
-        Change::Removed => "removed",
-        Change::Changed(_) => "changed",
-        Change::Refused(_) => "refused",
+    fn file(path: &str, at: u64, size: u64) -> Entry {
+        serde_json::from_value(json!({
+            "path": path, "at": at, "len": 512 + size.next_multiple_of(512), "type": "file", "mode": 0o644,
+            "uid": 0, "gid": 0, "size": size, "mtime": "0",
+        }))
+        .unwrap()
     }
-    .into();
-    match change {
-        Change::Changed(fields) => {
-            for field in fields {
-                line["fields"][field.name] = json!([field.from, field.to]);
-            }
-        }
-        Change::Refused(why) => line["reason"] = (*why).into(),
-        Change::Added | Change::Removed => {}
+
+    fn side(entries: &[Entry]) -> BTreeMap<Name, Member> {
+        entries.iter().map(|entry| (Name::of(entry), Member::of(entry))).collect()
     }
-    if let Some(hex) = name.hex() {
-        line["path_hex"] = hex.into();
+
+    fn compared(first: &[Entry], second: &[Entry], globs: &[&str]) -> (Vec<(String, Change)>, Vec<String>) {
+        let globs: Vec<String> = globs.iter().map(|glob| (*glob).into()).collect();
+        let patterns = Patterns::new(&globs, &[]).unwrap();
+        let (changes, alike) = by_catalog(&side(first), &side(second), &patterns);
+        let changes = changes.into_iter().map(|(name, change)| (name.text(), change)).collect();
+        (changes, alike.iter().map(|file| file.name.text()).collect())
     }
-    line.to_string()
+
+    #[test]
+    fn what_is_only_in_one_archive_is_added_or_removed() {
+        let (changes, _) =
+            compared(&[file("a", 0, 1), file("b", 0, 1)], &[file("./b", 0, 1), file("c", 0, 1)], &[]);
+        assert_eq!(changes, [("a".into(), Change::Removed), ("c".into(), Change::Added)]);
+    }
+
+    #[test]
+    fn members_in_both_differ_by_their_fields() {
+        let (changes, alike) = compared(&[file("a", 0, 1)], &[file("a", 0, 2)], &[]);
+        assert_eq!(changes, [("a".into(), Change::Changed(vec![Field::new("size", json!(1), json!(2))]))]);
+        assert_eq!(alike, [""; 0]);
+        let dir = Entry { kind: EntryType::Dir, ..file("a", 0, 1) };
+        let (changes, _) = compared(&[file("a", 0, 1)], &[dir], &[]);
+        assert_eq!(
+            changes,
+            [("a".into(), Change::Changed(vec![Field::new("type", json!("file"), json!("dir"))]))]
+        );
+    }
+
+    #[test]
+    fn contents_may_differ_only_where_sizes_do_not() {
+        let first = [file("same", 0, 7), file("empty", 0, 0), file("grown", 0, 7)];
+        let second = [file("same", 9999, 7), file("empty", 0, 0), file("grown", 0, 8)];
+        assert_eq!(compared(&first, &second, &[]).1, ["same"]);
+    }
+
+    #[test]
+    fn only_what_matches_is_compared() {
+        let (first, second) =
+            ([file("etc/a", 0, 1), file("b", 0, 1)], [file("etc/c", 0, 1), file("d", 0, 1)]);
+        let (changes, _) = compared(&first, &second, &["etc"]);
+        assert_eq!(changes, [("etc/a".into(), Change::Removed), ("etc/c".into(), Change::Added)]);
+    }
+
+    #[test]
+    fn contents_join_the_fields_that_differ_already() {
+        let name = Name::of(&file("a", 0, 1));
+        let mut changes = Changes::new();
+        add(&mut changes, &name, Field::content());
+        add(&mut changes, &name, Field::new("uid", json!(1), json!(2)));
+        assert!(matches!(&changes[&name], Change::Changed(fields) if fields.len() == 2));
+        changes.insert(name.clone(), Change::Refused("why"));
+        add(&mut changes, &name, Field::content());
+        assert_eq!(changes[&name], Change::Refused("why"));
+    }
 }

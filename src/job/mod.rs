@@ -7,15 +7,19 @@ use crate::preset::Preset;
 use crate::source::Source;
 
 pub mod backup;
+pub mod cat;
 pub mod copy;
 pub mod diff;
+pub mod list;
+pub mod ls;
 pub mod plan;
+mod request;
 pub mod restore;
 pub mod restore_set;
 mod sequential;
 pub mod set;
+pub mod show;
 pub mod stored;
-mod target;
 pub mod verify;
 
 /// How work that did not fail ended.

@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
-use super::stored::StoredArchive;
-use super::{sequential, target};
+use super::sequential;
+use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::archive::Format;
 use crate::archive::open::Archive;
-use crate::cli::{ArchiveRef, Restore, RestoreSource, RestoreTarget};
 use crate::error::{Error, Kind, Result};
-use crate::report::{Reporter, human_bytes};
+use crate::report::{Reporter, human_bytes, printable};
+use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
 use crate::tar::select::{Patterns, Selection, unsafe_member};
@@ -28,19 +28,53 @@ const MEMORY: u64 = 256 << 20;
 /// Refused members that an error names.
 const NAMED: usize = 5;
 
+/// What to restore from.
+#[derive(Debug, Clone)]
+pub enum RestoreSource {
+    /// An archive, by its catalog.
+    Archive(ArchiveRef),
+    /// An archive from its front, its catalog being lost.
+    Front(ArchiveRef),
+    /// An object by its key, whoever made it.
+    Object(String),
+}
+
+/// What to restore, and where to.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// What to restore from.
+    pub source: RestoreSource,
+    /// Where the bytes go.
+    pub target: RestoreTarget,
+    /// Where the archive is, and what opens it.
+    pub open: OpenRequest,
+    /// Members to restore, and what is below them; all where there is none.
+    pub include: Vec<String>,
+    /// Members to leave out.
+    pub exclude: Vec<String>,
+    /// Unpack although the folder or volume is not empty.
+    pub overwrite: bool,
+    /// Unpack device nodes too.
+    pub allow_devices: bool,
+}
+
 /// Restores an archive, or some of its members.
-pub async fn restore(options: Restore, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
-    let (what, to) = (options.what()?, options.to()?);
-    let RestoreSource::Archive(archive) = what else {
-        return sequential::restore(what, to, &options, ui, cancel).await;
+///
+/// # Errors
+/// There is no such archive, it cannot be opened, a member may not be unpacked, or the target fails. Where bytes were
+/// handed on before, the hint says how many.
+pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
+    let RestoreSource::Archive(archive) = &request.source else {
+        return sequential::restore(request, ui, cancel).await;
     };
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
-        plan = Plan::make(&archive, &options, &to) => plan?,
+        plan = Plan::make(archive, &request) => plan?,
     };
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
-    let sink = target::open(to, |volume| plan.original_volume(volume), options.overwrite, ui).await?;
+    let original = |volume: &str| plan.original_volume(volume);
+    let sink = target::open(request.target, original, request.overwrite, ui).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
     let write = async |sink: &Sink| deliver(&plan.archive, &plan.ranges, sink, &counters).await;
@@ -63,13 +97,12 @@ struct Plan {
 }
 
 impl Plan {
-    async fn make(archive: &ArchiveRef, options: &Restore, to: &RestoreTarget) -> Result<Plan> {
-        let patterns = Patterns::new(&options.include, &options.exclude)?;
-        let found = StoredArchive::find(&options.open.from.from, archive).await?;
-        let passphrase = found.passphrase(&options.open)?;
-        let unpacks = matches!(to, RestoreTarget::Path(_) | RestoreTarget::Volume(_));
+    async fn make(archive: &ArchiveRef, request: &RestoreRequest) -> Result<Plan> {
+        let patterns = Patterns::new(&request.include, &request.exclude)?;
+        let found = StoredArchive::find(&request.open.store, archive).await?;
+        let passphrase = found.passphrase(&request.open)?;
 
-        let mut members = Members::new(patterns, unpacks, options.allow_devices);
+        let mut members = Members::new(patterns, request.target.unpacks(), request.allow_devices);
         let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
         if !members.selection.targets.is_empty() {
             // Hard links whose files were not asked for: a second look finds them.
@@ -77,7 +110,7 @@ impl Plan {
             found.open_with(passphrase, |entry| members.look(entry)).await?;
         }
         let roots = members.roots.clone();
-        let ranges = members.ranges(&archive, unpacks || matches!(to, RestoreTarget::Image))?;
+        let ranges = members.ranges(&archive, request.target.needs_tar())?;
 
         Ok(Plan { roots, name: found.name(), archive, ranges })
     }
@@ -85,12 +118,8 @@ impl Plan {
     /// Under which name the volume lies in the archive, and alone: other volumes lie beside the one restored to, and no
     /// member may reach them.
     fn original_volume(&self, name: &str) -> Result<String> {
-        let original = original_volume(name, &self.archive)?;
-        let own = format!("{original}/_data");
-        match self.roots.iter().find(|root| **root != own && **root != original) {
-            Some(other) => Err(target::outside(&own, other)),
-            None => Ok(original),
-        }
+        let original = original_volume(name, &self.archive.contents().archive.source)?;
+        alone(&original, &self.roots).map(|()| original)
     }
 }
 
@@ -133,13 +162,18 @@ impl Members {
             self.roots.extend(target.map(root));
         }
         let refused = unsafe_member(entry, self.allow_devices).filter(|_| taken && self.unpacks);
-        self.refused.extend(refused.map(|why| format!("{}: {why}", crate::report::printable(&entry.path))));
+        self.refused.extend(refused.map(|why| format!("{}: {why}", printable(&entry.path))));
     }
 
     /// The bytes to deliver.
     fn ranges(self, archive: &Archive, wants_tar: bool) -> Result<Vec<std::ops::Range<u64>>> {
-        let tar = archive.contents().archive.kind == Format::Tar;
-        if !tar && (wants_tar || !self.patterns.take_all()) {
+        let is_tar = archive.contents().archive.kind == Format::Tar;
+        Ok(self.selected(is_tar, wants_tar)?.unwrap_or_else(|| archive.whole()))
+    }
+
+    /// The bytes of the members that were asked for; none where that is the whole archive.
+    fn selected(self, is_tar: bool, wants_tar: bool) -> Result<Option<Vec<std::ops::Range<u64>>>> {
+        if !is_tar && (wants_tar || !self.patterns.take_all()) {
             return Err(
                 Error::usage("this archive is no tar: it has no members").hint("restore it --to-stdout")
             );
@@ -150,14 +184,23 @@ impl Members {
                 .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
         }
         if self.patterns.take_all() {
-            return Ok(archive.whole());
+            return Ok(None);
         }
         if self.selection.count == 0 {
             return Err(
                 Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names")
             );
         }
-        Ok(self.selection.ranges)
+        Ok(Some(self.selection.ranges))
+    }
+}
+
+/// No member lies beside the volume.
+fn alone(volume: &str, roots: &BTreeSet<String>) -> Result<()> {
+    let own = format!("{volume}/_data");
+    match roots.iter().find(|root| **root != own && *root != volume) {
+        Some(other) => Err(outside(&own, other)),
+        None => Ok(()),
     }
 }
 
@@ -167,7 +210,33 @@ fn root(name: &str) -> String {
     name.split('/').take(2).collect::<Vec<_>>().join("/")
 }
 
+/// Of a volume's archive, a member that belongs to something else.
+pub(super) fn outside(own: &str, other: &str) -> Error {
+    Error::damaged(format!("the archive has members outside of {own}: {}", printable(other)))
+        .hint("leave them out with --exclude, or restore --to-path and look")
+}
+
 async fn deliver(
+    archive: &Arc<Archive>,
+    ranges: &[std::ops::Range<u64>],
+    sink: &Sink,
+    counters: &Counters,
+) -> Result<()> {
+    write_ranges(archive, ranges, sink, counters).await?;
+    // Some members make a tar of their own, which needs an end.
+    if ranges != archive.whole() {
+        write_tar_end(sink).await?;
+    }
+    Ok(())
+}
+
+/// The end of a tar that some members make.
+pub(super) async fn write_tar_end(sink: &Sink) -> Result<()> {
+    sink.write(Bytes::from_static(&[0; 2 * BLOCK])).await
+}
+
+/// Hands ranges of the source on, each frame confirmed before.
+pub(super) async fn write_ranges(
     archive: &Arc<Archive>,
     ranges: &[std::ops::Range<u64>],
     sink: &Sink,
@@ -183,10 +252,6 @@ async fn deliver(
             counters.source.add(len);
         }
     }
-    // Some members make a tar of their own, which needs an end.
-    if ranges != archive.whole() {
-        sink.write(Bytes::from_static(&[0; 2 * BLOCK])).await?;
-    }
     Ok(())
 }
 
@@ -197,14 +262,163 @@ fn incomplete(error: Error, counters: &Counters) -> Error {
     ))
 }
 
-/// Under which name the volume lies in the archive.
-fn original_volume(name: &str, archive: &Archive) -> Result<String> {
-    let source = &archive.contents().archive.source["volume"];
-    let volumes: Vec<_> = source.as_array().into_iter().flatten().filter_map(|v| v.as_str()).collect();
+/// Under which name the volume lies in the archive, of which this is the source.
+fn original_volume(name: &str, source: &serde_json::Value) -> Result<String> {
+    let volumes = source["volume"].as_array();
+    let volumes: Vec<_> = volumes.into_iter().flatten().filter_map(|v| v.as_str()).collect();
     match volumes[..] {
         [] => Err(Error::usage("this is no archive of a volume").hint("unpack it --to-path DIR")),
         [only] => Ok(only.into()),
         _ => Err(Error::usage(format!("this archive holds the volumes {}", volumes.join(", ")))
             .hint(format!("restore --to-path, or one at a time: --to-stdout --include '{name}' | tar -x …"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entry(path: &str, kind: EntryType, link: Option<&str>) -> crate::tar::Entry {
+        let mut entry: crate::tar::Entry = serde_json::from_value(json!({
+            "path": path, "at": 0, "len": 1024, "type": "file", "mode": 0o644, "uid": 0, "gid": 0, "size": 1,
+            "mtime": "0",
+        }))
+        .unwrap();
+        (entry.kind, entry.link) = (kind, link.map(Into::into));
+        entry
+    }
+
+    fn members(include: &[&str], unpacks: bool, entries: &[crate::tar::Entry]) -> Members {
+        let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
+        let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false);
+        let mut at = 0;
+        for entry in entries {
+            members.look(&crate::tar::Entry { at, ..entry.clone() });
+            at += entry.len;
+        }
+        members
+    }
+
+    #[test]
+    fn everything_is_the_whole_archive() {
+        let entries = [entry("a", EntryType::File, None), entry("b", EntryType::File, None)];
+        assert_eq!(members(&[], true, &entries).selected(true, true).unwrap(), None);
+    }
+
+    #[test]
+    fn members_are_ranges_of_the_source() {
+        let entries = ["a", "b", "c", "a"].map(|path| entry(path, EntryType::File, None));
+        let ranges = members(&["b", "c"], true, &entries).selected(true, true).unwrap();
+        let ranges = ranges.unwrap();
+        assert_eq!((ranges.len(), ranges[0].clone()), (1, 1024..3072));
+        let ranges = members(&["a"], true, &entries).selected(true, true).unwrap();
+        assert_eq!(ranges, Some(vec![0..1024, 3072..4096]));
+    }
+
+    #[test]
+    fn no_member_is_not_found() {
+        let entries = [entry("a", EntryType::File, None)];
+        let error = members(&["b"], false, &entries).selected(true, false).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn what_is_no_tar_has_no_members() {
+        for (include, wants_tar) in [(&["a"][..], false), (&[], true)] {
+            let error = members(include, false, &[]).selected(false, wants_tar).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage, "{include:?}");
+        }
+        assert_eq!(members(&[], false, &[]).selected(false, false).unwrap(), None);
+    }
+
+    #[test]
+    fn members_that_may_not_be_unpacked_are_named_before_anything_is() {
+        let entries: Vec<_> = (0..9).map(|n| entry(&format!("../x{n}\n"), EntryType::File, None)).collect();
+        let error = members(&[], true, &entries).selected(true, true).unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged);
+        let text = error.to_string();
+        assert!(text.contains("9 members may not be unpacked") && text.contains("../x4\\n"), "{text}");
+        assert!(!text.contains("../x5") && !text.contains('\n'), "{text}");
+        // Bytes that go to a pipe are nobody's names.
+        assert_eq!(members(&[], false, &entries).selected(true, false).unwrap(), None);
+    }
+
+    #[test]
+    fn devices_are_unpacked_only_where_that_is_allowed() {
+        let device = entry("dev/x", EntryType::Block, None);
+        let with = |allow: bool| {
+            let mut members = Members::new(Patterns::new(&[], &[]).unwrap(), true, allow);
+            members.look(&device);
+            members.selected(true, true)
+        };
+        assert!(with(true).is_ok());
+        assert_eq!(with(false).unwrap_err().kind(), Kind::Damaged);
+    }
+
+    #[test]
+    fn a_wanted_hard_link_brings_its_file() {
+        let entries = [
+            entry("a", EntryType::File, None),
+            entry("b", EntryType::Link, Some("a")),
+            entry("c", EntryType::File, None),
+        ];
+        let first = members(&["b"], true, &entries);
+        assert!(first.selection.targets.contains("a"), "{:?}", first.selection.targets);
+        let mut second = first.with_targets();
+        for (n, entry) in entries.iter().enumerate() {
+            second.look(&crate::tar::Entry { at: n as u64 * 1024, ..entry.clone() });
+        }
+        let ranges = second.selected(true, true).unwrap().unwrap();
+        assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..2048));
+    }
+
+    #[test]
+    fn the_first_two_parts_of_a_name_are_its_root() {
+        for (name, of) in [
+            ("vol/_data/a/b", "vol/_data"),
+            ("vol/_data/", "vol/_data"),
+            ("vol", "vol"),
+            ("./vol/_data", "./vol"),
+            ("/a/b", "/a"),
+            ("", ""),
+        ] {
+            assert_eq!(root(name), of, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_restored_alone() {
+        let roots = |names: &[&str]| names.iter().map(|name| root(name)).collect();
+        assert!(alone("vol", &roots(&["vol", "vol/_data/a", "vol/_data/"])).is_ok());
+        for other in ["other/_data/a", "vol/_datax", "vol/opts.json", "./vol/_data/a"] {
+            let error = alone("vol", &roots(&["vol/_data/a", other])).unwrap_err();
+            assert_eq!(error.kind(), Kind::Damaged, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_link_out_of_the_volume_counts_as_a_member_beside_it() {
+        let link = entry("vol/_data/x", EntryType::Link, Some("other/_data/y"));
+        let members = members(&[], true, &[link]);
+        assert!(alone("vol", &members.roots).is_err());
+    }
+
+    #[test]
+    fn an_archive_of_one_volume_says_its_name() {
+        assert_eq!(original_volume("v", &json!({"volume": ["w"]})).unwrap(), "w");
+        for source in
+            [json!({}), json!({"path": ["/etc"]}), json!({"volume": []}), json!({"volume": ["a", "b"]})]
+        {
+            assert_eq!(original_volume("v", &source).unwrap_err().kind(), Kind::Usage, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_was_handed_on_before_a_failure_is_said() {
+        let counters = Counters::default();
+        counters.source.add(7);
+        let error = incomplete(Error::failed("x"), &counters);
+        assert!(error.hint_text().unwrap().contains("the 7 bytes"), "{error}");
     }
 }

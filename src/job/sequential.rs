@@ -9,14 +9,13 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
+use super::restore::{RestoreRequest, RestoreSource, outside};
 use super::stored::StoredArchive;
-use super::target;
 use crate::archive::Format;
 use crate::archive::sequential::{BytesStream, Layer, peek, unwrap};
-use crate::cli::{Restore, RestoreSource, RestoreTarget};
 use crate::error::{Error, Result};
 use crate::report::{Reporter, human_bytes, printable};
-use crate::store::Store;
+use crate::sink::target::{self, RestoreTarget};
 use crate::store::download::Object;
 use crate::store::manifest::{self, Manifest};
 use crate::stream::counters::Counters;
@@ -28,18 +27,15 @@ use crate::tar::{self, Entry, Walker};
 const FRONT_LEN: usize = 64 << 10;
 
 /// Restores an object from its front.
-pub async fn restore(
-    what: RestoreSource,
-    to: RestoreTarget,
-    options: &Restore,
-    ui: &Reporter,
-    cancel: &CancellationToken,
-) -> Result<Outcome> {
+///
+/// # Errors
+/// As [`super::restore::restore`].
+pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
     let counters = Arc::new(Counters::default());
     let opened = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
-        opened = Front::open(what, options, &counters) => opened?,
+        opened = Front::open(&request, &counters) => opened?,
     };
     let layers: Vec<_> = opened.layers.iter().map(|layer| layer.name()).collect();
     ui.detail(&format!(
@@ -47,8 +43,9 @@ pub async fn restore(
         opened.name,
         if layers.is_empty() { "plain".into() } else { layers.join(", ") }
     ));
-    let guard = Guard::new(&opened, &to, options.allow_devices)?;
-    let sink = target::open(to, |_| guard.original_volume(), options.overwrite, ui).await?;
+    let guard = Guard::new(&opened, &request.target, request.allow_devices)?;
+    let original = |_: &str| guard.original_volume();
+    let sink = target::open(request.target, original, request.overwrite, ui).await?;
     ui.note(
         "the bytes are handed on as they come: the exit code says whether the stream was whole, \
          nothing says that it is the archive you mean",
@@ -80,20 +77,20 @@ struct Front {
 }
 
 impl Front {
-    async fn open(what: RestoreSource, options: &Restore, counters: &Arc<Counters>) -> Result<Front> {
-        let open = &options.open;
-        let (name, object, expected, stored, raw) = match what {
+    async fn open(request: &RestoreRequest, counters: &Arc<Counters>) -> Result<Front> {
+        let open = &request.open;
+        let (name, object, expected, stored, raw) = match &request.source {
             RestoreSource::Archive(archive) | RestoreSource::Front(archive) => {
-                let found = StoredArchive::find(&open.from.from, &archive).await?;
+                let found = StoredArchive::find(&open.store, archive).await?;
                 let object = found.archive_object().await?;
                 let expected = layers_of(&found.manifest);
                 let raw = !found.manifest.suffix.starts_with(Format::Tar.suffix());
                 (found.name(), object, Some(expected), Some(found.manifest.archive), raw)
             }
             RestoreSource::Object(key) => {
-                let store = Arc::new(Store::open(&open.from.from, &open.from.from.options()?)?);
-                let object = Object::open_foreign(&store, &key).await?;
-                (key, object, None, None, false)
+                let store = Arc::new(open.store.open()?);
+                let object = Object::open_foreign(&store, key).await?;
+                (key.clone(), object, None, None, false)
             }
         };
         if let Some(stored) = stored.as_ref().filter(|stored| stored.size != object.size) {
@@ -104,7 +101,7 @@ impl Front {
         let bytes = counted_stream(&object, stored, Arc::clone(counters));
         let passphrase = || match open.no_encrypt {
             true => Err(Error::usage(format!("{name} is encrypted")).hint("leave --no-encrypt out")),
-            false => open.passphrase.sources().read(),
+            false => open.passphrase.read(),
         };
         let (layers, stream) = unwrap(bytes, expected.as_deref(), &passphrase).await?;
         if !layers.contains(&Layer::OpenPgp) && !open.no_encrypt {
@@ -127,7 +124,7 @@ fn layers_of(manifest: &Manifest) -> Vec<Layer> {
 fn counted_stream(object: &Object, stored: Option<manifest::Object>, counters: Arc<Counters>) -> BytesStream {
     let count = move |bytes: &Bytes| counters.stored.add(bytes.len() as u64);
     match stored {
-        Some(said) => Box::pin(object.verified_stream(&said).inspect_ok(count)),
+        Some(stored) => Box::pin(object.verified_stream(&stored).inspect_ok(count)),
         None => Box::pin(object.stream().inspect_ok(count)),
     }
 }
@@ -145,9 +142,8 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(opened: &Front, to: &RestoreTarget, allow_devices: bool) -> Result<Self> {
-        let unpacks = matches!(to, RestoreTarget::Path(_) | RestoreTarget::Volume(_));
-        let wants_tar = unpacks || matches!(to, RestoreTarget::Image);
+    fn new(opened: &Front, target: &RestoreTarget, allow_devices: bool) -> Result<Self> {
+        let (unpacks, wants_tar) = (target.unpacks(), target.needs_tar());
         let is_tar = tar::is_header(&opened.front) && (wants_tar || !opened.raw);
         if !is_tar && wants_tar {
             return Err(Error::usage("this is no tar: it has no members").hint("restore it --to-stdout"));
@@ -208,7 +204,7 @@ impl Guard {
         };
         let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);
         match [Some(entry.path.as_str()), target].into_iter().flatten().find(|name| !within(name)) {
-            Some(other) => Err(target::outside(&own, other)),
+            Some(other) => Err(outside(&own, other)),
             None => Ok(()),
         }
     }
@@ -231,4 +227,129 @@ async fn deliver(mut stream: BytesStream, mut guard: Guard, sink: &Sink, counter
         counters.source.add(len);
     }
     guard.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::EntryType;
+
+    /// A tar of empty files, with its end.
+    fn tar_of(names: &[&str]) -> Bytes {
+        let mut bytes = Vec::new();
+        for name in names {
+            let mut block = [0; tar::BLOCK];
+            block[..name.len()].copy_from_slice(name.as_bytes());
+            for (at, text) in [
+                (100, "0000644"),
+                (108, "0000000"),
+                (116, "0000000"),
+                (124, "00000000000"),
+                (136, "00000000000"),
+            ] {
+                block[at..at + text.len()].copy_from_slice(text.as_bytes());
+            }
+            block[156] = b'0';
+            block[257..265].copy_from_slice(b"ustar\x0000");
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
+            block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+            bytes.extend(block);
+        }
+        bytes.extend([0; 2 * tar::BLOCK]);
+        bytes.into()
+    }
+
+    fn front(front: Bytes, raw: bool) -> Front {
+        let stream: BytesStream = Box::pin(futures_util::stream::iter([Ok(front.clone())]));
+        Front { name: "x".into(), layers: Vec::new(), raw, front, stream }
+    }
+
+    fn guard(bytes: &Bytes, target: &RestoreTarget) -> Result<Guard> {
+        Guard::new(&front(bytes.clone(), false), target, false)
+    }
+
+    fn into_folder() -> RestoreTarget {
+        RestoreTarget::Path("x".into())
+    }
+
+    #[test]
+    fn a_volume_lies_below_its_name_or_below_the_path_that_was_packed() {
+        for (first, volume) in [
+            ("vol/_data/a", "vol"),
+            ("vol/_data", "vol"),
+            ("vol", "vol"),
+            ("./vol", "./vol"),
+            ("var/lib/docker/volumes/vol/_data/a", "var/lib/docker/volumes/vol"),
+            ("var/lib/docker/volumes/vol", "var/lib/docker/volumes/vol"),
+        ] {
+            let guard = guard(&tar_of(&[first]), &RestoreTarget::Volume("v".into())).unwrap();
+            assert_eq!(guard.original_volume().unwrap(), volume, "{first}");
+        }
+    }
+
+    #[test]
+    fn an_archive_of_no_volume_is_told_from_one() {
+        for first in ["etc/passwd", "./", "."] {
+            let guard = guard(&tar_of(&[first]), &RestoreTarget::Volume("v".into())).unwrap();
+            assert_eq!(guard.original_volume().unwrap_err().kind().exit_code(), 2, "{first}");
+        }
+    }
+
+    #[test]
+    fn members_outside_of_the_target_stop_the_restore() {
+        let bytes = tar_of(&["a", "../b"]);
+        assert_eq!(guard(&bytes, &into_folder()).unwrap().look(&bytes).unwrap_err().kind().exit_code(), 13);
+        assert!(guard(&bytes, &RestoreTarget::Stdout).unwrap().look(&bytes).is_ok());
+    }
+
+    #[test]
+    fn members_of_another_volume_stop_the_restore() {
+        let bytes = tar_of(&["vol/_data/a", "vol/_datax/b"]);
+        let mut guard = guard(&bytes, &RestoreTarget::Volume("v".into())).unwrap();
+        guard.original_volume().unwrap();
+        let error = guard.look(&bytes).unwrap_err();
+        assert!(error.to_string().contains("outside of vol/_data: vol/_datax/b"), "{error}");
+    }
+
+    #[test]
+    fn a_link_out_of_the_volume_stops_the_restore() {
+        let bytes = tar_of(&["vol/_data/a"]);
+        let guard = guard(&bytes, &RestoreTarget::Volume("v".into())).unwrap();
+        guard.original_volume().unwrap();
+        let mut entry = guard.first.clone().unwrap();
+        assert!(guard.allow(&entry).is_ok());
+        (entry.kind, entry.link) = (EntryType::Link, Some("other/_data/b".into()));
+        assert_eq!(guard.allow(&entry).unwrap_err().kind().exit_code(), 13);
+        entry.link = Some("vol/_data/b".into());
+        assert!(guard.allow(&entry).is_ok());
+    }
+
+    #[test]
+    fn a_tar_that_was_cut_is_broken() {
+        let bytes = tar_of(&["a"]);
+        let mut guard = guard(&bytes, &RestoreTarget::Stdout).unwrap();
+        guard.look(&bytes[..tar::BLOCK]).unwrap();
+        assert_eq!(guard.finish().unwrap_err().kind().exit_code(), 13);
+        guard.look(&bytes[tar::BLOCK..]).unwrap();
+        assert!(guard.finish().is_ok());
+    }
+
+    #[test]
+    fn bytes_that_are_no_tar_go_where_none_is_needed() {
+        let bytes = Bytes::from_static(b"no tar");
+        for target in [into_folder(), RestoreTarget::Image, RestoreTarget::Volume("v".into())] {
+            assert_eq!(guard(&bytes, &target).err().unwrap().kind().exit_code(), 2, "{target:?}");
+        }
+        let mut guard = guard(&bytes, &RestoreTarget::Stdout).unwrap();
+        assert!(guard.look(&bytes).is_ok() && guard.finish().is_ok());
+    }
+
+    #[test]
+    fn what_was_sealed_as_bytes_need_not_end_as_a_tar_does() {
+        let bytes = tar_of(&["a"]);
+        let mut guard = Guard::new(&front(bytes.clone(), true), &RestoreTarget::Stdout, false).unwrap();
+        guard.look(&bytes[..100]).unwrap();
+        assert!(guard.finish().is_ok());
+    }
 }

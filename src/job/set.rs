@@ -12,8 +12,9 @@ use crate::archive::catalog::FORMAT;
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::host::passphrase::Sources;
-use crate::preset::{Part, Preset, public};
-use crate::report::Reporter;
+use crate::preset::{Component, Preset, public_metadata};
+use crate::report::event::SetEnded;
+use crate::report::{Event, Reporter};
 use crate::source::Source;
 use crate::store::Store;
 use crate::store::set::{Member, SetManifest, SetRef};
@@ -87,7 +88,7 @@ fn resolve_secrets(jobs: &mut [(Subject, BackupRequest)]) -> Result<()> {
                 )
                 .hint("leave one of them out"));
             }
-            preset.settle()?;
+            preset.resolve_secrets()?;
         }
         let Some(Encryption { passphrase, .. }) = &mut request.encryption else { continue };
         let mut known = before.iter().filter_map(|(_, known)| Some(&known.encryption.as_ref()?.passphrase));
@@ -161,10 +162,10 @@ impl<'a> SetRun<'a> {
     }
 
     /// Looks at the node. An engine that a job before has stopped starts its containers one after the other.
-    async fn parts(&self, preset: &Preset) -> Result<Vec<Part>> {
+    async fn parts(&self, preset: &Preset) -> Result<Vec<Component>> {
         let began = Instant::now();
         loop {
-            let looked = async { preset.parts(&Engine::connect().await?, self.ui).await };
+            let looked = async { preset.components(&Engine::connect().await?, self.ui).await };
             match looked.await {
                 Err(_) if self.restarted && began.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
                 looked => return looked,
@@ -172,18 +173,18 @@ impl<'a> SetRun<'a> {
         }
     }
 
-    fn task(&self, job: String, part: Part, request: &BackupRequest) -> Task {
+    fn task(&self, job: String, component: Component, request: &BackupRequest) -> Task {
         let mut request = request.clone();
-        request.job = Some(part.name.map_or(job.clone(), |name| format!("{job}/{name}")));
+        request.job = Some(component.name.map_or(job.clone(), |name| format!("{job}/{name}")));
         Task {
-            source: part.source,
+            source: component.source,
             request,
-            format: part.format,
-            metadata: part.facts,
-            check: part.check,
-            is_message: part.is_message,
-            warnings: part.warnings,
-            notes: part.notes,
+            format: component.format,
+            metadata: component.metadata.to_json(),
+            check: component.check,
+            is_message: component.is_message,
+            warnings: component.warnings,
+            notes: component.notes,
             set: Some(self.id.clone()),
         }
     }
@@ -197,7 +198,7 @@ impl<'a> SetRun<'a> {
                 continue;
             }
             self.restarted |= matches!(task.source, Source::Folder { stop: Some(_), .. });
-            let facts = public(&task.metadata);
+            let facts = public_metadata(&task.metadata);
             match backup(task, self.ui, cancel).await {
                 Ok(Made { outcome, job, id }) => {
                     self.warned |= outcome == Outcome::Warned;
@@ -241,11 +242,14 @@ impl<'a> SetRun<'a> {
             self.ui.warn(&error.to_string());
             warned = true;
         }
-        let (made, all) =
-            (manifest.members.iter().filter(|m| m.id.is_some()).count(), manifest.members.len());
-        let event = json!({"event": "set", "set": manifest.set, "id": manifest.id, "complete": complete, "members": manifest.members});
-        let state = if complete { "complete" } else { "INCOMPLETE" };
-        self.ui.summary(&format!("set {}: {state}, {made} of {all} archives", self.id), event);
+        self.ui.emit(Event::Set(SetEnded {
+            set: manifest.set,
+            id: manifest.id.to_string(),
+            complete,
+            made: manifest.members.iter().filter(|member| member.id.is_some()).count(),
+            all: manifest.members.len(),
+            members: json!(manifest.members),
+        }));
         match self.failure {
             Some(error) => Err(error.or_hint(format!("set {} is incomplete: run it again", self.id))),
             // A signal that came while a member was committed let that one end, and left out the rest.
@@ -277,10 +281,9 @@ async fn put_everywhere(jobs: &[(Subject, BackupRequest)], manifest: &SetManifes
 mod tests {
     use secrecy::ExposeSecret;
 
-    use super::super::backup::tests::request;
+    use super::super::request::tests::request;
     use super::*;
     use crate::archive::openpgp::Cipher;
-    use crate::report::Mode;
     use crate::source::Source;
 
     /// A job of a volume, its passphrase printed by a command.
@@ -303,15 +306,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_asked_for_once_for_all_jobs_that_have_it_from_the_same_place() {
-        let count = std::env::temp_dir().join(format!("sealift-asked-{}", std::process::id()));
-        let ask = format!("echo >>{}; echo hidden", count.display());
-        let mut jobs =
-            [job("a", Some(&ask)), job("b", None), job("c", Some("echo other")), job("d", Some(&ask))];
+        // Whatever is asked, another process answers.
+        let (here, there) = (Some("echo $$"), Some("echo  $$"));
+        let mut jobs = [job("a", here), job("b", None), job("c", there), job("d", here)];
         resolve_secrets(&mut jobs).unwrap();
-        let asked = std::fs::read_to_string(&count).unwrap().lines().count();
-        std::fs::remove_file(&count).unwrap();
-        assert_eq!(asked, 1);
-        assert_eq!(jobs.each_ref().map(known), [Some("hidden"), None, Some("other"), Some("hidden")]);
+        let [a, b, c, d] = jobs.each_ref().map(known);
+        assert!(a.is_some() && a == d && c.is_some() && c != a && b.is_none(), "{a:?} {b:?} {c:?} {d:?}");
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_job_is_named_by_its_request_its_subject_or_its_place() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         let mut jobs = vec![job("DB", None), job("x", None), job("x", None)];
         jobs[1].1.job = Some("own".into());
         jobs[2].0 = Subject::Source(Source::Stdin);
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn nothing_more_is_begun_after_a_failure_unless_asked_to_keep_going() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         for keep_going in [false, true] {
             let mut run = run(vec![job("a", None)], &ui, keep_going);
             assert!(!run.is_over());
@@ -349,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sources_task_belongs_to_the_set() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         let run = run(vec![job("db", None)], &ui, false);
         let tasks = run.tasks(0).await.unwrap();
         let [task] = &tasks[..] else { panic!("one task") };
@@ -361,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_set_that_was_left_out_in_part_is_interrupted() {
-        let ui = Reporter::new(Mode::Quiet, false);
+        let ui = Reporter::silent();
         let mut run = run(vec![job("a", None)], &ui, false);
         run.leave_out("a".into());
         assert_eq!(run.finish().await.unwrap_err().kind(), crate::error::Kind::Interrupted);

@@ -1,38 +1,84 @@
-//! An archive that was found in a store: how it is opened, and with which passphrase.
+//! An archive that lies in a store: how it is named, found and opened, and with which passphrase.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use crate::archive::Id;
+use crate::archive::name::JobName;
 use crate::archive::open::{self, Archive, Contents};
 use crate::archive::openpgp::{Cipher, Head};
-use crate::cli::{ArchiveRef, OpenOptions, StoreAt};
 use crate::error::{Error, Kind, Result};
-use crate::store::Store;
+use crate::host::passphrase::Sources;
 use crate::store::download::Object;
 use crate::store::manifest::{Manifest, catalog_suffix, parts_of_suffix};
+use crate::store::{Store, StoreUrl};
 use crate::stream::channel::{Reader, channel_from};
 use crate::tar::Entry;
 
+/// `JOB` or `JOB@ID`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveRef {
+    /// The job.
+    pub job: String,
+    /// The id; otherwise the newest.
+    pub id: Option<Id>,
+}
+
+impl FromStr for ArchiveRef {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let (job, id) = match text.split_once('@') {
+            Some((job, id)) => (job, Some(id.parse()?)),
+            None => (text, None),
+        };
+        Ok(ArchiveRef { job: job.parse::<JobName>()?.into(), id })
+    }
+}
+
+impl fmt::Display for ArchiveRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.id {
+            Some(id) => write!(f, "{}@{id}", self.job),
+            None => f.write_str(&self.job),
+        }
+    }
+}
+
+/// Where archives are, and what opens them.
+#[derive(Debug, Clone)]
+pub struct OpenRequest {
+    /// The store to read from.
+    pub store: StoreUrl,
+    /// Where the passphrase comes from.
+    pub passphrase: Sources,
+    /// Accept what was stored in the clear, and nothing else.
+    pub no_encrypt: bool,
+}
+
 /// The passphrase of several archives, asked for once.
 pub struct Secrets<'a> {
-    options: &'a OpenOptions,
+    request: &'a OpenRequest,
     known: Option<SecretString>,
 }
 
 impl<'a> Secrets<'a> {
     /// Nothing is asked for yet.
-    pub fn new(options: &'a OpenOptions) -> Self {
-        Secrets { options, known: None }
+    pub fn new(request: &'a OpenRequest) -> Self {
+        Secrets { request, known: None }
     }
 
     /// As [`StoredArchive::passphrase`].
+    ///
+    /// # Errors
+    /// As [`StoredArchive::passphrase`].
     pub fn of(&mut self, found: &StoredArchive) -> Result<Option<SecretString>> {
-        if found.encrypted() && !self.options.no_encrypt && self.known.is_some() {
+        if found.encrypted() && !self.request.no_encrypt && self.known.is_some() {
             return Ok(self.known.clone());
         }
-        let passphrase = found.passphrase(self.options)?;
+        let passphrase = found.passphrase(self.request)?;
         self.known = passphrase.clone().or(self.known.take());
         Ok(passphrase)
     }
@@ -45,7 +91,7 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
 }
 
 /// Members that are handed over at once.
-const LOT: usize = 1024;
+const BATCH: usize = 1024;
 
 /// An archive that was found in a store.
 pub struct StoredArchive {
@@ -61,8 +107,11 @@ pub struct StoredArchive {
 
 impl StoredArchive {
     /// Finds an archive; the newest of its job where no id is given.
-    pub async fn find(from: &StoreAt, archive: &ArchiveRef) -> Result<StoredArchive> {
-        let store = Arc::new(Store::open(from, &from.options()?)?);
+    ///
+    /// # Errors
+    /// The store does not answer, or has no such archive.
+    pub async fn find(from: &StoreUrl, archive: &ArchiveRef) -> Result<StoredArchive> {
+        let store = Arc::new(from.open()?);
         let job = archive.job.clone();
         let id = match &archive.id {
             Some(id) => id.clone(),
@@ -114,9 +163,12 @@ impl StoredArchive {
     }
 
     /// The passphrase. Whether there must be one is for the operator to say: the manifest is anybody's.
-    pub fn passphrase(&self, options: &OpenOptions) -> Result<Option<SecretString>> {
-        match (self.encrypted(), options.no_encrypt) {
-            (true, false) => options.passphrase.sources().read().map(Some),
+    ///
+    /// # Errors
+    /// It cannot be read, or the archive is encrypted where that was not to be, or the other way round.
+    pub fn passphrase(&self, request: &OpenRequest) -> Result<Option<SecretString>> {
+        match (self.encrypted(), request.no_encrypt) {
+            (true, false) => request.passphrase.read().map(Some),
             (false, true) => Ok(None),
             (true, true) => {
                 Err(Error::usage(format!("{} is encrypted", self.name())).hint("leave --no-encrypt out"))
@@ -128,11 +180,18 @@ impl StoredArchive {
     }
 
     /// Reads the sealed catalog to its proved end and opens the archive.
+    ///
+    /// # Errors
+    /// An object is gone or damaged, or the passphrase does not open it.
     pub async fn open(&self, passphrase: Option<SecretString>) -> Result<Arc<Archive>> {
         self.open_with(passphrase, |_| {}).await
     }
 
-    /// [`StoredArchive::open`], showing every tar member to `each`.
+    /// [`StoredArchive::open`], showing every tar member to `each`. What it was shown is confirmed when this returns
+    /// without an error, not before.
+    ///
+    /// # Errors
+    /// As [`StoredArchive::open`].
     pub async fn open_with(
         &self,
         passphrase: Option<SecretString>,
@@ -185,23 +244,146 @@ impl StoredArchive {
         mut each: impl FnMut(&Entry),
     ) -> Result<Contents> {
         let (bytes, job, id) = (channel_from(catalog.stream(), 2), self.job.clone(), self.id.clone());
-        // Sequoia reads from blocking readers. Members come back in lots, so that `each` may borrow what it likes.
-        let (lots, mut members) = tokio::sync::mpsc::channel::<Vec<Entry>>(4);
+        // Sequoia reads from blocking readers. Members come back in batches, so that `each` may borrow what it likes.
+        let (batches, mut members) = tokio::sync::mpsc::channel::<Vec<Entry>>(4);
         let read = tokio::task::spawn_blocking(move || {
-            let mut lot = Vec::new();
+            let mut batch = Vec::new();
             let contents = open::read_catalog(Reader::new(bytes), head.as_ref(), &job, &id, |entry| {
-                lot.push(entry.clone());
-                if lot.len() == LOT {
+                batch.push(entry.clone());
+                if batch.len() == BATCH {
                     // Who no longer listens has failed already.
-                    let _ = lots.blocking_send(std::mem::take(&mut lot));
+                    let _ = batches.blocking_send(std::mem::take(&mut batch));
                 }
             });
-            let _ = lots.blocking_send(lot);
+            let _ = batches.blocking_send(batch);
             contents
         });
-        while let Some(lot) = members.recv().await {
-            lot.iter().for_each(&mut each);
+        while let Some(batch) = members.recv().await {
+            batch.iter().for_each(&mut each);
         }
         read.await.map_err(|e| Error::failed("a worker died").because(e))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Format;
+    use crate::store::manifest;
+
+    const ID: &str = "20261122T020000Z-1f2e3d4c";
+
+    fn stored(suffix: &str) -> StoredArchive {
+        let object = manifest::Object { size: 1, blake3: String::new() };
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        let manifest = Manifest {
+            format: 1,
+            id: ID.parse().unwrap(),
+            job: "db".into(),
+            set: None,
+            kind: Format::Tar,
+            started: time,
+            finished: time,
+            bytes: 1,
+            suffix: suffix.into(),
+            archive: object.clone(),
+            catalog: object,
+            warnings: 0,
+            tool: String::new(),
+        };
+        let store = Arc::new(StoreUrl::new("memory:///x").open().unwrap());
+        StoredArchive { store, job: "db".into(), id: ID.parse().unwrap(), manifest }
+    }
+
+    fn request(no_encrypt: bool, known: Option<&str>) -> OpenRequest {
+        let passphrase = Sources { known: known.map(Into::into), ..Sources::default() };
+        OpenRequest { store: StoreUrl::new("memory:///x"), passphrase, no_encrypt }
+    }
+
+    #[test]
+    fn archives_are_named_by_job_and_id() {
+        let named: ArchiveRef = "team/db@20261122T020000Z-1f2e3d4c".parse().unwrap();
+        assert_eq!((named.job.as_str(), named.id.is_some()), ("team/db", true));
+        for bad in ["", "../x", "a//b", "UPPER", "job@1", "a/.hidden", "/a"] {
+            assert!(bad.parse::<ArchiveRef>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_archive_without_an_id_is_the_newest() {
+        assert_eq!("db".parse::<ArchiveRef>().unwrap(), ArchiveRef { job: "db".into(), id: None });
+    }
+
+    #[test]
+    fn a_reference_is_shown_as_it_was_written() {
+        for text in ["db", "team/db@20261122T020000Z-1f2e3d4c"] {
+            assert_eq!(text.parse::<ArchiveRef>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_empty_job_or_id_is_no_reference() {
+        for bad in ["@", "@20261122T020000Z-1f2e3d4c", "db@", "db@20261122T020000Z-1f2e3d4c@x"] {
+            assert_eq!(bad.parse::<ArchiveRef>().unwrap_err().kind().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_job_has_at_most_200_characters() {
+        assert!(
+            "a".repeat(200).parse::<ArchiveRef>().is_ok() && "a".repeat(201).parse::<ArchiveRef>().is_err()
+        );
+        assert!("a b".parse::<ArchiveRef>().unwrap_err().hint_text().is_some());
+    }
+
+    #[test]
+    fn the_suffix_says_whether_it_is_encrypted() {
+        for (suffix, cipher) in [
+            (".tar.zst.gpg", Some(Cipher::Cfb)),
+            (".tar.zst.pgp", Some(Cipher::Aead)),
+            (".tar.gz", None),
+            (".gpg", Some(Cipher::Cfb)),
+        ] {
+            assert_eq!(stored(suffix).cipher(), cipher, "{suffix}");
+            assert_eq!(stored(suffix).encrypted(), cipher.is_some(), "{suffix}");
+        }
+    }
+
+    #[test]
+    fn what_is_encrypted_is_opened_by_the_passphrase_that_was_given() {
+        use secrecy::ExposeSecret;
+        let passphrase = stored(".zst.gpg").passphrase(&request(false, Some("secret"))).unwrap();
+        assert_eq!(passphrase.unwrap().expose_secret(), "secret");
+    }
+
+    #[test]
+    fn the_operator_says_whether_an_archive_may_be_in_the_clear() {
+        assert!(stored(".zst").passphrase(&request(true, None)).unwrap().is_none());
+        let refused = |suffix: &str, no_encrypt: bool| {
+            stored(suffix).passphrase(&request(no_encrypt, Some("secret"))).unwrap_err().kind().exit_code()
+        };
+        assert_eq!(refused(".zst", false), 13);
+        assert_eq!(refused(".zst.gpg", true), 2);
+    }
+
+    #[test]
+    fn a_passphrase_is_read_once_for_several_archives() {
+        use secrecy::ExposeSecret;
+        let (first, second) = (request(false, Some("secret")), request(false, None));
+        let mut secrets = Secrets::new(&first);
+        assert!(secrets.of(&stored(".zst.gpg")).unwrap().is_some());
+        // The second request has none to give: it is remembered.
+        secrets.request = &second;
+        let again = secrets.of(&stored(".tar.zst.gpg")).unwrap();
+        assert_eq!(again.unwrap().expose_secret(), "secret");
+        assert_eq!(secrets.of(&stored(".zst")).unwrap_err().kind().exit_code(), 13);
+    }
+
+    #[tokio::test]
+    async fn a_job_without_archives_is_not_found() {
+        let found = StoredArchive::find(&StoreUrl::new("memory:///x"), &"db".parse().unwrap()).await;
+        let error = found.err().unwrap();
+        assert_eq!(error.kind(), Kind::NotFound);
+        assert!(error.hint_text().unwrap().contains("sealift list --from memory:///x"), "{error}");
     }
 }

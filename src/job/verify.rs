@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::backup::Outcome;
 use super::restore::PARALLEL;
-use super::stored::{Secrets, StoredArchive, no_archive};
-use crate::cli::Verify;
+use super::stored::{ArchiveRef, OpenRequest, Secrets, StoredArchive, no_archive};
+use crate::archive::Id;
+use crate::archive::check::Check;
 use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, human_bytes};
 use crate::store::Store;
@@ -20,18 +19,135 @@ mod sample;
 mod stored;
 mod whole;
 
-/// Verifies one archive, or those of a job that were not verified yet.
-pub async fn verify(options: Verify, ui: &Reporter) -> Result<Outcome> {
+/// How much of an archive a sample takes, at least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Amount {
+    /// A share, above 0 to 1.
+    Share(f64),
+    /// Bytes of source.
+    Bytes(u64),
+}
+
+impl Amount {
+    /// In bytes, of an archive of `bytes`.
+    pub fn of(self, bytes: u64) -> u64 {
+        match self {
+            Amount::Share(share) => ((bytes as f64 * share).ceil() as u64).min(bytes),
+            Amount::Bytes(amount) => amount.min(bytes),
+        }
+    }
+}
+
+/// How thoroughly to look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Depth {
+    /// Both objects are there and have their sizes.
+    Manifest,
+    /// The stored bytes are those that the manifest names.
+    Stored,
+    /// The catalog, and frames taken at random.
+    Sample(Amount),
+    /// Everything.
+    Whole,
+}
+
+impl Depth {
+    /// What a record says of it.
+    pub fn level(self) -> Level {
+        match self {
+            Depth::Manifest => Level::Manifest,
+            Depth::Stored => Level::Stored,
+            Depth::Sample(_) => Level::Sample,
+            Depth::Whole => Level::Whole,
+        }
+    }
+}
+
+/// What to verify.
+#[derive(Debug, Clone)]
+pub struct VerifyRequest {
+    /// The archive; with `since_last` its job alone counts.
+    pub archive: ArchiveRef,
+    /// Where it is, and what opens it.
+    pub open: OpenRequest,
+    /// How thoroughly to look.
+    pub depth: Depth,
+    /// Every archive of the job that has no record of such a verification yet.
+    pub since_last: bool,
+    /// How long to go on.
+    pub max_duration: Option<Duration>,
+    /// What the members must be; none were seen yet.
+    pub check: Check,
+    /// Write a record of what was found in order.
+    pub record: bool,
+}
+
+/// What is found out while archives are verified.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// An archive is in order.
+    Archive(Verified),
+    /// All archives of a job were gone through.
+    Job(Summary),
+}
+
+/// An archive that is in order, as far as it was looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    /// Its job.
+    pub job: String,
+    /// Its id.
+    pub id: Id,
+    /// How thoroughly it was looked at.
+    pub level: Level,
+    /// Bytes of its source.
+    pub bytes: u64,
+    /// Bytes of its archive object.
+    pub stored_bytes: u64,
+    /// Bytes that were confirmed: of the source, or with `--stored` of the objects.
+    pub confirmed: u64,
+    /// The share that was confirmed; of a sample only.
+    pub share: Option<f64>,
+    /// What its record's name has behind its id; none where nothing was recorded.
+    pub record: Option<String>,
+    /// What was confirmed, in words.
+    pub text: String,
+}
+
+/// What became of the archives of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The job.
+    pub job: String,
+    /// Verified now.
+    pub verified: u64,
+    /// Verified by an earlier run.
+    pub before: u64,
+    /// Names of those that time did not suffice for.
+    pub left: Vec<String>,
+    /// Names of those that are not in order.
+    pub failed: Vec<String>,
+}
+
+/// Verifies one archive, or those of a job that were not verified yet; each that is in order is told to `found`.
+///
+/// # Errors
+/// There is no such archive, it cannot be opened, it is damaged, or not what was expected. Of several archives all are
+/// looked at before.
+pub async fn verify(
+    request: &VerifyRequest,
+    ui: &Reporter,
+    found: &mut dyn FnMut(&Finding),
+) -> Result<Outcome> {
     let run = Run {
-        level: options.level()?,
-        secrets: Secrets::new(&options.archive.open),
-        options: &options,
-        deadline: Deadline::after(options.max_duration),
+        level: request.depth.level(),
+        secrets: Secrets::new(&request.open),
+        request,
+        deadline: Deadline::after(request.max_duration),
         ui,
+        found,
     };
-    // A pattern that is none is no matter of an archive.
-    options.check.check()?;
-    match options.since_last {
+    match request.since_last {
         true => run.since_last().await,
         false => run.one().await,
     }
@@ -67,17 +183,17 @@ struct Confirmed {
 
 /// One run over one archive or several.
 struct Run<'a> {
-    options: &'a Verify,
+    request: &'a VerifyRequest,
     level: Level,
     secrets: Secrets<'a>,
     deadline: Deadline,
     ui: &'a Reporter,
+    found: &'a mut dyn FnMut(&Finding),
 }
 
 impl Run<'_> {
     async fn one(mut self) -> Result<Outcome> {
-        let from = &self.options.archive;
-        let found = StoredArchive::find(&from.open.from.from, &from.archive).await?;
+        let found = StoredArchive::find(&self.request.open.store, &self.request.archive).await?;
         let confirmed = self.archive(&found).await?;
         if !confirmed.cut {
             return Ok(Outcome::Done);
@@ -93,31 +209,30 @@ impl Run<'_> {
 
     /// Every archive of the job that has no record yet, oldest first.
     async fn since_last(mut self) -> Result<Outcome> {
-        let (url, job) = (&self.options.archive.open.from.from, &self.options.archive.archive.job);
-        let store = Arc::new(Store::open(url, &url.options()?)?);
+        let (store, job) = (Arc::new(self.request.open.store.open()?), &self.request.archive.job);
         let archives = store.archives(Some(job)).await?;
         if archives.is_empty() {
             return Err(no_archive(job, &store));
         }
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(job);
         for listed in archives {
             let name = format!("{}@{}", listed.job, listed.id);
             if self.is_covered(&store, &listed).await {
-                tally.before += 1;
+                tally.summary.before += 1;
             } else if self.deadline.is_over() {
-                tally.left.push(name);
+                tally.summary.left.push(name);
             } else {
                 let verified = self.listed(&store, listed).await;
-                tally.take(name, verified, self.ui)?;
+                tally.add(name, verified, self.ui)?;
             }
         }
-        tally.finish(job, self.ui)
+        tally.finish(self.ui, self.found)
     }
 
     /// Whether a record says that this look, or a better one, was had.
     async fn is_covered(&self, store: &Store, listed: &Listed) -> bool {
-        let share = match (&self.options.sample, &listed.manifest) {
-            (Some(amount), Ok(manifest)) => record::share(amount.of(manifest.bytes), manifest.bytes),
+        let share = match (self.request.depth, &listed.manifest) {
+            (Depth::Sample(amount), Ok(manifest)) => record::share(amount.of(manifest.bytes), manifest.bytes),
             _ => WHOLE,
         };
         let covers = |mark: &&VerificationKey| listed.manifest.is_ok() && mark.covers(self.level, share);
@@ -158,30 +273,28 @@ impl Run<'_> {
         // A part from the beginning is no verification; of a sample every part is one.
         if !confirmed.cut || self.level == Level::Sample {
             let recorded = self.record(found, &confirmed).await;
-            self.report(found, &confirmed, recorded);
+            let verified = self.verified(found, &confirmed, recorded);
+            (self.found)(&Finding::Archive(verified));
         }
         Ok(confirmed)
     }
 
     async fn look(&mut self, found: &StoredArchive, counters: &Counters) -> Result<Confirmed> {
-        match (self.level, self.options.sample) {
-            (Level::Manifest, _) => stored::sizes(found).await,
-            (Level::Stored, _) => stored::bytes_of(found, &self.deadline, counters).await,
-            (_, amount) => {
-                let (passphrase, check) = (self.secrets.of(found)?, self.options.check.check()?);
-                match amount {
-                    Some(amount) => {
-                        sample::sample(found, passphrase, amount, check, &self.deadline, counters).await
-                    }
-                    None => whole::whole(found, passphrase, check, &self.deadline, counters).await,
-                }
+        let (deadline, check) = (&self.deadline, self.request.check.clone());
+        match self.request.depth {
+            Depth::Manifest => stored::sizes(found).await,
+            Depth::Stored => stored::bytes_of(found, deadline, counters).await,
+            Depth::Sample(amount) => {
+                let passphrase = self.secrets.of(found)?;
+                sample::sample(found, passphrase, amount, check, deadline, counters).await
             }
+            Depth::Whole => whole::whole(found, self.secrets.of(found)?, check, deadline, counters).await,
         }
     }
 
     /// Writes the record; a store that takes none is no reason to fail.
     async fn record(&self, found: &StoredArchive, confirmed: &Confirmed) -> Option<VerificationKey> {
-        if self.options.no_record {
+        if !self.request.record {
             return None;
         }
         let (archive, bytes) = ((found.job.as_str(), &found.id), (confirmed.bytes, confirmed.of));
@@ -194,17 +307,23 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self, found: &StoredArchive, confirmed: &Confirmed, recorded: Option<VerificationKey>) {
-        let mut event = json!({
-            "event": "verified", "job": found.job, "id": found.id, "level": self.level,
-            "stored": self.level == Level::Stored, "bytes": found.manifest.bytes,
-            "stored_bytes": found.manifest.archive.size, "confirmed": confirmed.bytes,
-            "record": recorded.map(|mark| format!("{}{}", found.id, mark.suffix())),
-        });
-        if self.level == Level::Sample {
-            event["share"] = json!(fraction(confirmed));
+    fn verified(
+        &self,
+        found: &StoredArchive,
+        confirmed: &Confirmed,
+        recorded: Option<VerificationKey>,
+    ) -> Verified {
+        Verified {
+            job: found.job.clone(),
+            id: found.id.clone(),
+            level: self.level,
+            bytes: found.manifest.bytes,
+            stored_bytes: found.manifest.archive.size,
+            confirmed: confirmed.bytes,
+            share: (self.level == Level::Sample).then(|| fraction(confirmed)),
+            record: recorded.map(|key| key.suffix()),
+            text: confirmed.text.clone(),
         }
-        self.ui.summary(&format!("verified {}: {}", found.name(), confirmed.text), event);
     }
 
     fn unfinished(&self, found: &StoredArchive, confirmed: &Confirmed) -> String {
@@ -227,31 +346,29 @@ fn unexpected(found: &StoredArchive, confirmed: &Confirmed) -> Error {
         .hint("what was read of it is sound: was the right thing backed up? `sealift ls` shows its members")
 }
 
-/// What became of several archives.
-#[derive(Default)]
+/// What became of several archives, and why.
 struct Tally {
-    verified: u64,
-    /// Verified by an earlier run.
-    before: u64,
-    /// Names of those that time did not suffice for.
-    left: Vec<String>,
-    /// Names of those that are not in order, and the first reason.
-    failed: Vec<String>,
+    summary: Summary,
+    /// Why one of them is not in order: the worst reason, the first of its kind.
     cause: Option<Error>,
 }
 
 impl Tally {
+    fn of(job: &str) -> Self {
+        Tally { summary: Summary { job: job.into(), ..Summary::default() }, cause: None }
+    }
+
     /// # Errors
     /// What would keep the next archive from being verified, too.
-    fn take(&mut self, name: String, verified: Result<Option<bool>>, ui: &Reporter) -> Result<()> {
+    fn add(&mut self, name: String, verified: Result<Option<bool>>, ui: &Reporter) -> Result<()> {
         match verified {
-            Ok(Some(true)) => self.verified += 1,
-            Ok(Some(false)) => self.left.push(name),
+            Ok(Some(true)) => self.summary.verified += 1,
+            Ok(Some(false)) => self.summary.left.push(name),
             Ok(None) => {}
             Err(error) if matches!(error.kind(), Kind::Usage | Kind::Interrupted) => return Err(error),
             Err(error) => {
                 ui.warn(&format!("{name}: {error}"));
-                self.failed.push(name);
+                self.summary.failed.push(name);
                 // Damage is worse than anything else that can be said of an archive.
                 match &self.cause {
                     Some(cause) if error.kind() != Kind::Damaged || cause.kind() == Kind::Damaged => {}
@@ -262,26 +379,116 @@ impl Tally {
         Ok(())
     }
 
-    fn finish(self, job: &str, ui: &Reporter) -> Result<Outcome> {
-        let Tally { verified, before, left, failed, cause } = self;
-        let event = json!({
-            "event": "verification", "job": job, "verified": verified, "before": before, "left": left,
-            "failed": failed,
-        });
-        if !left.is_empty() {
-            ui.note(&format!("the time is over: not verified yet: {}", left.join(", ")));
+    fn finish(self, ui: &Reporter, found: &mut dyn FnMut(&Finding)) -> Result<Outcome> {
+        let Tally { summary, cause } = self;
+        if !summary.left.is_empty() {
+            ui.note(&format!("the time is over: not verified yet: {}", summary.left.join(", ")));
         }
         // A window in which not even one archive fits comes to nothing every night.
-        let stuck = verified == 0 && !left.is_empty();
+        let stuck = summary.verified == 0 && !summary.left.is_empty();
         if stuck {
             ui.warn("the time did not suffice for one archive: give a longer --max-duration, or --sample 5%");
         }
-        let counts = format!("{verified} verified now, {before} before, {} left", left.len());
-        ui.summary(&format!("archives of {job}: {counts}"), event);
+        let failed = summary.failed.join(", ");
+        found(&Finding::Job(summary));
         match cause {
             None if stuck => Ok(Outcome::Warned),
             None => Ok(Outcome::Done),
-            Some(cause) => Err(cause.context(format!("not verified: {}", failed.join(", ")))),
+            Some(cause) => Err(cause.context(format!("not verified: {failed}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confirmed(bytes: u64, of: u64) -> Confirmed {
+        Confirmed { bytes, of, text: String::new(), cut: false, unmet: Vec::new() }
+    }
+
+    /// The tally of these archives, and what was told.
+    fn tally(archives: Vec<(&str, Result<Option<bool>>)>) -> (Result<Outcome>, Summary) {
+        let ui = Reporter::silent();
+        let mut tally = Tally::of("db");
+        for (name, verified) in archives {
+            tally.add(name.into(), verified, &ui).unwrap();
+        }
+        let mut told = Vec::new();
+        let outcome = tally.finish(&ui, &mut |finding| told.push(finding.clone()));
+        match told.remove(0) {
+            Finding::Job(summary) if told.is_empty() => (outcome, summary),
+            other => panic!("{other:?}, {told:?}"),
+        }
+    }
+
+    #[test]
+    fn amounts_are_a_share_rounded_up_or_bytes() {
+        assert_eq!(Amount::Share(0.5).of(3), 2);
+        assert_eq!(Amount::Share(1.0).of(u64::MAX), u64::MAX);
+        assert_eq!(Amount::Share(0.01).of(0), 0);
+        assert_eq!(Amount::Bytes(10).of(7), 7);
+        assert_eq!(Amount::Bytes(7).of(10), 7);
+    }
+
+    #[test]
+    fn every_depth_has_its_level() {
+        let all = [Depth::Manifest, Depth::Stored, Depth::Sample(Amount::Bytes(1)), Depth::Whole];
+        let levels = all.map(Depth::level);
+        assert_eq!(levels, [Level::Manifest, Level::Stored, Level::Sample, Level::Whole]);
+        assert!(levels.is_sorted(), "from the quickest to the most thorough");
+    }
+
+    #[test]
+    fn nothing_of_nothing_is_all_of_it() {
+        assert_eq!(fraction(&confirmed(0, 0)), 1.0);
+        assert_eq!(fraction(&confirmed(1, 4)), 0.25);
+    }
+
+    #[test]
+    fn a_deadline_is_over_when_its_time_is() {
+        assert!(Deadline::after(Some(Duration::ZERO)).is_over());
+        for time in [None, Some(Duration::from_secs(3600)), Some(Duration::MAX)] {
+            assert!(!Deadline::after(time).is_over(), "{time:?}");
+        }
+    }
+
+    #[test]
+    fn archives_in_order_are_counted_and_those_deleted_meanwhile_are_not() {
+        let (outcome, summary) = tally(vec![("a", Ok(Some(true))), ("b", Ok(None)), ("c", Ok(Some(true)))]);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+        assert_eq!(summary, Summary { job: "db".into(), verified: 2, ..Summary::default() });
+    }
+
+    #[test]
+    fn a_window_that_no_archive_fits_into_is_a_warning() {
+        let (outcome, summary) = tally(vec![("a", Ok(Some(false)))]);
+        assert_eq!(outcome.unwrap(), Outcome::Warned);
+        assert_eq!(summary.left, ["a"]);
+        let (outcome, _) = tally(vec![("a", Ok(Some(true))), ("b", Ok(Some(false)))]);
+        assert_eq!(outcome.unwrap(), Outcome::Done);
+    }
+
+    #[test]
+    fn damage_is_the_cause_that_is_reported_and_all_failed_are_named() {
+        let (outcome, summary) = tally(vec![
+            ("a", Err(Error::failed("no answer"))),
+            ("b", Err(Error::damaged("first damage"))),
+            ("c", Err(Error::damaged("second damage"))),
+            ("d", Ok(Some(true))),
+        ]);
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged);
+        let text = error.to_string();
+        assert!(text.contains("not verified: a, b, c") && text.contains("first damage"), "{text}");
+        assert_eq!((summary.failed.join(","), summary.verified), ("a,b,c".into(), 1));
+    }
+
+    #[test]
+    fn what_would_stop_the_next_archive_too_stops_the_run() {
+        let ui = Reporter::silent();
+        for error in [Error::usage("x"), Error::interrupted()] {
+            assert!(Tally::of("db").add("a".into(), Err(error), &ui).is_err());
         }
     }
 }

@@ -1,186 +1,119 @@
-//! What people and programs see while it runs. The work only counts; this draws.
+//! What people and programs are told while it runs. The work emits events; views show them.
 
+use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use indicatif::HumanBytes;
 
 use crate::error::{Context, Error, Result};
 use crate::stream::counters::Counters;
 
+pub mod event;
 mod lines;
+mod view;
 
+pub use event::Event;
 pub use lines::Lines;
+pub use view::{Mode, View};
 
-/// How a run shows itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Bars on a terminal's stderr, a line every 30 s elsewhere.
-    Human,
-    /// Events as JSON lines on stdout.
-    Json,
-    /// Warnings and errors only.
-    Quiet,
+/// Somebody who is told what happens.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// Whether details are wanted.
+    fn is_verbose(&self) -> bool;
+
+    /// Takes in an event. Must not block for long: it is called from the work itself.
+    fn event(&self, event: Event);
+
+    /// Follows `counters` until the guard is dropped. `verb` says in the past tense what is done to the bytes.
+    fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking;
 }
 
-/// Where messages and progress go.
+/// The way from the work to its observer. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Reporter {
-    mode: Mode,
-    verbose: bool,
-    bar: Option<ProgressBar>,
-    /// Where events go: stdout, unless that is for data.
-    stdout_is_data: bool,
-}
+pub struct Reporter(Arc<dyn Observer>);
 
 impl Reporter {
-    /// A view in `mode`.
-    pub fn new(mode: Mode, verbose: bool) -> Self {
-        let bar =
-            (mode == Mode::Human).then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
-        Reporter { mode, verbose, bar: bar.filter(|bar| !bar.is_hidden()), stdout_is_data: false }
+    /// Tells `observer`.
+    pub fn new(observer: impl Observer + 'static) -> Self {
+        Reporter(Arc::new(observer))
     }
 
-    /// The same, with stdout left to the data.
-    pub fn leaving_stdout(&self) -> Self {
-        Reporter { stdout_is_data: true, ..self.clone() }
+    /// Tells nobody.
+    pub fn silent() -> Self {
+        Self::new(Silent)
     }
 
-    /// Whether details are wanted.
-    pub fn verbose(&self) -> bool {
-        self.verbose && self.mode != Mode::Quiet
-    }
-
-    fn line(&self, text: &str) {
-        // A closed stderr is no reason to stop a backup.
-        let write = || drop(writeln!(std::io::stderr(), "{text}"));
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
-    }
-
-    fn event(&self, value: serde_json::Value) {
-        match self.stdout_is_data {
-            true => self.line(&value.to_string()),
-            false => drop(writeln!(std::io::stdout(), "{value}")),
-        }
+    /// Emits an event.
+    pub fn emit(&self, event: Event) {
+        self.0.event(event);
     }
 
     /// Something worth knowing.
     pub fn note(&self, text: &str) {
-        match self.mode {
-            Mode::Human => self.line(&format!("note: {text}")),
-            Mode::Json => self.event(json!({"event": "note", "message": text})),
-            Mode::Quiet => {}
-        }
+        self.emit(Event::Note { message: text.into() });
     }
 
     /// A detail, for `--verbose`.
     pub fn detail(&self, text: &str) {
-        if self.verbose() {
+        if self.0.is_verbose() {
             self.note(text);
         }
     }
 
     /// Something that needs a look.
     pub fn warn(&self, text: &str) {
-        match self.mode {
-            Mode::Json => self.event(json!({"event": "warning", "message": text})),
-            _ => self.line(&format!("warning: {text}")),
-        }
+        self.emit(Event::Warning { message: text.into() });
     }
 
     /// A line that the source's own process wrote to its stderr.
     pub fn source_line(&self, text: &str) {
-        match self.mode {
-            Mode::Human => self.line(&format!("source: {}", printable(text))),
-            Mode::Json => self.event(json!({"event": "source", "message": text})),
-            Mode::Quiet => {}
-        }
+        self.emit(Event::Source { message: text.into() });
     }
 
-    /// The failure that ends the run, cause first, then what to do.
+    /// A failure, cause first, then what to do.
     pub fn error(&self, error: &Error) {
-        if self.mode == Mode::Json {
-            let (message, hint) = (error.to_string(), error.hint_text());
-            let code = error.kind().exit_code();
-            self.event(json!({"event": "error", "message": message, "hint": hint, "code": code}));
-        }
-        self.line(&format!("error: {error}"));
-        if let Some(hint) = error.hint_text() {
-            self.line(&format!("hint: {hint}"));
-        }
-    }
-
-    /// The result of a run: a text for people, the same as an event for programs.
-    pub fn summary(&self, text: &str, event: serde_json::Value) {
-        match self.mode {
-            Mode::Human => self.line(text),
-            Mode::Json => self.event(event),
-            Mode::Quiet => {}
-        }
+        let hint = error.hint_text().map(String::from);
+        self.emit(Event::Error { message: error.to_string(), hint, code: error.kind().exit_code() });
     }
 
     /// Shows progress until the returned guard is dropped.
     pub fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking {
-        let ui = self.clone();
-        // An earlier guard has finished it.
-        ui.bar.iter().for_each(ProgressBar::reset);
-        let task = tokio::spawn(async move {
-            let began = Instant::now();
-            let every = match (&ui.bar, ui.mode) {
-                (Some(_), _) => Duration::from_millis(200),
-                (None, Mode::Json) => Duration::from_secs(1),
-                _ => Duration::from_secs(30),
-            };
-            let mut ticks = tokio::time::interval(every);
-            ticks.tick().await;
-            loop {
-                ticks.tick().await;
-                ui.progress(verb, &counters, began.elapsed());
-            }
-        });
-        Tracking { task, bar: self.bar.clone() }
+        self.0.track(verb, counters)
     }
+}
 
-    fn progress(&self, verb: &str, counters: &Counters, elapsed: Duration) {
-        let text = format!("{verb} {}", describe(counters, elapsed));
-        match (&self.bar, self.mode) {
-            (Some(bar), _) => {
-                bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-                bar.set_message(text);
-                bar.tick();
-            }
-            (None, Mode::Json) => self.event(json!({
-                "event": "progress", "seconds": elapsed.as_secs(), "bytes": counters.source.get(),
-                "stored": counters.stored.get(),
-                "stores": counters.stores.iter().map(|(name, c)| json!({"store": name, "bytes": c.get()})).collect::<Vec<_>>(),
-            })),
-            (None, Mode::Human) => self.line(&text),
-            (None, Mode::Quiet) => {}
+/// Progress is shown while this lives.
+pub struct Tracking(Option<Box<dyn FnOnce() + Send>>);
+
+impl Tracking {
+    /// Runs `end` when it is dropped.
+    pub fn new(end: impl FnOnce() + Send + 'static) -> Self {
+        Tracking(Some(Box::new(end)))
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
         }
     }
 }
 
-/// `1.2 GiB in, 402 MiB/s · ratio 2.1 · 600 MiB stored · 3 s · s3://b 580 MiB`
-fn describe(counters: &Counters, elapsed: Duration) -> String {
-    let (source, stored) = (counters.source.get(), counters.stored.get());
-    let rate = source as f64 / elapsed.as_secs_f64().max(0.001);
-    let ratio = source as f64 / stored.max(1) as f64;
-    let mut text = format!(
-        "{}, {}/s · ratio {ratio:.2} · {} stored · {}",
-        HumanBytes(source),
-        HumanBytes(rate as u64),
-        HumanBytes(stored),
-        HumanDuration(elapsed),
-    );
-    for (name, counter) in &counters.stores {
-        text += &format!(" · {name} {}", HumanBytes(counter.get()));
+#[derive(Debug)]
+struct Silent;
+
+impl Observer for Silent {
+    fn is_verbose(&self) -> bool {
+        false
     }
-    text
+
+    fn event(&self, _: Event) {}
+
+    fn track(&self, _: &'static str, _: Arc<Counters>) -> Tracking {
+        Tracking(None)
+    }
 }
 
 /// Prints a result on stdout.
@@ -201,19 +134,31 @@ pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Progress is shown while this lives.
-#[derive(Debug)]
-pub struct Tracking {
-    task: tokio::task::JoinHandle<()>,
-    bar: Option<ProgressBar>,
+/// An observer for tests: keeps what it was told.
+#[cfg(test)]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recorder(Arc<std::sync::Mutex<Vec<Event>>>);
+
+#[cfg(test)]
+impl Recorder {
+    /// The texts of all events so far, in order.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(Event::to_string).collect()
+    }
 }
 
-impl Drop for Tracking {
-    fn drop(&mut self) {
-        self.task.abort();
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+#[cfg(test)]
+impl Observer for Recorder {
+    fn is_verbose(&self) -> bool {
+        true
+    }
+
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+
+    fn track(&self, _: &'static str, _: Arc<Counters>) -> Tracking {
+        Tracking(None)
     }
 }
 
@@ -225,5 +170,31 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(printable("grün"), "grün");
+    }
+
+    #[test]
+    fn an_observer_hears_all_in_order() {
+        let recorder = Recorder::default();
+        let reporter = Reporter::new(recorder.clone());
+        reporter.note("one");
+        reporter.clone().warn("two");
+        reporter.detail("three");
+        reporter.error(&Error::usage("four").hint("five"));
+        let texts = recorder.texts();
+        assert_eq!(texts, ["note: one", "warning: two", "note: three", "error: four\nhint: five"]);
+    }
+
+    #[test]
+    fn a_guard_ends_its_progress_once() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        drop(Tracking::new(move || sender.send(()).unwrap()));
+        assert_eq!(receiver.iter().count(), 1);
+    }
+
+    #[test]
+    fn nobody_is_told_what_a_silent_reporter_hears() {
+        let reporter = Reporter::silent();
+        reporter.warn("nothing");
+        drop(reporter.track("read", Arc::default()));
     }
 }

@@ -22,6 +22,8 @@ pub use crate::tar::gnu::is_volume_path;
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
 
+pub mod target;
+
 /// Our own standard output.
 pub fn stdout() -> Sink {
     Sink::new(|mut from, _| async move {
@@ -118,7 +120,6 @@ async fn unpack(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Mode;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
@@ -154,7 +155,7 @@ mod tests {
     }
 
     fn quiet() -> Reporter {
-        Reporter::new(Mode::Quiet, false)
+        Reporter::silent()
     }
 
     async fn write(sink: Result<Sink>, bytes: Bytes) -> Result<i64> {

@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_engines_source_without_an_engine_is_refused() {
-        let (ui, stop) = (Reporter::new(crate::report::Mode::Json, false), CancellationToken::new());
+        let (ui, stop) = (Reporter::silent(), CancellationToken::new());
         let error = Source::UnlockKey.open(None, &ui, &stop).await.err().unwrap();
         assert_eq!(error.to_string(), "this source needs the Docker Engine");
     }

@@ -26,6 +26,9 @@ pub struct Target {
 
 impl Target {
     /// Begins both uploads.
+    ///
+    /// # Errors
+    /// One of them could not be begun; the other was aborted.
     pub async fn begin(
         store: &Arc<Store>,
         job: &str,
@@ -49,6 +52,9 @@ impl Target {
     }
 
     /// Waits until all that was sent has arrived.
+    ///
+    /// # Errors
+    /// As [`Upload::part`].
     pub async fn drain(&mut self) -> Result<()> {
         self.archive.drain().await?;
         self.catalog.drain().await
@@ -62,8 +68,58 @@ impl Target {
 
     /// Makes the backup exist.
     ///
+    /// Both uploads are completed and looked at; only then is the manifest put, create-only. Readers see nothing before
+    /// that, and all of it after. An answer that was lost is settled by reading back what is there. When this returns
+    /// without an error, archive, catalog and manifest are in the store.
+    ///
     /// # Errors
-    /// It does not; what was uploaded is taken back, unless the error says "commit unknown" or names what is left.
+    /// The backup does not exist; what was uploaded is taken back, unless the error says "commit unknown" or names what is
+    /// left.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use sealift::archive::Format;
+    /// use sealift::archive::digest::Digest;
+    /// use sealift::store::commit::Target;
+    /// use sealift::store::manifest::Manifest;
+    /// use sealift::store::{Store, StoreOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> sealift::error::Result<()> {
+    /// let store = Arc::new(Store::open("memory://commit", &StoreOptions::default())?);
+    /// let id = "20261122T020000Z-1f2e3d4c".parse()?;
+    /// let mut target = Target::begin(&store, "db", &id, ".raw", 4, &Default::default()).await?;
+    /// target.archive.part("the archive".into()).await?;
+    /// target.catalog.part("the catalog".into()).await?;
+    /// let digest = |bytes: &[u8]| {
+    ///     let mut digest = Digest::new();
+    ///     digest.update(bytes);
+    ///     (&digest.finish()).into()
+    /// };
+    /// let now = jiff::Timestamp::now();
+    /// let manifest = Manifest {
+    ///     format: 1,
+    ///     id: id.clone(),
+    ///     job: "db".into(),
+    ///     set: None,
+    ///     kind: Format::Raw,
+    ///     suffix: ".raw".into(),
+    ///     started: now,
+    ///     finished: now,
+    ///     bytes: 11,
+    ///     archive: digest(b"the archive"),
+    ///     catalog: digest(b"the catalog"),
+    ///     warnings: 0,
+    ///     tool: "an example".into(),
+    /// };
+    /// assert_eq!(store.newest("db").await?, None);
+    /// target.commit(&manifest).await?;
+    /// assert_eq!(store.newest("db").await?, Some(id));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn commit(self, manifest: &Manifest) -> Result<()> {
         let text = manifest.to_text()?;
         let archive = match self.archive.complete().await {

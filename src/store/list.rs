@@ -46,6 +46,9 @@ enum Beside {
 
 impl Store {
     /// Every archive, or those of one job, oldest first within a job.
+    ///
+    /// # Errors
+    /// The store does not answer. A damaged manifest is no error, but said of its archive.
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
         let keys = self.keys(job).await?;
         let read = futures_util::stream::iter(keys).map(|((job, id), marks)| async move {
@@ -61,6 +64,9 @@ impl Store {
     }
 
     /// The newest archive of a job.
+    ///
+    /// # Errors
+    /// The store does not answer.
     pub async fn newest(&self, job: &str) -> Result<Option<Id>> {
         Ok(self.keys(Some(job)).await?.pop_last().map(|((_, id), _)| id))
     }
@@ -134,5 +140,72 @@ impl Store {
                 Err(Error::damaged(format!("the manifest at {key} is of {}@{}", manifest.job, manifest.id)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreOptions;
+
+    const ID: &str = "20261122T020000Z-1f2e3d4c";
+
+    async fn put(store: &Store, key: &str) {
+        store.up.put(&Path::from(key), "x".into()).await.unwrap();
+    }
+
+    async fn names(store: &Store, job: Option<&str>) -> Vec<String> {
+        store.keys(job).await.unwrap().into_keys().map(|(job, id)| format!("{job}@{id}")).collect()
+    }
+
+    #[tokio::test]
+    async fn only_what_has_a_manifest_is_listed() {
+        let store = Store::open("memory://list-manifests/p", &StoreOptions::default()).unwrap();
+        for key in [
+            format!("p/db/{ID}.tar.zst.gpg"),
+            format!("p/db/{ID}.catalog.zst.gpg"),
+            format!("p/db/{ID}.verified-whole-20261123T040506Z-00112233.json"),
+            "p/db/manifest.json".into(),
+            "p/db/x.manifest.json".into(),
+            format!("p/{ID}.manifest.json"),
+            format!("elsewhere/db/{ID}.manifest.json"),
+        ] {
+            put(&store, &key).await;
+        }
+        assert_eq!(names(&store, None).await, [""; 0]);
+        put(&store, &format!("p/db/{ID}.manifest.json")).await;
+        assert_eq!(names(&store, None).await, [format!("db@{ID}")]);
+        let keys = store.keys(None).await.unwrap();
+        assert_eq!(keys.into_values().next().unwrap().len(), 1, "now the record counts");
+    }
+
+    #[tokio::test]
+    async fn a_jobs_list_has_nothing_of_jobs_whose_names_go_on() {
+        let store = Store::open("memory://list-jobs", &StoreOptions::default()).unwrap();
+        for job in ["db", "db/nightly", "dbx"] {
+            put(&store, &format!("{job}/{ID}.manifest.json")).await;
+        }
+        assert_eq!(names(&store, Some("db")).await, [format!("db@{ID}")]);
+        assert_eq!(names(&store, None).await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_newest_is_the_latest_whatever_was_put_last() {
+        let store = Store::open("memory://list-newest", &StoreOptions::default()).unwrap();
+        for id in ["20261123T020000Z-00000000", "20261122T235959Z-ffffffff", "20251231T000000Z-ffffffff"] {
+            put(&store, &format!("db/{id}.manifest.json")).await;
+        }
+        let newest = store.newest("db").await.unwrap().unwrap();
+        assert_eq!(newest.as_str(), "20261123T020000Z-00000000");
+        assert_eq!(store.newest("nothing").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_under_another_key_is_damage_and_none_is_not_found() {
+        let store = Store::open("memory://list-foreign", &StoreOptions::default()).unwrap();
+        let id: Id = ID.parse().unwrap();
+        assert_eq!(store.manifest("db", &id).await.unwrap_err().kind(), Kind::NotFound);
+        put(&store, &format!("db/{ID}.manifest.json")).await;
+        assert_eq!(store.manifest("db", &id).await.unwrap_err().kind(), Kind::Damaged);
     }
 }

@@ -89,6 +89,9 @@ fn is_archive_suffix(suffix: &str) -> bool {
 
 impl Manifest {
     /// The text that is stored.
+    ///
+    /// # Errors
+    /// It does not serialise.
     pub fn to_text(&self) -> Result<String> {
         json::to_text(self, "manifest")
     }
@@ -156,6 +159,33 @@ mod tests {
         }
         for cut in 0..text.len() {
             assert!(Manifest::from_text(&text[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn every_suffix_tells_codec_and_cipher_and_nothing_else_is_one() {
+        for (codec, cipher) in all_parts() {
+            for format in [Format::Tar, Format::Raw] {
+                let suffix = archive_suffix(format, codec, cipher);
+                assert_eq!(parts_of_suffix(&suffix), (codec, cipher), "{suffix}");
+                assert!(is_archive_suffix(&suffix), "{suffix}");
+            }
+        }
+        for bad in ["", ".", ".zip", ".tar.gpg.zst", ".manifest.json", "/../x.tar.zst.gpg", ".tar.zst.gpg "] {
+            assert!(!is_archive_suffix(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_catalog_is_named_after_the_cipher_of_its_archive() {
+        for (archive, catalog) in [
+            (".tar.zst.gpg", ".catalog.zst.gpg"),
+            (".gz.gpg", ".catalog.zst.gpg"),
+            (".tar.xz.pgp", ".catalog.zst.pgp"),
+            (".raw", ".catalog.zst"),
+            (".tar", ".catalog.zst"),
+        ] {
+            assert_eq!(catalog_suffix(archive), catalog, "{archive}");
         }
     }
 }

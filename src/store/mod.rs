@@ -17,8 +17,11 @@ pub mod commit;
 pub mod download;
 mod failure;
 pub mod fan;
+#[cfg(test)]
+pub(crate) mod faults;
 mod json;
 pub mod list;
+mod location;
 pub mod manifest;
 mod memory;
 pub mod rate;
@@ -30,6 +33,7 @@ use clients::{no_folder, open_clients};
 use failure::{Failure, in_short};
 
 pub use failure::status_of;
+pub use location::StoreUrl;
 
 const MIB: u64 = 1 << 20;
 
@@ -56,7 +60,7 @@ impl Kind {
             Kind::S3 | Kind::Gcs => PartLimits { count: 10_000, smallest: 5 * MIB, largest: 5 << 30 },
             // "Scale targets for Blob storage".
             Kind::Azure => PartLimits { count: 50_000, smallest: 1, largest: 4000 * MIB },
-            Kind::File | Kind::Memory => PartLimits { count: u64::MAX, smallest: 1, largest: u64::MAX },
+            Kind::File | Kind::Memory => PartLimits::NONE,
         }
     }
 }

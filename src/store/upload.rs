@@ -63,6 +63,36 @@ pub struct Upload {
 
 impl Upload {
     /// Begins an upload; nothing is visible until it is completed.
+    ///
+    /// Parts come in order, up to `parallel` of them are in flight, and each is tried again for as long as the store's
+    /// options allow. Whatever happens to a part, the upload is still to be ended: by [`Upload::complete`], which asks the
+    /// store whether the object has all that was sent, or by [`Upload::abort_because`], which leaves nothing behind, or
+    /// says what is left.
+    ///
+    /// # Errors
+    /// The store does not take it; nothing was begun that could be ended.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use sealift::store::download::Object;
+    /// use sealift::store::upload::{Class, Upload};
+    /// use sealift::store::{Store, StoreOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> sealift::error::Result<()> {
+    /// let store = Arc::new(Store::open("memory://upload", &StoreOptions::default())?);
+    /// let key = store.key("db", &"20261122T020000Z-1f2e3d4c".parse()?, ".raw");
+    /// let mut upload = Upload::begin(&store, key.clone(), Class::Archive, 2, &Default::default()).await?;
+    /// upload.part("one ".into()).await?;
+    /// assert!(Object::open(&store, key.clone()).await.is_err(), "nothing is visible yet");
+    /// upload.part("two".into()).await?;
+    /// upload.complete().await?;
+    /// assert_eq!(Object::open(&store, key).await?.size, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn begin(
         store: &Arc<Store>,
         key: Path,
@@ -81,7 +111,10 @@ impl Upload {
         Ok(Upload { store, key, inner, parts: JoinSet::new(), parallel, sent: 0, taken })
     }
 
-    /// Sends a part; waits while as many as allowed are in flight. The first failure of any part is returned.
+    /// Sends a part; waits while as many as allowed are in flight.
+    ///
+    /// # Errors
+    /// The first failure of any part, not only of this one; the upload is to be aborted then.
     pub async fn part(&mut self, part: PutPayload) -> Result<()> {
         while self.parts.len() >= self.parallel {
             self.join_part().await?;
@@ -98,6 +131,9 @@ impl Upload {
     }
 
     /// Waits for every part in flight.
+    ///
+    /// # Errors
+    /// As [`Upload::part`].
     pub async fn drain(&mut self) -> Result<()> {
         while !self.parts.is_empty() {
             self.join_part().await?;
@@ -165,7 +201,10 @@ impl Upload {
         }
     }
 
-    /// Ends the upload without an object.
+    /// Ends the upload without an object. One that another run has committed under this key stays.
+    ///
+    /// # Errors
+    /// The store did not confirm it in time: parts may be left, which no list shows.
     pub async fn abort(mut self) -> Result<()> {
         // First the parts: one that the store takes in after the abort would be left for good, and a request that is
         // cancelled here may still be on its way there. So they may end, if they end soon.

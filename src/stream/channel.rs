@@ -1,6 +1,6 @@
 //! The joints of the pipeline: bounded channels whose end is said, never inferred.
 //!
-//! A pipe carries items, then exactly one end or failure ([`Sender::end`], [`Sender::finish_blocking`]). A sender that
+//! A channel carries items, then exactly one end or failure ([`Sender::end`], [`Sender::finish_blocking`]). A sender that
 //! is dropped without either wakes the receiver with [`Kind::Disconnected`](crate::error::Kind::Disconnected); a receiver that is dropped wakes the
 //! sender the same way. Both ends work from async tasks and from threads.
 
@@ -18,25 +18,31 @@ enum Item<T> {
     End,
 }
 
-/// The writing end of a pipe.
+/// The sending end of a channel.
 pub struct Sender<T>(mpsc::Sender<Item<T>>);
 
-/// The reading end of a pipe.
+/// The receiving end of a channel.
 pub struct Receiver<T>(mpsc::Receiver<Item<T>>);
 
-/// A pipe that holds up to `depth` items before its sender waits.
+/// A channel that holds up to `depth` items before its sender waits.
 pub fn channel<T>(depth: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = mpsc::channel(depth);
     (Sender(sender), Receiver(receiver))
 }
 
 impl<T> Sender<T> {
-    /// Sends one item from an async task; waits while the pipe is full.
+    /// Sends one item from an async task; waits while the channel is full.
+    ///
+    /// # Errors
+    /// [`Kind::Disconnected`](crate::error::Kind::Disconnected): the receiver is gone.
     pub async fn send(&self, item: T) -> Result<()> {
         self.0.send(Item::Data(item)).await.map_err(|_| Error::disconnected())
     }
 
-    /// Sends one item from a thread; waits while the pipe is full.
+    /// Sends one item from a thread; waits while the channel is full.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
     pub fn send_blocking(&self, item: T) -> Result<()> {
         self.0.blocking_send(Item::Data(item)).map_err(|_| Error::disconnected())
     }
@@ -52,7 +58,7 @@ impl<T> Sender<T> {
         let _ = self.0.send(outcome.map_or_else(Item::Fail, |()| Item::End)).await;
     }
 
-    /// Ends the pipe from a thread: with End, or with the failure that stopped the work.
+    /// Ends the channel from a thread: with End, or with the failure that stopped the work.
     pub fn finish_blocking(self, outcome: Result<()>) {
         let _ = self.0.blocking_send(match outcome {
             Ok(()) => Item::End,
@@ -72,17 +78,23 @@ impl<T> Receiver<T> {
     }
 
     /// The next item; `None` only when the sender said that this was all.
+    ///
+    /// # Errors
+    /// The failure that the sender ended with; [`Kind::Disconnected`](crate::error::Kind::Disconnected) where it said nothing.
     pub async fn recv(&mut self) -> Result<Option<T>> {
         Self::open(self.0.recv().await)
     }
 
     /// [`Receiver::recv`] from a thread.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
     pub fn recv_blocking(&mut self) -> Result<Option<T>> {
         Self::open(self.0.blocking_recv())
     }
 }
 
-/// Passes an async stream into a pipe, for a reader on a thread.
+/// Passes an async stream into a channel, for a reader on a thread.
 pub fn channel_from<S>(stream: S, depth: usize) -> Receiver<Bytes>
 where
     S: Stream<Item = Result<Bytes>> + Send + 'static,
@@ -108,7 +120,7 @@ where
     receiver
 }
 
-/// A pipe of bytes as a blocking reader. EOF is the end that the sender said; everything else is an error.
+/// A channel of bytes as a blocking reader. EOF is the end that the sender said; everything else is an error.
 pub struct Reader {
     receiver: Receiver<Bytes>,
     current: Bytes,
@@ -116,12 +128,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads a pipe on a thread.
+    /// Reads a channel on a thread.
     pub fn new(receiver: Receiver<Bytes>) -> Self {
         Reader { receiver, current: Bytes::new(), ended: false }
     }
 
     /// Reads some bytes; 0 at the end, however often it is asked.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.receiver.recv_blocking()? {
@@ -180,5 +195,42 @@ mod tests {
         let (sender, receiver) = channel::<u8>(1);
         drop(receiver);
         assert_eq!(sender.send_blocking(1).unwrap_err().kind(), Kind::Disconnected);
+    }
+
+    #[tokio::test]
+    async fn a_stream_becomes_a_channel_with_its_end_or_its_failure() {
+        let pieces = |last: Result<Bytes>| futures_util::stream::iter([Ok(Bytes::from_static(b"ab")), last]);
+        let mut whole = channel_from(pieces(Ok(Bytes::from_static(b"c"))), 1);
+        assert_eq!(whole.recv().await.unwrap().unwrap(), "ab");
+        assert_eq!(whole.recv().await.unwrap().unwrap(), "c");
+        assert_eq!(whole.recv().await.unwrap(), None);
+        let mut broken = channel_from(pieces(Err(Error::damaged("x"))), 1);
+        assert_eq!(broken.recv().await.unwrap().unwrap(), "ab");
+        assert_eq!(broken.recv().await.unwrap_err().kind(), Kind::Damaged);
+        assert_eq!(broken.recv().await.unwrap_err().kind(), Kind::Disconnected);
+    }
+
+    #[test]
+    fn a_reader_gives_pieces_of_any_length_and_empty_items_are_no_end() {
+        let (sender, receiver) = channel(8);
+        for item in ["abc", "", "defgh"] {
+            sender.send_blocking(Bytes::from_static(item.as_bytes())).unwrap();
+        }
+        sender.finish_blocking(Ok(()));
+        let (mut reader, mut all, mut buffer) = (Reader::new(receiver), Vec::new(), [0; 2]);
+        while let read @ 1.. = reader.read_some(&mut buffer).unwrap() {
+            all.extend_from_slice(&buffer[..read]);
+        }
+        assert_eq!(all, b"abcdefgh");
+    }
+
+    #[test]
+    fn a_reader_of_a_broken_channel_fails_with_the_cause() {
+        let (sender, receiver) = channel(2);
+        sender.send_blocking(Bytes::from_static(b"ab")).unwrap();
+        sender.finish_blocking(Err(Error::damaged("x")));
+        let mut all = Vec::new();
+        let error = io::Read::read_to_end(&mut Reader::new(receiver), &mut all).unwrap_err();
+        assert_eq!((all, error.downcast::<Error>().unwrap().kind()), (b"ab".to_vec(), Kind::Damaged));
     }
 }

@@ -47,6 +47,9 @@ impl Sink {
     }
 
     /// Says that this was all, and waits for the sink's own end: its exit code.
+    ///
+    /// # Errors
+    /// Whatever the sink failed with.
     pub async fn finish(&mut self) -> Result<i64> {
         if let Some(to) = self.to.take() {
             to.end().await;
@@ -71,7 +74,7 @@ impl Sink {
     }
 }
 
-/// A pipe as the body of a request: it ends where the end was said, and breaks off where it was not.
+/// A channel as the body of a request: it ends where the end was said, and breaks off where it was not.
 pub fn body(from: Receiver<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     futures_util::stream::unfold(Some(from), |from| async move {
         let mut from = from?;
@@ -81,4 +84,70 @@ pub fn body(from: Receiver<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>>
             Err(error) => Some((Err(std::io::Error::other(error)), None)),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes everything and ends with the number of bytes.
+    fn counting() -> Sink {
+        Sink::new(|mut from, _| async move {
+            let mut len = 0;
+            while let Some(bytes) = from.recv().await? {
+                len += bytes.len() as i64;
+            }
+            Ok(len)
+        })
+    }
+
+    #[tokio::test]
+    async fn a_sink_ends_when_the_end_was_said() {
+        let mut sink = counting();
+        for _ in 0..10 {
+            sink.write(Bytes::from_static(b"abc")).await.unwrap();
+        }
+        assert_eq!(sink.finish().await.unwrap(), 30);
+        assert!(sink.write(Bytes::new()).await.is_err(), "nothing comes after the end");
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_breaks_off_is_no_end_to_the_sink() {
+        let sink = counting();
+        sink.write(Bytes::from_static(b"abc")).await.unwrap();
+        assert_eq!(sink.fail(Error::damaged("frame 7")).await.to_string(), "frame 7");
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_ended_early_says_why() {
+        let mut sink = Sink::new(|_, _| async { Err(Error::failed("no space")) });
+        while sink.write(Bytes::from_static(b"abc")).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(sink.finish().await.unwrap_err().to_string(), "no space");
+        assert_eq!(
+            sink.fail(Error::failed("the cause")).await.to_string(),
+            "the cause",
+            "it is not asked twice"
+        );
+        let sink = Sink::new(|_, _| async { Err(Error::failed("no space")) });
+        assert_eq!(sink.fail(Error::disconnected()).await.to_string(), "no space", "an echo gives way to it");
+    }
+
+    #[tokio::test]
+    async fn a_body_breaks_off_where_the_end_was_not_said() {
+        use futures_util::StreamExt;
+        for sound in [true, false] {
+            let (sender, receiver) = channel(2);
+            sender.send(Bytes::from_static(b"abc")).await.unwrap();
+            if sound {
+                sender.end().await
+            } else {
+                drop(sender)
+            }
+            let pieces: Vec<_> = body(receiver).collect().await;
+            assert_eq!(pieces.len(), if sound { 1 } else { 2 });
+            assert_eq!(pieces.iter().all(Result::is_ok), sound);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::channel::{self, Receiver};
+use super::warning::Warning;
 use crate::error::{Context, Error, Kind, Result};
 
 /// What kept a source from being a failure, and what to know about it.
@@ -14,7 +15,7 @@ pub struct Proof {
     /// The exit code of the source's process, where there was one.
     pub exit_code: Option<i64>,
     /// What the operator should look at; the archive is committed, the exit code is 3.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What is so by nature.
     pub notes: Vec<String>,
 }
@@ -64,6 +65,9 @@ impl ByteStream {
     }
 
     /// Reads some bytes; 0 at EOF, which proves nothing.
+    ///
+    /// # Errors
+    /// The source broke off, with its own cause where it gave one.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if !self.head.is_empty() {
             let len = self.head.len().min(buffer.len());
@@ -106,6 +110,9 @@ impl ByteStream {
     }
 
     /// Waits for the proof that the bytes were all.
+    ///
+    /// # Errors
+    /// The source failed, or vanished without a proof.
     pub fn prove(self) -> Result<Proof> {
         let proof = self.proof;
         // The reader goes first: a source that waits for it must not wait for ever.
@@ -120,5 +127,76 @@ fn read_some(reader: &mut dyn Read, buffer: &mut [u8]) -> Result<usize> {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             read => return read.context(|| "cannot read the source".into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::channel;
+    use super::*;
+
+    fn all(stream: &mut ByteStream) -> Result<Vec<u8>> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 3]);
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(all),
+                read => all.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_peeked_is_read_again_and_once() {
+        for len in [0, 1, 4, 10, 11, 100] {
+            let mut stream = ByteStream::from_bytes("0123456789");
+            assert_eq!(stream.peek(len).unwrap(), &b"0123456789"[..len.min(10)]);
+            assert_eq!(all(&mut stream).unwrap(), b"0123456789", "peeked {len}");
+            assert!(stream.prove().is_ok());
+        }
+    }
+
+    #[test]
+    fn eof_without_a_proof_is_a_failure() {
+        let (prove, proof) = oneshot::channel();
+        let mut stream = ByteStream::from_reader(&b"abc"[..], proof);
+        assert_eq!(all(&mut stream).unwrap(), b"abc");
+        drop(prove);
+        assert!(stream.prove().unwrap_err().to_string().contains("vanished"));
+    }
+
+    #[test]
+    fn a_stream_that_broke_fails_with_what_the_source_says_of_it() {
+        let ((sender, receiver), (prove, proof)) = (channel(2), oneshot::channel());
+        let mut stream = ByteStream::from_chunks(receiver, proof);
+        sender.send_blocking(Bytes::from_static(b"abc")).unwrap();
+        prove.send(Err(Error::failed("exit code 2"))).unwrap();
+        drop(sender);
+        assert_eq!(all(&mut stream).unwrap_err().to_string(), "exit code 2");
+    }
+
+    #[test]
+    fn a_reader_that_was_interrupted_goes_on() {
+        struct Interrupted(bool);
+        impl Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                self.0 = !self.0;
+                if self.0 {
+                    return Err(std::io::ErrorKind::Interrupted.into());
+                }
+                buffer[0] = 7;
+                Ok(1)
+            }
+        }
+        let (_prove, proof) = oneshot::channel();
+        assert_eq!(ByteStream::from_reader(Interrupted(false), proof).read(&mut [0; 4]).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_proof_that_is_held_back_is_given_by_whoever_holds_it() {
+        let mut stream = ByteStream::from_bytes("abc");
+        let (prove, own) = stream.intercept_proof();
+        let found = own.blocking_recv().unwrap().unwrap();
+        prove.send(Ok(Proof { exit_code: Some(1), ..found })).unwrap();
+        assert_eq!(stream.prove().unwrap().exit_code, Some(1));
     }
 }

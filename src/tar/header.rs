@@ -106,3 +106,72 @@ pub(super) fn ustar_path(block: &[u8]) -> Vec<u8> {
     let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { Vec::new() };
     if prefix.is_empty() { name } else { [&prefix[..], b"/", &name[..]].concat() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_octal_or_base_256_and_nothing_else() {
+        for (field, expected) in [
+            (&b"0000644\0"[..], Some(0o644)),
+            (b"   644 \0", Some(0o644)),
+            (b"644\0\xff\xff", Some(0o644)),
+            (b"\0\0\0\0", Some(0)),
+            (b"        ", Some(0)),
+            (b"0000648\0", None),
+            (b"-1\0", None),
+            (b"\x80\0\0\0\0\0\x01\0", Some(256)),
+            (b"\xff\xff\xff\xff", None),
+            (b"\x80\0\0\xff\xff\xff\xff\xff\xff\xff\xff", Some(u64::MAX)),
+            (b"\x80\0\x01\0\0\0\0\0\0\0\0", None),
+            (b"7777777777777777777777777", None),
+        ] {
+            assert_eq!(number(field), expected, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_before_1970_is_negative() {
+        assert_eq!(time(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), "-1");
+        assert_eq!(time(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0"), "-256");
+        assert_eq!(time(b"00000000144\0"), "100");
+        assert_eq!(time(b"nonsense\0\0\0\0"), "0");
+    }
+
+    #[test]
+    fn pax_records_are_read_by_their_length_and_broken_ones_refused() {
+        let mut ext = Extension::default();
+        ext.pax(b"12 path=a=b\n17 path=line\nend\n11 size=77\n\0\0\0").unwrap();
+        assert_eq!((ext.path.as_deref(), ext.size), (Some(&b"line\nend"[..]), Some(77)));
+        for bad in [
+            &b"nonsense"[..],
+            b"99 path=x\n",
+            b"9 path=xy\n",
+            b"0 \n",
+            b"3 \n",
+            b"18446744073709551616 a=b\n",
+            b"11 size=-1\n",
+            b"8 path\n\n",
+        ] {
+            assert!(Extension::default().pax(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_posix_ustar_has_a_prefix() {
+        let mut block = [0; BLOCK];
+        block[..4].copy_from_slice(b"name");
+        block[345..351].copy_from_slice(b"prefix");
+        assert_eq!(ustar_path(&block), b"name");
+        block[257..263].copy_from_slice(b"ustar ");
+        assert_eq!(ustar_path(&block), b"name", "GNU keeps times there");
+        block[257..263].copy_from_slice(b"ustar\0");
+        assert_eq!(ustar_path(&block), b"prefix/name");
+    }
+
+    #[test]
+    fn a_block_of_zeros_or_of_text_is_no_header() {
+        assert!(!is_header(&[0; BLOCK]) && !is_header(&[b'a'; BLOCK]) && !is_header(b"short"));
+    }
+}

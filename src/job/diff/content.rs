@@ -35,8 +35,8 @@ pub(super) async fn read<L: Look>(
         let batch = batch?;
         counters.stored.add(batch.fetched.len() as u64);
         counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
-        let take = tokio::task::spawn_blocking(move || passing.take(&batch).map(|()| passing));
-        passing = take.await.map_err(|e| Error::failed("a worker died").because(e))??;
+        let pass = tokio::task::spawn_blocking(move || passing.pass(&batch).map(|()| passing));
+        passing = pass.await.map_err(|e| Error::failed("a worker died").because(e))??;
     }
     match passing.next == passing.files.len() {
         true => Ok(passing.looker),
@@ -54,7 +54,7 @@ struct Passing<L> {
 }
 
 impl<L: Look> Passing<L> {
-    fn take(&mut self, batch: &Opened) -> Result<()> {
+    fn pass(&mut self, batch: &Opened) -> Result<()> {
         for (at, plain) in &batch.frames {
             let end = at + plain.len() as u64;
             while let Some((file, range)) = self.files.get(self.next)
@@ -120,9 +120,9 @@ mod tests {
         let batch = |frames| Opened { object: 0..0, fetched: Bytes::new(), frames };
         let files = vec![(2, 1..3), (0, 3..9), (1, 14..15)];
         let mut passing = Passing { files, next: 0, looker: Pieces::default() };
-        passing.take(&batch(vec![frame(0, b"abcd"), frame(4, b"efgh")])).unwrap();
-        passing.take(&batch(vec![frame(8, b"ijkl")])).unwrap();
-        passing.take(&batch(vec![frame(12, b"mnop")])).unwrap();
+        passing.pass(&batch(vec![frame(0, b"abcd"), frame(4, b"efgh")])).unwrap();
+        passing.pass(&batch(vec![frame(8, b"ijkl")])).unwrap();
+        passing.pass(&batch(vec![frame(12, b"mnop")])).unwrap();
         let expected: [(usize, &[u8], bool); 5] =
             [(2, b"bc", true), (0, b"d", false), (0, b"efgh", false), (0, b"i", true), (1, b"o", true)];
         assert_eq!(passing.looker.0, expected.map(|(file, piece, last)| (file, piece.to_vec(), last)));

@@ -64,7 +64,7 @@ impl Walk {
             if member.kind == EntryType::Dir && there.kind() == EntryType::Dir {
                 self.others(name, &members)?;
             }
-            if name.taken_by(&self.patterns) {
+            if name.matches(&self.patterns) {
                 self.member(name, member, &there)?;
             }
         }
@@ -72,7 +72,7 @@ impl Walk {
     }
 
     fn change(&mut self, name: &Name, change: Change) {
-        if name.taken_by(&self.patterns) {
+        if name.matches(&self.patterns) {
             self.changes.insert(name.clone(), change);
         }
     }

@@ -1,18 +1,16 @@
-//! What is compared of a member, and how the difference is said.
+//! What is compared of a member.
 
-use std::fmt;
 use std::ops::Range;
 
 use serde_json::{Value, json};
 
 use crate::archive::hex;
-use crate::report::printable;
 use crate::tar::select::{Patterns, unsafe_member};
 use crate::tar::{Entry, EntryType};
 
 /// A member's name: without `./`, doubled slashes and the slash behind a folder. The top itself is `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name(Vec<u8>);
+pub struct Name(Vec<u8>);
 
 impl Name {
     /// The name of a member.
@@ -20,7 +18,8 @@ impl Name {
         Name::new(&entry.name())
     }
 
-    fn new(bytes: &[u8]) -> Name {
+    /// A name out of its bytes.
+    pub fn new(bytes: &[u8]) -> Name {
         let parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
         let parts = parts.collect::<Vec<_>>().join(&b'/');
         match (bytes.first(), parts.is_empty()) {
@@ -55,17 +54,17 @@ impl Name {
     }
 
     /// As text; U+FFFD stands for bytes that are not UTF-8.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
     }
 
     /// Its bytes in hex, where they are not UTF-8.
-    pub(super) fn hex(&self) -> Option<String> {
+    pub fn hex(&self) -> Option<String> {
         std::str::from_utf8(&self.0).is_err().then(|| hex(&self.0))
     }
 
     /// Whether it is to be compared.
-    pub(super) fn taken_by(&self, patterns: &Patterns) -> bool {
+    pub(super) fn matches(&self, patterns: &Patterns) -> bool {
         patterns.take_all() || patterns.take(&self.text())
     }
 }
@@ -131,37 +130,25 @@ impl Member {
 }
 
 /// One thing in which a member differs.
-#[derive(Debug, PartialEq)]
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    pub(super) from: Value,
-    pub(super) to: Value,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// `size`
+    pub name: &'static str,
+    /// What it was; null where there was none.
+    pub from: Value,
+    /// What it is; null where there is none. Both null: the values are not shown.
+    pub to: Value,
 }
 
 impl Field {
     /// What it was, and is.
-    pub(super) fn new(name: &'static str, from: Value, to: Value) -> Self {
+    pub fn new(name: &'static str, from: Value, to: Value) -> Self {
         Field { name, from, to }
     }
 
     /// The bytes, which are not shown.
-    pub(super) fn content() -> Self {
+    pub fn content() -> Self {
         Field::new("content", Value::Null, Value::Null)
-    }
-}
-
-/// `size 10 → 12`
-impl fmt::Display for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |value: &Value| match value {
-            Value::String(text) => printable(text),
-            Value::Null => "none".into(),
-            other => other.to_string(),
-        };
-        match (&self.from, &self.to) {
-            (Value::Null, Value::Null) => f.write_str(self.name),
-            (from, to) => write!(f, "{} {} → {}", self.name, text(from), text(to)),
-        }
     }
 }
 
@@ -190,6 +177,57 @@ fn shown(time: Option<(i64, u32)>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn member(kind: EntryType) -> Member {
+        let (mtime, link, data) = (Some((0, 0)), None, None);
+        Member { kind, mode: 0o644, uid: 0, gid: 0, size: 1, mtime, link, data, refused: None }
+    }
+
+    #[test]
+    fn equal_members_do_not_differ() {
+        assert_eq!(member(EntryType::File).differs(&member(EntryType::File)), []);
+    }
+
+    #[test]
+    fn every_field_is_compared() {
+        let (old, names) = (member(EntryType::File), |new: Member| -> Vec<_> {
+            member(EntryType::File).differs(&new).into_iter().map(|field| field.name).collect()
+        });
+        assert_eq!(names(Member { mode: 0o600, ..old.clone() }), ["mode"]);
+        assert_eq!(names(Member { uid: 1, gid: 1, ..old.clone() }), ["uid", "gid"]);
+        assert_eq!(names(Member { size: 2, ..old.clone() }), ["size"]);
+        assert_eq!(names(Member { link: Some("x".into()), ..old.clone() }), ["link"]);
+        assert_eq!(names(Member { mtime: Some((0, 1)), ..old.clone() }), ["mtime"]);
+        assert_eq!(names(Member { kind: EntryType::Dir, uid: 1, ..old }), ["type"]);
+    }
+
+    #[test]
+    fn the_mode_of_a_symlink_is_no_difference() {
+        let (old, new) = (member(EntryType::Symlink), member(EntryType::Symlink));
+        assert_eq!(old.differs(&Member { mode: 0o777, ..new }), []);
+    }
+
+    #[test]
+    fn modes_are_shown_in_octal() {
+        let new = Member { mode: 0o4755, ..member(EntryType::File) };
+        let fields = member(EntryType::File).differs(&new);
+        assert_eq!(fields, [Field::new("mode", json!("0644"), json!("4755"))]);
+    }
+
+    #[test]
+    fn only_a_hard_link_is_another_name() {
+        let with = |kind| Member { link: Some("./a/b".into()), ..member(kind) };
+        assert_eq!(with(EntryType::Link).target(), Some(Name::new(b"a/b")));
+        assert_eq!(with(EntryType::Symlink).target(), None);
+        assert_eq!(member(EntryType::Link).target(), None);
+    }
+
+    #[test]
+    fn a_name_is_below_a_folder_of_whole_parts() {
+        let folder = Name::new(b"a").join(b"");
+        assert!(Name::new(b"a/b").is_below(&folder));
+        assert!(!Name::new(b"ab").is_below(&folder) && !Name::new(b"a").is_below(&folder));
+    }
 
     #[test]
     fn names_of_one_place_are_one() {

@@ -1,0 +1,384 @@
+//! The words of `restore`, and of `restore set`.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use super::{FromStore, OpenOptions, PassphraseOptions, StoreAt, docker_run};
+use crate::error::{Error, Result};
+use crate::job::restore::{RestoreRequest, RestoreSource};
+use crate::sink::target::RestoreTarget;
+
+/// `restore`
+#[derive(Debug)]
+pub enum Restore {
+    /// `restore ARCHIVE`
+    Archive(Box<RestoreArchive>),
+    /// `restore set SET`
+    Set(Box<RestoreSet>),
+}
+
+/// The subcommand of `restore`.
+const SET: &str = "set";
+
+impl Args for Restore {
+    fn augment_args(command: Command) -> Command {
+        let set = RestoreSet::augment_args(Command::new(SET)).mut_arg("from", |from| from.required(false));
+        let set = set.about("Print the steps that bring a set back");
+        // The text below the help of `restore` names it; in its usage it would look like one of the words.
+        let set = set.hide(true);
+        // What stands before `set` holds for it: see `from_arg_matches`.
+        ["passphrase_file", "passphrase_command", "no_encrypt"]
+            .into_iter()
+            .fold(RestoreArchive::augment_args(command), |command, id| {
+                command.mut_arg(id, |arg| arg.global(true))
+            })
+            .subcommand(set)
+            .subcommand_negates_reqs(true)
+            .disable_help_subcommand(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Restore {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let Some((SET, set)) = matches.subcommand() else {
+            return Ok(Restore::Archive(Box::new(RestoreArchive::from_arg_matches(matches)?)));
+        };
+        let given =
+            |matches: &ArgMatches, id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if let Some(stray) = not_of_a_set(|id| given(matches, id)) {
+            return Err(clap_error(ErrorKind::UnknownArgument, ContextValue::String(stray)));
+        }
+        let before = given(matches, "from") && !given(set, "from");
+        let from = if before { matches } else { set }.get_one::<StoreAt>("from");
+        let missing = || {
+            let words = ContextValue::Strings(vec!["--from <STORE>".into()]);
+            clap_error(ErrorKind::MissingRequiredArgument, words)
+        };
+        let open = OpenOptions {
+            from: FromStore { from: from.ok_or_else(missing)?.clone() },
+            passphrase: PassphraseOptions::from_arg_matches(set)?,
+            no_encrypt: set.get_flag("no_encrypt"),
+        };
+        let name = set.get_one::<String>("set").cloned().unwrap_or_default();
+        Ok(Restore::Set(Box::new(RestoreSet { set: name, open, plan: true })))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn clap_error(kind: ErrorKind, argument: ContextValue) -> clap::Error {
+    let mut error = clap::Error::new(kind);
+    error.insert(ContextKind::InvalidArg, argument);
+    error
+}
+
+/// An argument of `restore ARCHIVE` that stands before `set`, and means nothing there.
+fn not_of_a_set(given: impl Fn(&str) -> bool) -> Option<String> {
+    let open = OpenOptions::augment_args(Command::new(SET));
+    let taken = |id: &clap::Id| open.get_arguments().any(|arg| arg.get_id() == id);
+    let restore = RestoreArchive::augment_args(Command::new("restore"));
+    let stray = restore.get_arguments().find(|arg| !taken(arg.get_id()) && given(arg.get_id().as_str()))?;
+    Some(stray.get_long().map_or_else(|| SET.into(), |long| format!("--{long}")))
+}
+
+/// `restore ARCHIVE`
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+#[command(group = clap::ArgGroup::new("sink").required(true))]
+pub struct RestoreArchive {
+    /// JOB (its newest archive) or JOB@ID; with --object the key of an object in the store
+    #[arg(value_name = "ARCHIVE")]
+    archive: String,
+    #[command(flatten)]
+    open: OpenOptions,
+    /// Write the source's bytes to stdout
+    #[arg(long, group = "sink")]
+    to_stdout: bool,
+    /// Unpack a tar into a folder of this host
+    #[arg(long, group = "sink", value_name = "DIR")]
+    to_path: Option<std::path::PathBuf>,
+    /// Unpack an archive of a volume into a volume, which is made when it is not there
+    #[arg(long, group = "sink", value_name = "VOLUME")]
+    to_volume: Option<String>,
+    /// Run a new container with the bytes on its stdin: [docker run options] IMAGE [ARG…] must come last
+    #[arg(long, group = "sink")]
+    to_run: bool,
+    /// Run a command in a running container with the bytes on its stdin: CONTAINER CMD [ARG…] must come last
+    #[arg(long, group = "sink")]
+    to_exec: bool,
+    /// Load an archive of images into the engine
+    #[arg(long, group = "sink")]
+    to_image: bool,
+    /// Members to restore, and what is below them; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Members to leave out; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Unpack although the folder or volume is not empty
+    #[arg(long)]
+    overwrite: bool,
+    /// Unpack device nodes too
+    #[arg(long)]
+    allow_devices: bool,
+    /// Read from the front, without the catalog: for an archive whose catalog is lost. Bytes are handed on before the
+    /// final check: when that fails, the target is incomplete
+    #[arg(long, conflicts_with_all = ["include", "exclude"])]
+    sequential: bool,
+    /// ARCHIVE is the key of any object, as `tar | zstd | gpg` made it: OpenPGP, zstd, gzip, xz, bzip2 and LZ4 are found
+    /// by their magic numbers. Read from the front, as with --sequential
+    #[arg(long, conflicts_with_all = ["include", "exclude"])]
+    object: bool,
+    /// What --to-run and --to-exec take
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+    words: Vec<String>,
+}
+
+const RESTORE_EXAMPLES: &str = "\
+Nothing is handed on that the sealed catalog does not confirm. Names that lead outside of the target and device nodes
+are refused before anything is unpacked.
+
+Examples:
+  sealift restore db --to-stdout --from s3://backups/prod | psql -U postgres
+  sealift restore registry --to-volume dtr-registry-0123456789ab --from s3://backups/prod
+  sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
+  sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
+  sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
+
+`sealift restore set NAME --plan` prints the steps that bring a whole set back: see `sealift restore set --help`.
+
+Check the exit code: where bytes were written before a failure, they are right but not all. With --to-run and --to-exec
+it is the process's own, when the process had all bytes.";
+
+impl RestoreArchive {
+    /// What to restore, and where to.
+    ///
+    /// # Errors
+    /// ARCHIVE is none; words that are missing, or that nobody asked for.
+    pub fn request(self) -> Result<RestoreRequest> {
+        Ok(RestoreRequest {
+            source: self.source()?,
+            target: self.target()?,
+            open: self.open.request()?,
+            include: self.include,
+            exclude: self.exclude,
+            overwrite: self.overwrite,
+            allow_devices: self.allow_devices,
+        })
+    }
+
+    fn source(&self) -> Result<RestoreSource> {
+        Ok(match (self.object, self.sequential) {
+            (true, _) => RestoreSource::Object(self.archive.clone()),
+            (false, true) => RestoreSource::Front(self.archive.parse()?),
+            (false, false) => RestoreSource::Archive(self.archive.parse()?),
+        })
+    }
+
+    fn target(&self) -> Result<RestoreTarget> {
+        let words = &self.words;
+        if self.to_run {
+            return Ok(RestoreTarget::Run(Box::new(docker_run::parse(words)?)));
+        }
+        if self.to_exec {
+            return match words.split_first() {
+                Some((container, command)) if !command.is_empty() => {
+                    Ok(RestoreTarget::Exec(container.clone(), command.to_vec()))
+                }
+                _ => Err(Error::usage("--to-exec needs a container and a command")
+                    .hint("--to-exec db psql -U postgres")),
+            };
+        }
+        if let Some(word) = words.first() {
+            return Err(Error::usage(format!("unexpected {word:?}")).hint("see `sealift restore --help`"));
+        }
+        Ok(match (&self.to_path, &self.to_volume) {
+            (Some(dir), _) => RestoreTarget::Path(dir.clone()),
+            (_, Some(volume)) => RestoreTarget::Volume(volume.clone()),
+            _ if self.to_image => RestoreTarget::Image,
+            _ => RestoreTarget::Stdout,
+        })
+    }
+}
+
+/// `restore set`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "sealift restore set [OPTIONS] <SET> --from <STORE> --plan",
+    after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
+)]
+pub struct RestoreSet {
+    /// NAME (its newest run) or NAME@ID
+    #[arg(value_name = "SET")]
+    pub set: String,
+    #[command(flatten)]
+    pub open: OpenOptions,
+    /// Print the steps
+    #[arg(long, required = true)]
+    plan: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Verb};
+    use clap::Parser;
+
+    const ID: &str = "20261122T020000Z-1f2e3d4c";
+
+    fn parse(line: &str) -> Verb {
+        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}")).verb
+    }
+
+    fn refused(line: &str) -> clap::Error {
+        Cli::try_parse_from(line.split(' ')).err().unwrap_or_else(|| panic!("{line} was taken"))
+    }
+
+    fn restore(line: &str) -> Result<RestoreRequest> {
+        match parse(&format!("sealift restore --from memory:///x {line}")) {
+            Verb::Restore(Restore::Archive(restore)) => restore.request(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn restore_set(line: &str) -> RestoreSet {
+        match parse(line) {
+            Verb::Restore(Restore::Set(set)) => *set,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_restore_reads_the_catalog_unless_asked_not_to() {
+        assert!(
+            matches!(restore("db --to-stdout").unwrap().source, RestoreSource::Archive(a) if a.job == "db")
+        );
+        let front = restore(&format!("db@{ID} --sequential --to-stdout")).unwrap().source;
+        assert!(matches!(front, RestoreSource::Front(archive) if archive.id.is_some()));
+        let object = restore("old/Dump.tar.gz.gpg --object --to-stdout").unwrap().source;
+        assert!(matches!(object, RestoreSource::Object(key) if key == "old/Dump.tar.gz.gpg"));
+    }
+
+    #[test]
+    fn an_archive_to_restore_must_be_one() {
+        let error = restore("Upper --to-stdout").unwrap_err();
+        assert_eq!(error.kind().exit_code(), 2);
+        assert!(error.to_string().contains("is no job name"), "{error}");
+    }
+
+    #[test]
+    fn every_target_is_read() {
+        let target = |line: &str| restore(line).unwrap().target;
+        assert!(matches!(target("db --to-stdout"), RestoreTarget::Stdout));
+        assert!(matches!(target("db --to-path /mnt"), RestoreTarget::Path(dir) if dir.ends_with("mnt")));
+        assert!(matches!(target("db --to-volume v"), RestoreTarget::Volume(name) if name == "v"));
+        assert!(matches!(target("db --to-image"), RestoreTarget::Image));
+        let RestoreTarget::Exec(container, command) = target("db --to-exec c psql -U x") else {
+            panic!("no exec")
+        };
+        assert_eq!((container.as_str(), command.join(" ").as_str()), ("c", "psql -U x"));
+        let RestoreTarget::Run(spec) = target("db --to-run -e A=b img restore --to-path y") else {
+            panic!("no run")
+        };
+        assert_eq!((spec.image.as_str(), spec.command.join(" ")), ("img", "restore --to-path y".into()));
+    }
+
+    #[test]
+    fn words_that_are_missing_or_stray_are_named() {
+        for (line, text) in [
+            ("db --to-stdout more", "unexpected \"more\""),
+            ("db --to-exec", "--to-exec needs a container and a command"),
+            ("db --to-exec c", "--to-exec needs a container and a command"),
+            ("db --to-run", "--to-run: "),
+            ("db --to-run -t img", "-t (--tty) is refused"),
+        ] {
+            let error = restore(line).unwrap_err();
+            assert!(error.to_string().starts_with(text), "{line}: {error}");
+            assert!(error.kind().exit_code() == 2 && error.hint_text().is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_selected_and_allowed_reaches_the_request() {
+        let request = restore("db --to-path d --include a --include b --exclude c --overwrite").unwrap();
+        assert_eq!((request.include.join(","), request.exclude.join(",")), ("a,b".into(), "c".into()));
+        assert!(request.overwrite && !request.allow_devices && !request.open.no_encrypt);
+        assert!(restore("db --to-path d --allow-devices --no-encrypt").unwrap().open.no_encrypt);
+    }
+
+    #[test]
+    fn a_restore_has_one_target() {
+        let missing = refused("sealift restore db --from memory:///x");
+        assert_eq!(missing.kind(), ErrorKind::MissingRequiredArgument);
+        let both = refused("sealift restore db --to-stdout --to-image --from memory:///x");
+        assert_eq!(both.kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn set_is_a_subcommand_of_restore_wherever_its_options_stand() {
+        for line in [
+            "sealift restore set x --plan --from memory:///a",
+            "sealift restore --from memory:///a set x --plan",
+            "sealift restore --from=memory:///b set x --plan --from memory:///a",
+            "sealift --quiet restore --from memory:///a set --plan x",
+        ] {
+            let set = restore_set(line);
+            assert_eq!((set.set.as_str(), set.open.from.from.as_str()), ("x", "memory:///a"), "{line}");
+            assert!(!set.open.no_encrypt, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_opens_the_archives_of_a_set_may_stand_before_it() {
+        assert!(restore_set("sealift restore --from memory:///a --no-encrypt set x --plan").open.no_encrypt);
+        assert!(restore_set("sealift restore --from memory:///a set x --plan --no-encrypt").open.no_encrypt);
+        let set = restore_set("sealift restore --passphrase-file f --from memory:///a set x --plan");
+        assert_eq!(set.open.request().unwrap().passphrase.file.as_deref(), Some("f"));
+    }
+
+    #[test]
+    fn a_set_is_planned_only_and_says_what_it_lacks() {
+        let lacks = |line: &str, word: &str| {
+            let error = refused(line);
+            assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{line}");
+            assert!(error.to_string().contains(word), "{error}");
+        };
+        lacks("sealift restore set x --from memory:///a", "--plan");
+        lacks("sealift restore set --plan --from memory:///a", "<SET>");
+    }
+
+    #[test]
+    fn a_set_takes_no_target_and_no_members() {
+        for (line, stray) in [
+            ("sealift restore --to-stdout set x --plan --from memory:///a", "--to-stdout"),
+            ("sealift restore --include y set x --plan --from memory:///a", "--include"),
+            ("sealift restore set x --plan --to-stdout --from memory:///a", "--to-stdout"),
+            ("sealift restore db set x --plan --from memory:///a", "set"),
+        ] {
+            let error = refused(line);
+            assert_eq!((error.kind(), error.exit_code()), (ErrorKind::UnknownArgument, 2), "{line}");
+            assert!(error.to_string().contains(stray), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_the_word_set_is_a_subcommand() {
+        for line in [
+            format!("set@{ID} --to-stdout"),
+            "sets --to-stdout".into(),
+            "help --to-stdout".into(),
+            "db --to-exec -- set psql".into(),
+            "db --to-run img set".into(),
+        ] {
+            assert!(restore(&line).is_ok(), "{line}");
+        }
+    }
+}

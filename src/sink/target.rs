@@ -1,0 +1,244 @@
+//! Where restored bytes are put, and what they are not put into.
+
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::docker::Engine;
+use crate::docker::run::RunSpec;
+use crate::error::{Error, Kind, Result};
+use crate::report::{Reporter, printable};
+use crate::stream::sink::Sink;
+
+/// Where restored bytes go.
+#[derive(Debug, Clone)]
+pub enum RestoreTarget {
+    /// Our own standard output.
+    Stdout,
+    /// A folder of this host, into which a tar is unpacked.
+    Path(PathBuf),
+    /// A volume, which is made when it is not there.
+    Volume(String),
+    /// The stdin of a new container.
+    Run(Box<RunSpec>),
+    /// The stdin of a command in a running container: the container, the command.
+    Exec(String, Vec<String>),
+    /// The engine's images.
+    Image,
+}
+
+impl RestoreTarget {
+    /// Whether members are unpacked there, so that their names matter.
+    pub fn unpacks(&self) -> bool {
+        matches!(self, RestoreTarget::Path(_) | RestoreTarget::Volume(_))
+    }
+
+    /// Whether it takes nothing but a tar.
+    pub fn needs_tar(&self) -> bool {
+        self.unpacks() || matches!(self, RestoreTarget::Image)
+    }
+}
+
+/// Has `write` fill the sink, and waits for its own end: an exit code.
+///
+/// # Errors
+/// The sink was broken off, and has cleaned up. Of all failures the cause is returned.
+pub async fn fill(
+    mut sink: Sink,
+    cancel: &CancellationToken,
+    write: impl AsyncFnOnce(&Sink) -> Result<()>,
+) -> Result<i64> {
+    let work = async {
+        match write(&sink).await {
+            Ok(()) => sink.finish().await,
+            // The sink has ended before its time and knows why.
+            Err(echo) if echo.kind() == Kind::Disconnected => sink.finish().await.and_then(early),
+            Err(error) => Err(error),
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = cancel.cancelled() => Err(Error::interrupted()),
+    };
+    match ended {
+        Ok(code) => Ok(code),
+        Err(error) => Err(sink.fail(error).await),
+    }
+}
+
+/// A process that read no further, and says that all is well or not.
+fn early(code: i64) -> Result<i64> {
+    match code {
+        0 => Err(Error::failed("the process ended before it had read everything")),
+        code => Ok(code),
+    }
+}
+
+/// Opens a sink. `original` says, of the volume to restore to, below which name its files lie in the archive.
+///
+/// # Errors
+/// The target is not there, cannot be written to, or is not empty and not to be overwritten.
+pub async fn open(
+    to: RestoreTarget,
+    original: impl Fn(&str) -> Result<String>,
+    overwrite: bool,
+    ui: &Reporter,
+) -> Result<Sink> {
+    match to {
+        RestoreTarget::Stdout => Ok(super::stdout()),
+        RestoreTarget::Path(dir) => {
+            make_folder(&dir)?;
+            if !overwrite && !is_empty(&dir)? {
+                return Err(not_empty(&dir.display().to_string()));
+            }
+            super::folder(&dir, ui)
+        }
+        RestoreTarget::Volume(volume) => open_volume(&volume, &original(&volume)?, overwrite, ui).await,
+        RestoreTarget::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
+        RestoreTarget::Exec(container, command) => {
+            Engine::connect().await?.feed_exec(&container, command, ui).await
+        }
+        RestoreTarget::Image => Ok(Engine::connect().await?.feed_image(ui)),
+    }
+}
+
+fn make_folder(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir(dir).map_err(|e| {
+        Error::failed(format!("cannot make folder {}", dir.display()))
+            .because(e)
+            .hint("does its parent exist?")
+    })
+}
+
+fn is_empty(dir: &Path) -> Result<bool> {
+    let mut inside = std::fs::read_dir(dir).map_err(|e| {
+        Error::failed(format!("cannot read {}", dir.display())).because(e).hint("is it a folder?")
+    })?;
+    Ok(inside.next().is_none())
+}
+
+fn not_empty(target: &str) -> Error {
+    Error::failed(format!("{target} is not empty"))
+        .hint("choose another, or say --overwrite: files in the way are replaced")
+}
+
+/// A volume by its folder where that can be written here, else through the engine.
+async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter) -> Result<Sink> {
+    if !super::is_volume_path(original) {
+        let original = printable(original);
+        return Err(Error::usage(format!("{original} is no name of a volume"))
+            .hint("restore --to-path and look at what the archive holds"));
+    }
+    let engine = Engine::connect().await?;
+    let volume = engine.make_volume(name).await?;
+    let is_here = engine.is_local() && volume.folder().is_some();
+    if !overwrite {
+        let empty = match is_here {
+            true => is_empty(&volume.mountpoint)?,
+            false => engine.volume_is_empty(name, ui).await?,
+        };
+        if !empty {
+            return Err(not_empty(&format!("volume {name}")));
+        }
+    }
+    match is_here {
+        true => super::volume(&volume.mountpoint, original, ui),
+        false => engine.feed_volume(name, original, ui).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reporter() -> Reporter {
+        Reporter::silent()
+    }
+
+    async fn open_path(dir: &Path, overwrite: bool) -> Result<Sink> {
+        open(RestoreTarget::Path(dir.into()), |_| Ok(String::new()), overwrite, &reporter()).await
+    }
+
+    #[test]
+    fn only_folders_and_volumes_are_unpacked_into() {
+        let run = || RestoreTarget::Run(Box::default());
+        let exec = || RestoreTarget::Exec("db".into(), vec!["psql".into()]);
+        for target in [RestoreTarget::Path("x".into()), RestoreTarget::Volume("x".into())] {
+            assert!(target.unpacks() && target.needs_tar(), "{target:?}");
+        }
+        for target in [RestoreTarget::Stdout, run(), exec()] {
+            assert!(!target.unpacks() && !target.needs_tar(), "{target:?}");
+        }
+        assert!(RestoreTarget::Image.needs_tar() && !RestoreTarget::Image.unpacks());
+    }
+
+    #[test]
+    fn a_process_that_reads_no_further_and_says_all_is_well_has_failed() {
+        assert_eq!(early(0).unwrap_err().kind().exit_code(), 1);
+        assert_eq!(early(7).unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_made_when_only_its_last_part_is_missing() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("new");
+        let sink = open_path(&dir, false).await.unwrap();
+        assert!(dir.is_dir());
+        sink.fail(Error::interrupted()).await;
+        let error = open_path(&parent.path().join("not/there"), false).await.err().unwrap();
+        assert!(error.to_string().contains("cannot make folder"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_with_something_in_it_is_left_alone_unless_overwriting() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("x")).unwrap();
+        let error = open_path(dir.path(), false).await.err().unwrap();
+        assert!(error.to_string().contains("is not empty"), "{error}");
+        let sink = open_path(dir.path(), true).await.unwrap();
+        sink.fail(Error::interrupted()).await;
+    }
+
+    #[tokio::test]
+    async fn a_volume_whose_name_in_the_archive_is_none_is_refused_before_the_engine_is_asked() {
+        for original in ["a,b", "", "x;y"] {
+            let target = RestoreTarget::Volume("v".into());
+            let opened = open(target, |_| Ok(original.into()), false, &reporter()).await;
+            assert_eq!(opened.err().unwrap().kind().exit_code(), 2, "{original}");
+        }
+    }
+
+    /// A sink that takes everything and ends with `code`.
+    fn swallows(code: i64) -> Sink {
+        Sink::new(move |mut from, _| async move {
+            while from.recv().await?.is_some() {}
+            Ok(code)
+        })
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_had_all_bytes_ends_with_its_own_code() {
+        let write = async |sink: &Sink| sink.write(bytes::Bytes::from_static(b"x")).await;
+        let cancel = CancellationToken::new();
+        assert_eq!(fill(swallows(0), &cancel, write).await.unwrap(), 0);
+        assert_eq!(fill(swallows(7), &cancel, write).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn the_first_cause_is_what_filling_returns() {
+        let cancel = CancellationToken::new();
+        let failed = fill(swallows(0), &cancel, async |_: &Sink| Err(Error::damaged("cause"))).await;
+        assert_eq!(failed.unwrap_err().to_string(), "cause");
+    }
+
+    #[tokio::test]
+    async fn a_signal_breaks_the_filling_off() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let never = async |_: &Sink| std::future::pending().await;
+        assert_eq!(fill(swallows(0), &cancel, never).await.unwrap_err().kind(), Kind::Interrupted);
+    }
+}

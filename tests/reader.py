@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""An independent reader of on-store format 1, as docs/FORMAT.md describes it: Python's standard library, gpg and zstd.
+
+    reader.py list FOLDER           the members of the newest archive in a job's folder, a line each
+    reader.py cat FOLDER MEMBER     a member's bytes: only the frames that hold them are read and decrypted
+
+SEALIFT_PASSPHRASE_FILE names the file with the passphrase. AES and BLAKE3 work on many blocks at once, whose words at
+the same place are one big number: so plain Python takes seconds, not minutes.
+"""
+import gzip, hashlib, json, lzma, os, re, struct, subprocess, sys
+from pathlib import Path
+
+
+def check(condition, what):
+    if not condition:
+        sys.exit(f"reader.py: {what}")
+
+# ---- AES-256, encryption only (FIPS 197)
+def double(byte):
+    return byte << 1 ^ (byte >> 7) * 0x11B
+
+def substitution():
+    powers, box = [1], bytearray([0x63] * 256)
+    while len(powers) < 255:
+        powers.append(powers[-1] ^ double(powers[-1]))
+    for i, power in enumerate(powers):
+        inverse = powers[-i % 255] * 0x101
+        box[power] = 0x63 ^ (inverse ^ inverse >> 4 ^ inverse >> 5 ^ inverse >> 6 ^ inverse >> 7) & 0xFF
+    return bytes(box)
+
+SBOX = substitution()
+SBOX_DOUBLED = bytes(map(double, SBOX))
+
+def round_keys(key):
+    words, constant = [key[i:i + 4] for i in range(0, 32, 4)], 1
+    for i in range(8, 60):
+        word = words[-1]
+        if i % 8 == 0:
+            word = (word[1:] + word[:1]).translate(SBOX)
+            word, constant = bytes([word[0] ^ constant]) + word[1:], constant * 2
+        elif i % 8 == 4:
+            word = word.translate(SBOX)
+        words.append(bytes(a ^ b for a, b in zip(words[i - 8], word)))
+    return [b"".join(words[i:i + 4]) for i in range(0, 60, 4)]
+
+def aes256(key, blocks):
+    n, number = len(blocks) // 16, lambda text: int.from_bytes(text, "little")
+    ones, (first, *keys) = number(b"\1" * n), round_keys(key)
+    state = [(number(blocks[i::16]) ^ first[i] * ones).to_bytes(n, "little") for i in range(16)]
+    for round_key in keys:
+        # Byte i of a block is row i % 4 of column i // 4; a row is shifted by its number.
+        state = [state[(i + 4 * (i % 4)) % 16] for i in range(16)]
+        a = [number(text.translate(SBOX)) for text in state]
+        if round_key is not keys[-1]:
+            d, at = [number(text.translate(SBOX_DOUBLED)) for text in state], lambda i, r: i // 4 * 4 + (i + r) % 4
+            a = [d[i] ^ d[at(i, 1)] ^ a[at(i, 1)] ^ a[at(i, 2)] ^ a[at(i, 3)] for i in range(16)]
+        state = [(a[i] ^ round_key[i] * ones).to_bytes(n, "little") for i in range(16)]
+    return bytes(byte for block in zip(*state) for byte in block)
+
+# ---- BLAKE3
+IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+MIXES = [(i, i + 4, i + 8, i + 12) for i in range(4)] + [(0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)]
+START, END, PARENT, ROOT, KEYED, CONTEXT, MATERIAL = 1, 2, 4, 8, 16, 32, 64
+
+def lanes(words):
+    return int.from_bytes(struct.pack(f"<{len(words)}Q", *words), "little")
+
+def compress(n, cv, m, counter, length, flags):
+    """For n inputs at once; the chaining values cv and what comes out are a tuple for each word."""
+    ones, mask = lanes([1] * n), lanes([0xFFFFFFFF] * n)
+    v = [*map(lanes, cv), *(word * ones for word in IV[:4]), counter, 0, length * ones, flags * ones]
+    turn = lambda x, by: (x >> by | x << 32 - by) & mask
+    for _ in range(7):
+        for i, (a, b, c, d) in enumerate(MIXES):
+            for word, d_by, b_by in (m[2 * i], 16, 12), (m[2 * i + 1], 8, 7):
+                v[a] = v[a] + v[b] + word & mask
+                v[d] = turn(v[d] ^ v[a], d_by)
+                v[c] = v[c] + v[d] & mask
+                v[b] = turn(v[b] ^ v[c], b_by)
+        m = [m[i] for i in PERMUTATION]
+    return [struct.unpack(f"<{n}Q", (v[i] ^ v[i + 8]).to_bytes(8 * n, "little")) for i in range(8)]
+
+def chunks(data, n, first, key, flags, root):
+    """The chaining values of n chunks of equal length, numbered from `first`."""
+    size, blocks, cv = len(data) // n, max(1, -(-len(data) // n // 64)), [[word] * n for word in key]
+    words = struct.unpack(f"<{n * blocks * 16}I", data.ljust(n * blocks * 64, b"\0"))
+    for b in range(blocks):
+        m = [lanes(words[16 * b + j::16 * blocks]) for j in range(16)]
+        edges = START * (b == 0) | (END | root) * (b == blocks - 1)
+        cv = compress(n, cv, m, lanes(range(first, first + n)), min(64, size - 64 * b), flags | edges)
+    return cv
+
+def blake3(data, key=struct.pack("<8I", *IV), flags=0):
+    key, full = struct.unpack("<8I", key), max(0, len(data) - 1) // 1024
+    values = chunks(data[full * 1024:], 1, full, key, flags, 0 if full else ROOT)
+    if full:
+        values = [a + b for a, b in zip(chunks(data[:full * 1024], full, 0, key, flags, 0), values)]
+    while (n := len(values[0])) > 1:
+        even, cv, root = n // 2 * 2, [[word] * (n // 2) for word in key], ROOT if n == 2 else 0
+        m = [lanes(word[side:even:2]) for side in (0, 1) for word in values]
+        parents = compress(n // 2, cv, m, 0, 64, flags | PARENT | root)
+        values = [parent + word[even:] for parent, word in zip(parents, values)]
+    return struct.pack("<8I", *(word[0] for word in values))
+
+# ---- the format
+def in_packet(offset, body):
+    """Where a byte of a packet's body lies, counted from the packet's first length."""
+    part, full = offset >> 20, body >> 20
+    return offset + (part + 1 if part < full else full + 5)
+
+def without_lengths(framed, start, end, body):
+    """Bytes start..end of a packet's body, of the packet's bytes from the first of them on."""
+    edges = [start, *range((start >> 20) + 1 << 20, end, 1 << 20), end]
+    at = [in_packet(edge, body) - in_packet(start, body) for edge in edges]
+    return b"".join(framed[at[i]:at[i] + edges[i + 1] - edges[i]] for i in range(len(at) - 1))
+
+def gpg(data, *arguments):
+    words = ["--batch", "--pinentry-mode", "loopback", "--passphrase-file", os.environ["SEALIFT_PASSPHRASE_FILE"]]
+    return subprocess.run(["gpg", *words, *arguments, "-d"], input=data, capture_output=True)
+
+def unzstd(data):
+    return subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
+
+class Archive:
+    def __init__(self, folder):
+        text = max(Path(folder).glob("*.manifest.json")).read_bytes()
+        before, _, own = text.rpartition(b',"self":"')
+        check(own.decode() == hashlib.sha256(before).hexdigest() + '"}\n', "the manifest is damaged")
+        manifest = json.loads(text)
+        self.id, suffix = manifest["id"], manifest["suffix"]
+        check(manifest["format"] == 1 and suffix.endswith(".gpg"), "another format, or no SEIPD v1")
+        opened = gpg(Path(folder, self.id + ".catalog.zst.gpg").read_bytes())
+        check(opened.returncode == 0, opened.stderr.decode())
+        records = [next(iter(json.loads(line).items())) for line in unzstd(opened.stdout).splitlines()]
+        (first, self.head), *middle, (last, end) = records
+        check((first, last) == ("archive", "end"), "the catalog is not whole")
+        check(all(self.head[key] == manifest[key] for key in ("format", "id", "job")), "the catalog is another's")
+        self.frames, self.entries = ([r for kind, r in middle if kind == wanted] for wanted in ("frame", "entry"))
+        at = stored = 0
+        for n, frame in enumerate(self.frames):
+            check((frame["n"], frame["at"], frame["stored_at"]) == (n, at, stored), "the frames have gaps")
+            at, stored = at + frame["len"], stored + frame["stored_len"]
+        totals = end["frames"], end["entries"], end["bytes"]
+        check(totals == (len(self.frames), len(self.entries), at), "the catalog's totals are wrong")
+        self.object, self.literal = Path(folder, self.id + suffix).open("rb"), 6 + stored
+        self.body = 1 + 18 + 1 + self.literal + (self.literal >> 20) + 5 + 22
+        size = self.head["head_len"] + self.body + (self.body >> 20) + 5
+        check(size == end["stored_bytes"] == os.fstat(self.object.fileno()).st_size, "the object has another size")
+
+    def range(self, start, end):
+        return os.pread(self.object.fileno(), end - start, start)
+
+    def session(self):
+        """gpg shows it for any message with the object's SKESK: here one whose SEIPD packet is cut to 40 bytes."""
+        length = self.head["head_len"]
+        body = length + in_packet(0, self.body)
+        shown = gpg(self.range(0, length) + b"\x28" + self.range(body, body + 40), "--show-session-key").stderr
+        return bytes.fromhex(re.search(rb"session key: '9:([0-9A-F]{64})'", shown)[1].decode())
+
+    def data(self, start, end, session):
+        """Bytes start..end of the compressed stream."""
+        first, last = (18 + 1 + in_packet(6 + data, self.literal) for data in (start, end - 1))
+        block = first // 16 * 16
+        place = [self.head["head_len"] + in_packet(1 + plain, self.body) for plain in (block - 16, last)]
+        cipher = without_lengths(self.range(place[0], place[1] + 1), 1 + block - 16, 1 + last + 1, self.body)
+        stream = aes256(session, cipher[:(len(cipher) - 1) // 16 * 16])
+        plain = bytes(a ^ b for a, b in zip(cipher[16:], stream))
+        return without_lengths(plain[first - block:], 6 + start, 6 + end, self.literal)
+
+    def source(self, start, end):
+        """Bytes start..end of the source, from the frames that hold them."""
+        session, out = self.session(), b""
+        key = blake3(session, blake3(b"sealift 2026-11-22 format 1 frame hash", flags=CONTEXT), MATERIAL)
+        unpack = {"zstd": unzstd, "gzip": gzip.decompress, "xz": lzma.decompress, "none": bytes}[self.head["codec"]]
+        for frame in self.frames:
+            n, at, size = frame["n"], frame["at"], frame["len"]
+            if at < end and start < at + size:
+                stored = self.data(frame["stored_at"], frame["stored_at"] + frame["stored_len"], session)
+                bound = struct.pack("<Q", len(self.id)) + self.id.encode() + struct.pack("<3Q", n, at, size)
+                check(blake3(bound + stored, key, KEYED).hex() == frame["blake3"], f"frame {n} is not what was sealed")
+                out += unpack(stored)[max(0, start - at):end - at]
+        return out
+
+def name(entry):
+    return bytes.fromhex(entry["path_hex"]) if "path_hex" in entry else entry["path"].encode()
+
+def member(archive, wanted):
+    entry = next((entry for entry in reversed(archive.entries) if name(entry) == wanted), None)
+    check(entry, "no such member")
+    if entry["type"] == "link":
+        return member(archive, entry["link"].encode())
+    check(entry["type"] == "file" and "sparse" not in entry, "no file, or one with holes")
+    start = entry["at"] + entry["len"] - -(-entry["size"] // 512) * 512
+    return archive.source(start, start + entry["size"])
+
+if __name__ == "__main__":
+    verb, archive = sys.argv[1], Archive(sys.argv[2])
+    listed = b"".join(name(entry) + b"\n" for entry in archive.entries)
+    sys.stdout.buffer.write(listed if verb == "list" else member(archive, os.fsencode(sys.argv[3])))
