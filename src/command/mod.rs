@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod dispatch;
 pub mod list;
 pub mod ls;
 pub mod parse;
