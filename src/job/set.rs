@@ -281,7 +281,7 @@ async fn put_everywhere(jobs: &[(Subject, BackupRequest)], manifest: &SetManifes
 mod tests {
     use secrecy::ExposeSecret;
 
-    use super::super::backup::tests::request;
+    use super::super::request::tests::request;
     use super::*;
     use crate::archive::openpgp::Cipher;
     use crate::source::Source;
@@ -306,15 +306,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_asked_for_once_for_all_jobs_that_have_it_from_the_same_place() {
-        let count = std::env::temp_dir().join(format!("sealift-asked-{}", std::process::id()));
-        let ask = format!("echo >>{}; echo hidden", count.display());
-        let mut jobs =
-            [job("a", Some(&ask)), job("b", None), job("c", Some("echo other")), job("d", Some(&ask))];
+        // Whatever is asked, another process answers.
+        let (here, there) = (Some("echo $$"), Some("echo  $$"));
+        let mut jobs = [job("a", here), job("b", None), job("c", there), job("d", here)];
         resolve_secrets(&mut jobs).unwrap();
-        let asked = std::fs::read_to_string(&count).unwrap().lines().count();
-        std::fs::remove_file(&count).unwrap();
-        assert_eq!(asked, 1);
-        assert_eq!(jobs.each_ref().map(known), [Some("hidden"), None, Some("other"), Some("hidden")]);
+        let [a, b, c, d] = jobs.each_ref().map(known);
+        assert!(a.is_some() && a == d && c.is_some() && c != a && b.is_none(), "{a:?} {b:?} {c:?} {d:?}");
     }
 
     #[test]

@@ -67,6 +67,9 @@ impl ByteStream {
     }
 
     /// Reads some bytes; 0 at EOF, which proves nothing.
+    ///
+    /// # Errors
+    /// The source broke off, with its own cause where it gave one.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if !self.head.is_empty() {
             let len = self.head.len().min(buffer.len());
@@ -109,6 +112,9 @@ impl ByteStream {
     }
 
     /// Waits for the proof that the bytes were all.
+    ///
+    /// # Errors
+    /// The source failed, or vanished without a proof.
     pub fn prove(self) -> Result<Proof> {
         let proof = self.proof;
         // The reader goes first: a source that waits for it must not wait for ever.
