@@ -156,6 +156,8 @@ fn check_tells_every_problem() {
                   [jobs.e]\nsource = \"path\"\ndirs = [\"x\"]\n\
                   [sets.s]\njobs = [\"a\", \"f\", \"a\"]\n";
     lab.write("broken.toml", broken.as_bytes());
+    lab.write("p", b"");
+    lab.write("x", b"");
     let told = run(&lab, "config check --config broken.toml").expect_error(2, "problems");
     let text = told.text();
     for (line, words) in [

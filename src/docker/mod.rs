@@ -23,6 +23,7 @@ mod image;
 pub mod inspect;
 mod process;
 pub mod run;
+pub mod saved;
 mod unlock;
 mod volume;
 

@@ -59,6 +59,17 @@ impl Mounts {
         Mounts(text.split(|&byte| byte == b'\n').filter_map(Mount::parse).collect())
     }
 
+    /// The type of the file system that a folder lies on.
+    pub fn kind_of(&self, folder: &Path) -> Option<String> {
+        self.around(folder).map(|mount| String::from_utf8_lossy(&mount.kind).into_owned())
+    }
+
+    /// What is mounted where a folder lies; of those in one place, the last hides the others.
+    fn around(&self, folder: &Path) -> Option<&Mount> {
+        let around = self.0.iter().filter(|mount| folder.starts_with(&mount.point));
+        around.max_by_key(|mount| mount.point.components().count())
+    }
+
     /// Mount points of the kernel's own file systems below a folder, without those that lie in one another.
     pub fn kernel_below(&self, folder: &Path) -> Vec<PathBuf> {
         let is_kernel = |mount: &&Mount| {
@@ -93,10 +104,7 @@ impl Mounts {
 
     /// Where else the folder is, unless something else was mounted over it.
     fn other_paths(&self, folder: &Path) -> Vec<PathBuf> {
-        let around = self.0.iter().filter(|mount| folder.starts_with(&mount.point));
-        let Some(mount) = around.max_by_key(|mount| mount.point.components().count()) else {
-            return Vec::new();
-        };
+        let Some(mount) = self.around(folder) else { return Vec::new() };
         let Ok(within) = folder.strip_prefix(&mount.point) else { return Vec::new() };
         let place = joined(&mount.root, within);
         let same = self.0.iter().filter(|other| other.device == mount.device);
@@ -195,6 +203,16 @@ broken line
         // Whoever names one means it.
         assert_eq!(paths(&mounts.kernel_below(Path::new("/proc"))), [""; 0]);
         assert_eq!(paths(&mounts.kernel_below(Path::new("/sys"))), ["/sys/fs/cgroup"]);
+    }
+
+    #[test]
+    fn a_folder_lies_on_what_was_mounted_there_last() {
+        let mounts = Mounts::parse(TABLE);
+        assert_eq!(mounts.kind_of(Path::new("/srv/data/tmp/x")).as_deref(), Some("tmpfs"));
+        assert_eq!(mounts.kind_of(Path::new("/srv/data")).as_deref(), Some("ext4"));
+        assert_eq!(Mounts::default().kind_of(Path::new("/")), None);
+        let twice = Mounts::parse(b"1 0 8:1 / /m rw - ext4 a rw\n2 0 0:9 / /m rw - nfs4 b rw\n");
+        assert_eq!(twice.kind_of(Path::new("/m/x")).as_deref(), Some("nfs4"));
     }
 
     #[test]

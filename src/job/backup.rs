@@ -169,7 +169,7 @@ impl BackupRun {
         };
         let expected = SourceChecks {
             allow_empty: request.allow_empty,
-            check: check.and(request.check.clone()),
+            check: source.check().and(check).and(request.check.clone()),
             strict: request.strict,
             is_message,
             warnings,
@@ -216,6 +216,17 @@ impl BackupRun {
                 Ok(newest) => {
                     if let Some(id) = newest {
                         self.compare_passphrase(&store, &id, ui).await;
+                    }
+                    match store.drop_abandoned(&self.record.job) {
+                        Ok(names) => names.iter().for_each(|name| {
+                            ui.note(&format!(
+                                "{name} was left at {} by a run that was killed: deleted",
+                                store.name
+                            ));
+                        }),
+                        Err(error) => {
+                            ui.warn(&format!("left at {} by a run that was killed: {error}", store.name))
+                        }
                     }
                     self.stores.push(store);
                 }

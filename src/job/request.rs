@@ -31,6 +31,7 @@ impl WarnOk {
             WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
             // Of a file that shrank, zeros are stored that it never held.
             WarningKind::Shrunk
+            | WarningKind::Incomplete
             | WarningKind::UnmetExpectation
             | WarningKind::TrailingBytes
             | WarningKind::Engine
@@ -176,6 +177,7 @@ pub(crate) mod tests {
             let all = [
                 WarningKind::Changed,
                 WarningKind::Shrunk,
+                WarningKind::Incomplete,
                 WarningKind::DanglingLinks,
                 WarningKind::UnmetExpectation,
                 WarningKind::TrailingBytes,

@@ -9,6 +9,7 @@ use crate::docker::run::RunSpec;
 use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, printable};
 use crate::stream::sink::Sink;
+use crate::tar::gnu;
 
 /// Where restored bytes go.
 #[derive(Debug, Clone)]
@@ -87,6 +88,7 @@ pub async fn open(
     match to {
         RestoreTarget::Stdout => Ok(super::stdout()),
         RestoreTarget::Path(dir) => {
+            gnu::require().await?;
             make_folder(&dir)?;
             if !overwrite && !is_empty(&dir)? {
                 return Err(not_empty(&dir.display().to_string()));
@@ -145,7 +147,10 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
         }
     }
     match is_here {
-        true => super::volume(&volume.mountpoint, original, ui),
+        true => {
+            gnu::require().await?;
+            super::volume(&volume.mountpoint, original, ui)
+        }
         false => engine.feed_volume(name, original, ui).await,
     }
 }

@@ -4,9 +4,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Format;
+use crate::archive::check::Check;
 use crate::archive::name::JobName;
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
+use crate::docker::saved::SavedImages;
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::stream::source::{ByteStream, Proof, Running};
@@ -62,6 +64,14 @@ impl Source {
             }
             Source::UnlockKey => Some(Format::Raw),
             Source::Run(_) | Source::Exec { .. } | Source::Stdin => None,
+        }
+    }
+
+    /// What its members must be by nature.
+    pub fn check(&self) -> Check {
+        match self {
+            Source::Image(_) => Check::of(SavedImages::default()),
+            _ => Check::default(),
         }
     }
 

@@ -27,6 +27,7 @@ mod memory;
 pub mod rate;
 pub mod record;
 pub mod set;
+mod staged;
 pub mod upload;
 
 use clients::{no_folder, open_clients};

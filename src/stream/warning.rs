@@ -20,6 +20,8 @@ pub enum WarningKind {
     DanglingLinks,
     /// Members are not what they are expected to be.
     UnmetExpectation,
+    /// What was read does not hold what it names itself: it is no backup.
+    Incomplete,
     /// Bytes follow the end of the tar.
     TrailingBytes,
     /// An engine that was stopped for the backup does not run again as it did.
