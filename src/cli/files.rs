@@ -74,8 +74,9 @@ mod tests {
         let (file, path) = (dir.path().join("patterns"), dir.path().join("patterns").display().to_string());
         let write = |text: &str| {
             use std::io::Write;
-            let tee = std::process::Command::new("tee").arg(&file).stdin(std::process::Stdio::piped());
-            let mut tee = { tee }.stdout(std::process::Stdio::null()).spawn().unwrap();
+            let mut tee = std::process::Command::new("tee");
+            tee.arg(&file).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+            let mut tee = tee.spawn().unwrap();
             tee.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
             assert!(tee.wait().unwrap().success());
         };

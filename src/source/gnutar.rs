@@ -174,9 +174,9 @@ mod tests {
     #[tokio::test]
     async fn a_folder_comes_as_a_tar_with_its_proof() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let running =
-            members(root, &["Cargo.toml".into()], &Walk::default(), &quiet(), &CancellationToken::new());
-        let (bytes, proof) = read(running.await.unwrap()).await;
+        let (names, stop) = (["Cargo.toml".to_string()], CancellationToken::new());
+        let running = members(root, &names, &Walk::default(), &quiet(), &stop).await.unwrap();
+        let (bytes, proof) = read(running).await;
         let proof = proof.unwrap();
         assert_eq!((proof.exit_code, proof.warnings.len()), (Some(0), 0));
         let toml = std::fs::read(root.join("Cargo.toml")).unwrap();
@@ -269,9 +269,9 @@ mod tests {
     async fn a_socket_is_noted_and_is_no_warning() {
         let dir = folder_with("mkdir d; echo x > d/f");
         let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("d/s")).unwrap();
-        let running =
-            members(dir.path(), &["d".into()], &Walk::default(), &quiet(), &CancellationToken::new());
-        let proof = read(running.await.unwrap()).await.1.unwrap();
+        let (names, stop) = (["d".to_string()], CancellationToken::new());
+        let running = members(dir.path(), &names, &Walk::default(), &quiet(), &stop).await.unwrap();
+        let proof = read(running).await.1.unwrap();
         assert_eq!(proof.warnings, []);
         assert_eq!(proof.notes, ["d/s is a socket: nothing of it can be stored"]);
     }
