@@ -64,20 +64,20 @@ impl Object {
         Ok(Object { store: Arc::clone(store), key: path, e_tag: meta.e_tag, size: meta.size })
     }
 
-    /// [`Object::stream`], which ends without a failure only where what came is what is said of it.
+    /// [`Object::stream`], which ends without a failure only where what came is what is expected of it.
     ///
     /// # Errors
     /// Each item: as those of [`ReadAt::read_at`]; the last: [`Kind::Damaged`] where size or BLAKE3 is another.
     pub fn verified_stream(
         &self,
-        said: &manifest::Object,
+        expected: &manifest::Object,
     ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
-        let (object, said, mut digest) = (self.clone(), said.clone(), Digest::new());
+        let (object, expected, mut digest) = (self.clone(), expected.clone(), Digest::new());
         let with_end = self.stream().map(Some).chain(futures_util::stream::iter([None]));
         with_end.filter_map(move |next| {
             let next = match next {
                 Some(piece) => Some(piece.inspect(|bytes| digest.update(bytes))),
-                None => digest.finish().verify(object.name(), &said.blake3, said.size).err().map(Err),
+                None => digest.finish().verify(object.name(), &expected.blake3, expected.size).err().map(Err),
             };
             std::future::ready(next)
         })
