@@ -5,6 +5,7 @@ pub mod cat;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod dispatch;
 pub mod list;
 pub mod ls;
 pub mod parse;
