@@ -75,7 +75,7 @@ pub fn read_catalog(
     mut each: impl FnMut(&Entry),
 ) -> Result<Contents> {
     let (mut frames, mut entries) = (Vec::new(), EntryDigest::default());
-    let (mut at, mut stored_at) = (0, 0);
+    let (mut at, mut stored_at, mut reach) = (0, 0, 0);
     let wrong = |what: &str| Error::damaged(format!("the catalog is damaged: {what}"));
     let (archive, end) = catalog::read(stored, head, |record| {
         match record {
@@ -90,6 +90,8 @@ pub fn read_catalog(
                 frames.push(frame);
             }
             Record::Entry(entry) => {
+                let end = entry.at.checked_add(entry.len).ok_or_else(|| wrong("a member has no end"))?;
+                reach = end.max(reach);
                 entries.add(&entry);
                 each(&entry);
             }
@@ -102,6 +104,9 @@ pub fn read_catalog(
     }
     if end.frames != frames.len() as u64 || end.bytes != at || end.entries != entries.count {
         return Err(wrong("its end does not add up"));
+    }
+    if reach > end.bytes {
+        return Err(wrong("a member lies beyond the end of its source"));
     }
     Ok(Contents { archive, frames, end, entries })
 }

@@ -62,7 +62,7 @@ Examples:
 
 Exit codes:
   0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
-  10 no such archive · 12 wrong passphrase · 13 damaged archive · 130 interrupted, aborted cleanly";
+  10 no such archive · 12 wrong passphrase · 13 damaged archive · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
 #[derive(Debug, Clone, Args)]
@@ -319,9 +319,11 @@ impl Backup {
     }
 }
 
-/// A completion script for a shell.
-pub fn completions(shell: Shell, script: &mut dyn std::io::Write) {
-    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut &mut *script);
+/// A completion script for a shell. In memory, because what makes it panics where it cannot be written.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut script);
+    script
 }
 
 /// A job's name: what is safe as a key in every store.
@@ -448,9 +450,7 @@ mod tests {
 
     #[test]
     fn a_completion_script_knows_every_verb() {
-        let mut script = Vec::new();
-        completions(clap_complete::Shell::Bash, &mut script);
-        let script = String::from_utf8(script).unwrap();
+        let script = String::from_utf8(completions(clap_complete::Shell::Bash)).unwrap();
         for verb in Cli::command().get_subcommands() {
             assert!(script.contains(verb.get_name()), "{}", verb.get_name());
         }

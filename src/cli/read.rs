@@ -1,9 +1,12 @@
 //! The words of the verbs that read: which archive, from where, and what to do with it.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{PassphraseOptions, StoreAt, job_name, rate};
 use crate::error::{Error, Result};
+use crate::host::passphrase::Sources;
 use crate::job::cat::CatRequest;
 use crate::job::copy::CopyRequest;
 use crate::job::diff::{DiffRequest, DiffTarget};
@@ -11,7 +14,7 @@ use crate::job::list::ListRequest;
 use crate::job::ls::LsRequest;
 use crate::job::show::ShowRequest;
 use crate::job::stored::{ArchiveRef, OpenRequest};
-use crate::store::StoreUrl;
+use crate::store::{StoreOptions, StoreUrl};
 
 /// Which archive, and where it is.
 #[derive(Debug, Args)]
@@ -39,8 +42,12 @@ pub struct OpenOptions {
 #[derive(Debug, Args)]
 pub struct FromStore {
     /// Store to read from: its URL, or its name in the settings file
-    #[arg(long, env = "SEALIFT_STORE", value_name = "STORE")]
-    pub from: StoreAt,
+    #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
+    pub from: Option<StoreAt>,
+    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
+    /// place of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl OpenOptions {
@@ -57,13 +64,26 @@ impl OpenOptions {
     }
 }
 
+impl OpenOptions {
+    /// The same for what comes from standard input: no store is asked, and no passphrase comes from there too.
+    pub fn without_store(&self) -> OpenRequest {
+        let passphrase = Sources { stdin_is_data: true, ..self.passphrase.sources() };
+        OpenRequest { store: StoreUrl::new("memory:///"), passphrase, no_encrypt: self.no_encrypt }
+    }
+}
+
 impl FromStore {
     /// The same, as the work takes it.
     ///
     /// # Errors
     /// Options of the store that mean nothing without another.
     pub fn request(&self) -> Result<StoreUrl> {
-        store_url(&self.from)
+        let Some(from) = &self.from else {
+            return Err(Error::usage("no store is named").hint("say --from STORE, or set SEALIFT_STORE"));
+        };
+        let StoreUrl { url, options } = store_url(from)?;
+        let ca_file = self.ca_file.clone().or(options.ca_file);
+        Ok(StoreUrl { url, options: StoreOptions { ca_file, ..options } })
     }
 }
 
@@ -164,7 +184,8 @@ impl Copy {
     /// # Errors
     /// As [`OpenOptions::request`].
     pub fn request(self) -> Result<CopyRequest> {
-        let (from, to) = (self.from.request()?, store_url(&self.to)?);
+        let (from, mut to) = (self.from.request()?, store_url(&self.to)?);
+        to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
         Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
     }
 }

@@ -10,6 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, printable};
 use crate::stream::sink::Sink;
 
+use super::EarlyEnd;
+
 /// Where restored bytes go.
 #[derive(Debug, Clone)]
 pub enum RestoreTarget {
@@ -85,7 +87,7 @@ pub async fn open(
     ui: &Reporter,
 ) -> Result<Sink> {
     match to {
-        RestoreTarget::Stdout => Ok(super::stdout()),
+        RestoreTarget::Stdout => super::stdout(EarlyEnd::Incomplete),
         RestoreTarget::Path(dir) => {
             make_folder(&dir)?;
             if !overwrite && !is_empty(&dir)? {

@@ -10,7 +10,8 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
-use super::{Kind, StoreOptions, bucket_of, folder_of, memory};
+use super::roots::Roots;
+use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
 /// The slowest upload that is waited for, in bytes a second.
@@ -25,6 +26,7 @@ pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Res
     let upload = Duration::from_secs((options.largest_part / SLOWEST).max(60));
     let download = Duration::from_secs(120);
     let cannot = || "the store's settings are not enough".to_string();
+    let roots = || Roots::read(options.ca_file.as_deref());
     let both = |open: &dyn Fn(Duration) -> Result<Arc<dyn ObjectStore>>| Ok((open(upload)?, open(download)?));
     match kind {
         Kind::File => {
@@ -37,18 +39,29 @@ pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Res
         }
         Kind::S3 => {
             let bucket = bucket_of(url)?;
-            both(&|timeout| Ok(Arc::new(s3(&bucket, options, timeout)?.build().context(cannot)?)))
+            let roots = roots()?;
+            both(&|timeout| {
+                let builder = s3(&bucket, options, timeout)?.with_http_connector(roots.clone());
+                environment::check_s3(&builder)?;
+                Ok(Arc::new(builder.build().context(cannot)?))
+            })
         }
         Kind::Azure => {
             let container = bucket_of(url)?;
-            both(&|timeout| Ok(Arc::new(azure(&container, options, timeout).build().context(cannot)?)))
+            let roots = roots()?;
+            both(&|timeout| {
+                let builder = azure(&container, options, timeout).with_http_connector(roots.clone());
+                environment::check_azure(&builder)?;
+                Ok(Arc::new(builder.build().context(cannot)?))
+            })
         }
         Kind::Gcs => {
-            let bucket = bucket_of(url)?;
+            let (bucket, roots) = (bucket_of(url)?, roots()?);
             both(&|timeout| {
                 let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket);
                 let builder = builder.with_config(key, seconds(timeout)).with_retry(retry(options));
+                let builder = builder.with_http_connector(roots.clone());
                 Ok(Arc::new(builder.build().context(cannot)?))
             })
         }

@@ -75,7 +75,7 @@ pub fn status_of(error: &object_store::Error) -> Option<u16> {
 const STATUS: &str = "status code: ";
 
 /// The code in a service's XML answer, `NoSuchBucket`: part of the service's interface, unlike the text beside it.
-fn service_code(error: &object_store::Error) -> Option<String> {
+pub(super) fn service_code(error: &object_store::Error) -> Option<String> {
     xml_value(&error.to_string(), "Code")
 }
 

@@ -15,10 +15,12 @@ use crate::error::{Context, Error, Result};
 mod clients;
 pub mod commit;
 pub mod download;
+mod environment;
 mod failure;
 pub mod fan;
 #[cfg(test)]
 pub(crate) mod faults;
+mod hints;
 mod json;
 pub mod list;
 mod location;
@@ -26,6 +28,7 @@ pub mod manifest;
 mod memory;
 pub mod rate;
 pub mod record;
+mod roots;
 pub mod set;
 pub mod upload;
 
@@ -76,6 +79,8 @@ pub struct StoreOptions {
     pub sse_kms_key_id: Option<String>,
     /// S3 checksum header on every part: `sha256` or `crc64nvme`.
     pub checksum: Option<String>,
+    /// Certificates, in PEM, of authorities that are trusted beside the system's.
+    pub ca_file: Option<std::path::PathBuf>,
     /// How long a part, or a request, is tried again.
     pub retry_for: Duration,
     /// Bytes of the largest part, for the time an upload may take.
@@ -89,6 +94,7 @@ impl Default for StoreOptions {
             sse: None,
             sse_kms_key_id: None,
             checksum: None,
+            ca_file: None,
             retry_for: Duration::from_secs(300),
             largest_part: 256 * MIB,
         }
@@ -245,7 +251,7 @@ impl Store {
 
     /// Says what a failed request means, and what to do about it.
     fn explain(&self, what: &str, error: object_store::Error) -> Error {
-        let hint = match failure::classify(&error, self.kind) {
+        let by_class = || match failure::classify(&error, self.kind) {
             Failure::NoFolder => "does the folder exist, and is it mounted?",
             Failure::Full => "the file system is full: make room, or choose another store",
             Failure::NotWritable => "may this user write there?",
@@ -256,6 +262,7 @@ impl Store {
             }
             Failure::Other => "",
         };
+        let hint = hints::of_answer(&error, self.kind).unwrap_or_else(by_class);
         let explained = Error::failed(format!("{what} at {} failed", self.name)).because(in_short(&error));
         if hint.is_empty() { explained } else { explained.hint(hint) }
     }
@@ -266,7 +273,10 @@ impl Store {
                 "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)"
             }
             Kind::Gcs => "check GOOGLE_SERVICE_ACCOUNT, or run `gcloud auth application-default login`",
-            _ => "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do",
+            _ => {
+                "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do; profiles in \
+                 ~/.aws are not read: eval \"$(aws configure export-credentials --format env)\""
+            }
         }
     }
 }
