@@ -176,6 +176,9 @@ pub struct Copy {
     /// At most so many bytes a second, on average, as in 10MiB; a part itself goes as fast as it can
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub limit_rate: Option<u64>,
+    /// Make the folder of a file:// store where its last part is missing
+    #[arg(long)]
+    pub make_store: bool,
 }
 
 impl Copy {
@@ -186,6 +189,7 @@ impl Copy {
     pub fn request(self) -> Result<CopyRequest> {
         let (from, mut to) = (self.from.request()?, store_url(&self.to)?);
         to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
+        to.options.make_folder = self.make_store;
         Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::panics;
+use crate::host::process::ignores_signal;
 use crate::job::{Outcome, until};
 use crate::report::{Mode, Reporter, View};
 
@@ -87,7 +88,12 @@ fn fail(ui: &Reporter, error: &Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn verb(cli: Cli, config: Option<Config>, explicit: Vec<ExplicitArg>, ui: &Reporter) -> Result<Outcome> {
+async fn verb(
+    cli: Cli,
+    config: Option<Config>,
+    explicit: Vec<ExplicitArg>,
+    ui: &Reporter,
+) -> Result<Outcome> {
     let cancel = on_signals()?;
     let (mode, _) = cli.view.mode();
     match cli.verb {
@@ -113,10 +119,17 @@ async fn verb(cli: Cli, config: Option<Config>, explicit: Vec<ExplicitArg>, ui: 
     Ok(Outcome::Done)
 }
 
-/// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly.
+/// SIGXFSZ.
+const FILE_SIZE: i32 = rustix::process::Signal::XFSZ.as_raw();
+
+/// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly. What we were told to ignore when we
+/// were started (`nohup`) stays ignored.
 fn on_signals() -> Result<CancellationToken> {
     let cancel = CancellationToken::new();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+    // With a handler, a write beyond the limit on a file's size fails, and is told; without one it kills.
+    drop(signal(SignalKind::from_raw(FILE_SIZE)).context(|| "cannot wait for signals".into())?);
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    for kind in kinds.into_iter().filter(|kind| !ignores_signal(kind.as_raw_value())) {
         let mut signals = signal(kind).context(|| "cannot wait for signals".into())?;
         let cancel = cancel.clone();
         tokio::spawn(async move {

@@ -120,11 +120,13 @@ fn azure(container: &str, options: &StoreOptions, timeout: Duration) -> Microsof
     }
 }
 
-/// A folder that is not there is not made, but for its last part: it may be a mount that is missing.
+/// A folder that is not there is not made unless that was asked for, and then only its last part: it may be a mount that
+/// is missing.
 pub(super) fn no_folder(folder: &std::path::Path) -> Error {
     let folder = folder.display();
-    Error::failed(format!("there is no folder {folder}"))
-        .hint(format!("is it mounted? otherwise: mkdir -p {folder}"))
+    Error::failed(format!("there is no folder {folder}")).hint(format!(
+        "is it mounted? the folder of a new store is made by `mkdir -p {folder}`, or by --make-store"
+    ))
 }
 
 /// A folder as a store.
@@ -136,8 +138,19 @@ fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| {
         Error::failed(format!("cannot use folder {}", folder.display())).because(e).hint("is it a folder?")
     })?;
-    // A store that says "done" has the bytes on the disk, as the others have.
-    Ok(Arc::new(store.with_fsync(true)))
+    // A store that says "done" has the bytes on the disk, as the others have. Where folders cannot be synced (CIFS), that
+    // is no failure: there a file is on the server when it was closed.
+    Ok(Arc::new(store.with_fsync(can_sync(&folder))))
+}
+
+/// Whether the file system lets a folder be synced.
+fn can_sync(folder: &std::path::Path) -> bool {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+    let opened =
+        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let synced = opened.and_then(rustix::fs::fsync);
+    !matches!(synced, Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS))
 }
 
 #[cfg(test)]
@@ -151,6 +164,13 @@ mod tests {
             retry(&StoreOptions { retry_for, ..StoreOptions::default() }).retry_timeout.as_secs()
         };
         assert_eq!((within(5), within(180), within(3600)), (5, 180, 180));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_known_before_the_first_byte() {
+        assert!(can_sync(&std::env::current_dir().unwrap()));
+        // The kernel's answer there is the one that CIFS gives.
+        assert!(!can_sync(std::path::Path::new("/proc/self")));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod rate;
 pub mod record;
 mod roots;
 pub mod set;
+mod staged;
 pub mod upload;
 
 use clients::{no_folder, open_clients};
@@ -85,6 +86,8 @@ pub struct StoreOptions {
     pub retry_for: Duration,
     /// Bytes of the largest part, for the time an upload may take.
     pub largest_part: u64,
+    /// Make the folder of a `file://` store where its last part is missing.
+    pub make_folder: bool,
 }
 
 impl Default for StoreOptions {
@@ -97,6 +100,7 @@ impl Default for StoreOptions {
             ca_file: None,
             retry_for: Duration::from_secs(300),
             largest_part: 256 * MIB,
+            make_folder: false,
         }
     }
 }
@@ -128,13 +132,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a store to write to: a folder is made when only its last part is missing.
+    /// Opens a store to write to. Where the options say so, its folder is made when only its last part is missing: nobody
+    /// else can tell a store that is new from a disk that is not mounted.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
-        if let Some(folder) =
-            Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+        if options.make_folder
+            && let Some(folder) = Url::parse(url)
+                .ok()
+                .filter(|url| url.scheme() == "file")
+                .and_then(|url| url.to_file_path().ok())
             && !folder.exists()
         {
             // A missing parent is a missing mount.
@@ -176,6 +184,14 @@ impl Store {
             _ => Place::Bucket(kind, parsed.host_str().unwrap_or_default().into()),
         };
         Ok(Store { name, kind, place, prefix, up, down, retry_for: options.retry_for, attributes })
+    }
+
+    /// The folder that it is, by its one true path.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        match &self.place {
+            Place::Folder(folder) => Some(folder),
+            Place::Bucket(..) => None,
+        }
     }
 
     /// Whether both are one place: two uploads to one key would take each other's objects away.
@@ -433,7 +449,8 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_mounted_is_not_made() {
-        let error = Store::create("file:///no/such/parent", &StoreOptions::default()).unwrap_err();
+        let options = StoreOptions { make_folder: true, ..StoreOptions::default() };
+        let error = Store::create("file:///no/such/parent", &options).unwrap_err();
         assert!(error.to_string().starts_with("there is no folder /no/such/parent: "), "{error}");
         assert!(error.find::<std::io::Error>().is_some());
         assert!(error.hint_text().unwrap().starts_with("is it mounted?"));
