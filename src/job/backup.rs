@@ -180,7 +180,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         Ok(sealed) => {
             stopped.await;
             let manifest = run.manifest(&sealed);
-            let (committed, failed) = stores.commit(&manifest).await?;
+            let (committed, failed) = stores.commit(&manifest, cancel).await?;
             let outcome = run.report(&sealed, &committed, &failed, ui);
             Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
@@ -313,6 +313,7 @@ impl BackupRun {
                     if let Some(id) = newest {
                         self.compare_passphrase(&store, &id, ui).await;
                     }
+                    store.probe_create_only(&self.record.job, ui).await;
                     self.stores.push(store);
                 }
                 Err(error) => fan.give_up(&store.name, error),
@@ -425,6 +426,7 @@ fn create_stores(requests: &[StoreRequest], ui: &Reporter) -> Result<Vec<Arc<Sto
         if stores[..i].iter().any(|other| other.is_same(store)) {
             return Err(Error::usage(format!("{} is given twice", store.name)).hint("name each store once"));
         }
+        store.report_to(ui);
         store.ineffective(&request.options).iter().for_each(|option| {
             ui.warn(&format!("{option} has no effect at {}", store.name));
         });

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Faults, Op, Rule};
 use crate::archive::budget::{BudgetRequest, MemoryBudget};
@@ -16,7 +17,7 @@ use crate::archive::read_at::ReadAt;
 use crate::archive::testing::noise;
 use crate::archive::{Format, Id};
 use crate::error::{Error, Kind, Result};
-use crate::report::{Mode, Reporter};
+use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{self, Manifest};
@@ -88,7 +89,7 @@ async fn back_up(stores: &[Arc<Store>], outcome: Result<()>) -> Result<(Vec<Stri
     let request = BudgetRequest { part_size: Some(PART), ..BudgetRequest::default() };
     let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b)).unwrap();
     let parts = MemoryBudget::new(&request, limits).unwrap().parts;
-    let mut fan = FanOut::new(parts, block_pool(4), &Reporter::new(Mode::Quiet, false));
+    let mut fan = FanOut::new(parts, block_pool(4), &Reporter::silent());
     let (id, counters) = (id(), Counters::default());
     let name = ObjectName { job: JOB, id: &id, suffix: ARCHIVE };
     if let Err(error) = fan.begin(stores, &name, 2, &counters).await {
@@ -98,7 +99,7 @@ async fn back_up(stores: &[Arc<Store>], outcome: Result<()>) -> Result<(Vec<Stri
     if let Err(error) = fan.pump(archive, catalog, RateLimiter::new(None)).await {
         return Err(fan.abort_because(error).await);
     }
-    fan.commit(&manifest()).await
+    fan.commit(&manifest(), &CancellationToken::new()).await
 }
 
 /// A store of its own for each test, and the same without faults.
@@ -184,11 +185,14 @@ async fn check(test: &str, rules: fn() -> Vec<Rule>, end: End) {
     }
 }
 
-const NO: Fault = Fault::Refuse("no thanks");
+/// A definite refusal.
+const NO: Fault = Fault::Refuse("status code: 422 Unprocessable: no thanks");
+/// An outage, as servers say it.
+const BUSY: Fault = Fault::Refuse("status code: 503 Slow Down: <Error><Code>SlowDown</Code></Error>");
 
 macro_rules! faults {
     ($($name:ident: [$($rule:expr),+] => $end:expr;)*) => {$(
-        #[tokio::test]
+        #[tokio::test(start_paused = true)]
         async fn $name() {
             check(stringify!($name), || vec![$($rule),+], $end).await;
         }
@@ -235,12 +239,12 @@ faults! {
         => Fails("without a manifest");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_manifest_that_may_have_arrived_deletes_nothing() {
     let rules = vec![
         Rule::on(Op::Put, MANIFEST, Fault::LoseAnswer),
-        Rule::on(Op::Get, MANIFEST, Fault::Refuse("not now")),
-        Rule::on(Op::Head, MANIFEST, Fault::Refuse("not now")),
+        Rule::on(Op::Get, MANIFEST, BUSY),
+        Rule::on(Op::Head, MANIFEST, BUSY),
     ];
     let (store, _, clean) = faulty("unknown-commit", rules);
     let error = back_up(&[store], Ok(())).await.unwrap_err();
@@ -248,7 +252,7 @@ async fn a_manifest_that_may_have_arrived_deletes_nothing() {
     assert!(listed_and_whole(clean).await, "it had arrived");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_manifest_under_the_same_key_is_not_overwritten() {
     let (store, _, clean) = faulty("another-manifest", Vec::new());
     let key = store.key(JOB, &id(), MANIFEST);
@@ -258,19 +262,19 @@ async fn another_manifest_under_the_same_key_is_not_overwritten() {
     assert_eq!(clean.down.get(&key).await.unwrap().bytes().await.unwrap(), "another's");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_first_of_two_stores_that_fail_is_the_one_reported() {
     let (early, early_faults, early_clean) =
-        faulty("first-early", vec![Rule::on(Op::Part, ARCHIVE, Fault::Refuse("early")).nth(1)]);
+        faulty("first-early", vec![Rule::on(Op::Part, ARCHIVE, Fault::Refuse("status code: 422 early")).nth(1)]);
     let (late, late_faults, late_clean) =
-        faulty("first-late", vec![Rule::on(Op::Complete, ARCHIVE, Fault::Refuse("late"))]);
+        faulty("first-late", vec![Rule::on(Op::Complete, ARCHIVE, Fault::Refuse("status code: 422 late"))]);
     let error = back_up(&[late, early], Ok(())).await.unwrap_err();
     assert!(text(&error).contains("early"), "{}", text(&error));
     assert_eq!((keys(&early_clean).await.len(), keys(&late_clean).await.len()), (0, 0));
     assert_eq!((early_faults.open_uploads().len(), late_faults.open_uploads().len()), (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_fails_aborts_everywhere_and_stays_the_cause() {
     let (store, faults, clean) = faulty("source-fails", vec![Rule::on(Op::Abort, CATALOG, NO)]);
     let (sound, sound_faults, sound_clean) = faulty("source-fails-sound", Vec::new());
@@ -296,7 +300,7 @@ async fn whole(object: &Object) -> Result<Vec<Bytes>> {
     object.verified_stream(&manifest().archive).try_collect().await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_that_breaks_off_is_an_error_not_a_short_list() {
     let (store, _) = stored("list", vec![Rule::on(Op::List, "", Fault::LoseAnswer).nth(0)]).await;
     assert!(store.archives(None).await.unwrap_err().to_string().contains("listing"));
@@ -306,7 +310,7 @@ async fn a_list_that_breaks_off_is_an_error_not_a_short_list() {
     assert_eq!(store.newest("other").await.unwrap(), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_manifest_that_is_damaged_on_the_way_is_listed_as_that() {
     for (i, fault) in
         [Fault::FlippedByte(30), Fault::ShortRead(100), Fault::Size(1 << 20)].into_iter().enumerate()
@@ -317,7 +321,7 @@ async fn a_manifest_that_is_damaged_on_the_way_is_listed_as_that() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_manifest_that_cannot_be_read_fails_the_list() {
     let (store, _) = stored("unread-manifest", vec![Rule::on(Op::Get, MANIFEST, NO)]).await;
     assert!(store.archives(None).await.is_err());
@@ -326,14 +330,14 @@ async fn a_manifest_that_cannot_be_read_fails_the_list() {
     assert!(store.archives(None).await.unwrap().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_flipped_byte_is_seen_at_the_end_of_the_stream() {
     let (store, _) = stored("flip", vec![Rule::on(Op::Get, ARCHIVE, Fault::FlippedByte(4_000))]).await;
     let error = whole(&object(&store).await.unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_short_read_is_damage_and_never_fewer_bytes() {
     let (store, _) = stored("short", vec![Rule::on(Op::Get, ARCHIVE, Fault::ShortRead(10))]).await;
     let error = object(&store).await.unwrap().read_at(0..100).await.unwrap_err();
@@ -341,14 +345,14 @@ async fn a_short_read_is_damage_and_never_fewer_bytes() {
     assert!(error.to_string().contains("ends early"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_read_that_fails_once_is_tried_again() {
     let (store, _) = stored("retry", vec![Rule::on(Op::Get, ARCHIVE, NO).nth(0)]).await;
     let pieces = whole(&object(&store).await.unwrap()).await.unwrap();
     assert_eq!(pieces.concat(), archive());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_read_that_fails_for_ever_is_the_stores_failure_not_damage() {
     let (store, _) = stored("for-ever", vec![Rule::on(Op::Get, ARCHIVE, NO)]).await;
     let error = object(&store).await.unwrap().read_at(0..100).await.unwrap_err();
@@ -356,7 +360,7 @@ async fn a_read_that_fails_for_ever_is_the_stores_failure_not_damage() {
     assert!(error.to_string().contains("no thanks"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_object_that_changes_or_vanishes_while_it_is_read_is_damage() {
     let (store, clean) = stored("changes", Vec::new()).await;
     let (object, key) = (object(&store).await.unwrap(), store.key(JOB, &id(), ARCHIVE));
@@ -368,7 +372,7 @@ async fn an_object_that_changes_or_vanishes_while_it_is_read_is_damage() {
     assert!(error.kind() == Kind::Damaged && error.to_string().contains("vanished"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_object_that_is_gone_is_damage_and_one_that_cannot_be_asked_for_is_not() {
     let (store, _) = stored("gone", vec![Rule::on(Op::Head, ARCHIVE, Fault::NotFound)]).await;
     assert_eq!(object(&store).await.unwrap_err().kind(), Kind::Damaged);
@@ -378,7 +382,7 @@ async fn an_object_that_is_gone_is_damage_and_one_that_cannot_be_asked_for_is_no
     assert_eq!(object(&store).await.unwrap_err().kind(), Kind::Failed);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_abort_leaves_what_another_run_has_committed() {
     let (store, clean) = stored("committed", Vec::new()).await;
     let before = keys(&clean).await;
@@ -389,7 +393,7 @@ async fn an_abort_leaves_what_another_run_has_committed() {
     assert!(listed_and_whole(clean).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_path_below_the_url_is_where_everything_lies() {
     let (_, clean) = stored("prefix", Vec::new()).await;
     let names = [ARCHIVE, CATALOG, MANIFEST].map(|suffix| format!("nightly/team/db/{ID}{suffix}"));
