@@ -77,6 +77,9 @@ pub struct Id(String);
 
 impl Id {
     /// A new id for something begun at `time`.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
     pub fn new(time: jiff::Timestamp) -> Result<Self> {
         let mut random = [0; 4];
         sequoia_openpgp::crypto::random(&mut random)

@@ -267,7 +267,7 @@ pub struct SetOptions {
 
 /// The jobs of the built-in set, in the order that the vendor's documents give.
 fn presets(swarm: SwarmOptions, ucp: UcpOptions, dtr: DtrOptions) -> Vec<Preset> {
-    vec![Preset::Swarm(swarm), Preset::Ucp(ucp), Preset::Dtr(dtr)]
+    vec![Preset::Swarm(swarm.into()), Preset::Ucp(ucp.into()), Preset::Dtr(dtr.into())]
 }
 
 impl Backup {
@@ -301,9 +301,9 @@ impl Backup {
             Backup::Image { options, images } => (Subject::Source(Source::Image(images)), options),
             Backup::Path { options, dirs } => (Subject::Source(Source::Path(dirs)), options),
             Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
-            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr)), options),
-            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp)), options),
-            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm)), options),
+            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr.into())), options),
+            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp.into())), options),
+            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm.into())), options),
             Backup::Set { set_name, .. } => {
                 return Err(Error::usage(format!("{set_name} is a set, no job"))
                     .hint(format!("`sealift backup set {set_name}`")));

@@ -10,5 +10,6 @@ pub mod ls;
 pub mod parse;
 pub mod plan;
 pub mod restore;
+pub mod restore_set;
 pub mod show;
 pub mod verify;

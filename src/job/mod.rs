@@ -13,6 +13,7 @@ pub mod diff;
 pub mod list;
 pub mod ls;
 pub mod plan;
+mod request;
 pub mod restore;
 pub mod restore_set;
 mod sequential;

@@ -1,0 +1,152 @@
+//! What a backup is asked for, in plain values.
+
+use crate::archive::Format;
+use crate::archive::budget::BudgetRequest;
+use crate::archive::check::Check;
+use crate::archive::openpgp::Cipher;
+use crate::error::Result;
+use crate::host::passphrase;
+use crate::host::priority::IoNice;
+use crate::source::Source;
+use crate::store::set::SetRef;
+use crate::store::{Store, StoreOptions};
+
+/// Warnings that may be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarnOk {
+    /// Files that changed while they were read.
+    Changed,
+    /// The job's newest archive has another passphrase.
+    Passphrase,
+    /// A registry's links without blobs, as garbage collection leaves them.
+    Links,
+}
+
+/// A store to back up to.
+#[derive(Debug, Clone)]
+pub struct StoreRequest {
+    /// Its URL.
+    pub url: String,
+    /// How it is to be used.
+    pub options: StoreOptions,
+}
+
+impl StoreRequest {
+    /// Opens it to write to.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create(&self) -> Result<Store> {
+        Store::create(&self.url, &self.options)
+    }
+}
+
+/// How an archive is encrypted.
+#[derive(Debug, Clone)]
+pub struct Encryption {
+    /// The kind of encryption.
+    pub cipher: Cipher,
+    /// Where the passphrase comes from.
+    pub passphrase: passphrase::Sources,
+}
+
+/// How a backup is made.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The job under which the archive lies; otherwise the source's own.
+    pub job: Option<String>,
+    /// Where it goes: at least one store.
+    pub stores: Vec<StoreRequest>,
+    /// How it is encrypted; none: stored in the clear.
+    pub encryption: Option<Encryption>,
+    /// How it is compressed, and in how much memory.
+    pub budget: BudgetRequest,
+    /// Parts in flight to each store.
+    pub parallel: usize,
+    /// At most so many bytes a second to each store.
+    pub limit_rate: Option<u64>,
+    /// The nice value; none: [`DEFAULT_NICE`](crate::host::priority::DEFAULT_NICE), where that can be had.
+    pub nice: Option<i32>,
+    /// The I/O priority.
+    pub io_nice: Option<IoNice>,
+    /// Whether the source is a tar; none: found out.
+    pub format: Option<Format>,
+    /// Accept a source that gives no byte at all.
+    pub allow_empty: bool,
+    /// What its members must be.
+    pub check: Check,
+    /// Commit nothing that does not meet the expectations; otherwise that is a warning.
+    pub strict: bool,
+    /// Warnings that are no reason for [`Outcome::Warned`](super::Outcome::Warned).
+    pub warn_ok: Vec<WarnOk>,
+}
+
+/// One archive to be made.
+pub struct Task {
+    /// Where its bytes come from.
+    pub source: Source,
+    /// How it is made.
+    pub request: BackupRequest,
+    /// What its bytes must be; none: found out.
+    pub format: Option<Format>,
+    /// What a restore will need to know, beside the source.
+    pub metadata: serde_json::Value,
+    /// What its members must be, beside what the request says.
+    pub check: Check,
+    /// Whether its bytes must be a whole OpenPGP message.
+    pub is_message: bool,
+    /// What is known to be wrong with it.
+    pub warnings: Vec<String>,
+    /// What is so by nature.
+    pub notes: Vec<String>,
+    /// The set that it belongs to.
+    pub set: Option<SetRef>,
+}
+
+impl Task {
+    /// A source as it is.
+    pub fn new(source: Source, request: BackupRequest) -> Self {
+        let (metadata, format) = (serde_json::Value::Null, request.format.or_else(|| source.format()));
+        let (check, warnings, notes) = (Check::default(), Vec::new(), Vec::new());
+        Task { source, request, format, metadata, check, is_message: false, warnings, notes, set: None }
+    }
+
+    /// The job under which the archive will lie.
+    pub fn job(&self) -> Option<String> {
+        self.request.job.clone().or_else(|| self.source.default_job())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::archive::frame::{Codec, FRAME_LEN};
+
+    /// A request to back up to these stores, stored in the clear.
+    pub fn request(urls: &[&str]) -> BackupRequest {
+        let store = |url: &&str| StoreRequest { url: (*url).into(), options: StoreOptions::default() };
+        BackupRequest {
+            job: None,
+            stores: urls.iter().map(store).collect(),
+            encryption: None,
+            budget: BudgetRequest {
+                memory: 256 << 20,
+                workers: 1,
+                frame_len: FRAME_LEN as u64,
+                codec: Codec::Zstd,
+                level: 3,
+                part_size: None,
+                max_parts: None,
+            },
+            parallel: 1,
+            limit_rate: None,
+            nice: None,
+            io_nice: None,
+            format: None,
+            allow_empty: false,
+            check: Check::default(),
+            strict: false,
+            warn_ok: Vec::new(),
+        }
+    }
+}
