@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sealift::cli::{self, Cli, Settings, Verb};
 use sealift::command::parse::{self, Invocation};
-use sealift::command::{backup, cat, config, copy, diff, list, ls, plan, restore, show, verify};
+use sealift::command::{adopt, backup, cat, config, copy, diff, list, ls, plan, restore, show, verify};
 use sealift::config::{Config, ExplicitArg, ParseError};
 use sealift::error::{Context, Error, Result};
 use sealift::job::{Outcome, until};
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
 fn writes_to_store(verb: &Verb) -> bool {
-    matches!(verb, Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
+    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {
@@ -72,6 +72,7 @@ async fn run(cli: Cli, config: Option<Config>, explicit: Vec<ExplicitArg>, ui: &
             return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
+        Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,

@@ -90,6 +90,19 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
         .hint(format!("see `sealift list --from {}`", store.name))
 }
 
+/// Names, where the newest archive of a job is damaged, the newest one that is not, as far as a list shows.
+pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef) -> Error {
+    if error.kind() != Kind::Damaged || archive.id.is_some() {
+        return error;
+    }
+    let listed = async { from.open()?.archives(Some(&archive.job)).await };
+    let Ok(listed) = listed.await else { return error };
+    match listed.iter().rev().skip(1).find(|listed| listed.manifest.is_ok()) {
+        Some(whole) => error.and_hint(format!("the one before it is {}@{}", whole.job, whole.id)),
+        None => error,
+    }
+}
+
 /// Members that are handed over at once.
 const BATCH: usize = 1024;
 

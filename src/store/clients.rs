@@ -61,7 +61,7 @@ pub(super) fn open_client(kind: Kind, url: &Url, options: &StoreOptions) -> Resu
         }
         Kind::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket_of(url)?);
-            let builder = builder.with_http_connector(Watching).with_retry(once());
+            let builder = builder.with_http_connector(Watching::default()).with_retry(once());
             Client::of(Arc::new(builder.build().context(cannot)?))
         }
     })
@@ -81,7 +81,7 @@ fn within(options: &StoreOptions) -> RetryConfig {
 // `with_client_options` would drop what the environment said (proxy, certificates): only single keys are set.
 fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    builder = builder.with_http_connector(Watching).with_retry(once());
+    builder = builder.with_http_connector(Watching::default()).with_retry(once());
     // The service's own variable wins over the general one, as with the vendor's command line.
     if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_S3") {
         builder = builder.with_endpoint(endpoint);
@@ -114,7 +114,7 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
 
 fn azure(container: &str, retry: RetryConfig) -> MicrosoftAzureBuilder {
     let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
-    let builder = builder.with_http_connector(Watching).with_retry(retry);
+    let builder = builder.with_http_connector(Watching::default()).with_retry(retry);
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint).unwrap_or_default();
     match endpoint.starts_with("http://") {
         true => builder.with_allow_http(true),

@@ -66,7 +66,8 @@ impl Target {
     pub async fn abort_because(self, cause: Error) -> Error {
         // Both at once; what they leave is said of each.
         let nothing = || Error::failed("");
-        let ended = tokio::join!(self.archive.abort_because(nothing()), self.catalog.abort_because(nothing()));
+        let ended =
+            tokio::join!(self.archive.abort_because(nothing()), self.catalog.abort_because(nothing()));
         let left = [ended.0, ended.1];
         left.iter().filter_map(Error::hint_text).fold(cause, |cause, left| cause.and_hint(left))
     }
@@ -145,11 +146,10 @@ impl Target {
         };
         match put {
             Ok(()) => Ok(()),
-            Err(CreateError::Another) => Err(Error::failed(format!(
-                "{} has another manifest at {}",
-                self.store.name, self.manifest
-            ))
-            .hint("two backups cannot share an id: run it again")),
+            Err(CreateError::Another) => {
+                Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
+                    .hint("two backups cannot share an id: run it again"))
+            }
             Err(CreateError::Refused(error)) => {
                 let error = self.store.explain("writing the manifest", error);
                 Err(self.abort_because(error).await)
@@ -183,9 +183,10 @@ impl Target {
     /// Nothing is deleted; says what can be done.
     fn unknown(&self, error: Error) -> Error {
         let (store, shown) = (&self.store.name, &self.shown);
+        let (archive, catalog) = (self.archive.key(), self.catalog.key());
         error.and_hint(format!(
-            "nothing was deleted at {store}; `sealift list --from {store}` shows the backup if it is there, \
-             otherwise `sealift adopt {shown} --from {store}` finishes it"
+            "nothing was deleted at {store}, neither {archive} nor {catalog}; `sealift list --from {store}` shows the \
+             backup if it is there, otherwise `sealift adopt {shown} --from {store}` finishes it"
         ))
     }
 }

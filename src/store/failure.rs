@@ -81,10 +81,11 @@ pub(super) fn verdict(error: &object_store::Error, kind: Kind) -> Verdict {
     match (error, status_of(error).unwrap_or_default()) {
         (E::NotImplemented { .. } | E::NotSupported { .. } | E::InvalidPath { .. }, _) => Verdict::Refused,
         // Where create-only meets another request, S3 says 409; what is there already is 412.
-        (E::AlreadyExists { .. }, _) if is_conflict(error, kind, code) => Verdict::Unclear,
-        (E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } | E::NotFound { .. }, _) => {
-            Verdict::Refused
-        }
+        (_, 409) if is_conflict(error, kind, code) => Verdict::Unclear,
+        (
+            E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } | E::NotFound { .. },
+            _,
+        ) => Verdict::Refused,
         (_, 400) if ["RequestTimeout", "IncompleteBody", "BadDigest", "SlowDown"].contains(&code) => {
             Verdict::Unclear
         }

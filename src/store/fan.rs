@@ -132,9 +132,10 @@ impl FanOut {
             let (store, taken) = (Arc::clone(store), counters.store(&store.name));
             let (job, id, suffix) = (naming.job.to_string(), naming.id.clone(), naming.suffix.to_string());
             let (name, archive) = (store.name.clone(), format!("{job}@{id}"));
-            let handle = tokio::spawn(async move {
-                Target::begin(&store, &job, &id, &suffix, parallel, &taken).await
-            });
+            let handle =
+                tokio::spawn(
+                    async move { Target::begin(&store, &job, &id, &suffix, parallel, &taken).await },
+                );
             self.beginning.push_back(Beginning { store: name, archive, handle });
         }
         while let Some(beginning) = self.beginning.front_mut() {

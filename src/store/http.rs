@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::pages::Pages;
 
 /// How long a request may make no progress.
-pub(super) const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(30);
 /// How long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept: one that something on the way has forgotten costs a whole stall.
@@ -30,8 +30,17 @@ const IDLE: Duration = Duration::from_secs(20);
 const PIECE: usize = 64 << 10;
 
 /// Makes clients whose requests are watched.
-#[derive(Debug, Default)]
-pub(super) struct Watching;
+#[derive(Debug)]
+pub(super) struct Watching {
+    /// How long a request may make no progress.
+    stall: Duration,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Watching { stall: STALL }
+    }
+}
 
 impl HttpConnector for Watching {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -63,7 +72,7 @@ impl HttpConnector for Watching {
             builder = builder.tls_certs_merge([certificate]);
         }
         let client = builder.build().map_err(failed)?;
-        Ok(HttpClient::new(Watched { client, pages: Pages::default() }))
+        Ok(HttpClient::new(Watched { client, stall: self.stall, pages: Pages::default() }))
     }
 }
 
@@ -71,6 +80,7 @@ impl HttpConnector for Watching {
 #[derive(Debug)]
 struct Watched {
     client: reqwest::Client,
+    stall: Duration,
     pages: Pages,
 }
 
@@ -91,10 +101,10 @@ impl HttpService for Watched {
         let answer = tokio::select! {
             biased;
             answer = self.client.execute(request) => answer.map_err(|e| error_of(&e))?,
-            () = progress.stalled() => return Err(stalled()),
+            () = progress.stalled(self.stall) => return Err(stalled(self.stall)),
         };
         let (parts, body) = http::Response::from(answer).into_parts();
-        let body = HttpResponseBody::new(Timed { body: Box::pin(body), sleep: None });
+        let body = HttpResponseBody::new(Timed { body: Box::pin(body), stall: self.stall, sleep: None });
         match page {
             Some(asked) if parts.status.is_success() => {
                 let bytes = body.bytes().await?;
@@ -108,18 +118,18 @@ impl HttpService for Watched {
 
 /// A request made no progress.
 #[derive(Debug)]
-struct Stalled;
+struct Stalled(Duration);
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no progress for {} s", STALL.as_secs())
+        write!(f, "no progress for {} s", self.0.as_secs())
     }
 }
 
 impl std::error::Error for Stalled {}
 
-fn stalled() -> HttpError {
-    HttpError::new(HttpErrorKind::Timeout, Stalled)
+fn stalled(stall: Duration) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Stalled(stall))
 }
 
 /// What the client's error is to the library; without the URL, which the library adds where it holds no secret.
@@ -149,10 +159,10 @@ impl Progress {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Returns when there has been none for [`STALL`].
-    async fn stalled(&self) {
+    /// Returns when there has been none for so long.
+    async fn stalled(&self, stall: Duration) {
         loop {
-            let due = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + STALL;
+            let due = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + stall;
             if due <= Instant::now() {
                 return;
             }
@@ -200,9 +210,10 @@ impl Body for Counted {
     }
 }
 
-/// An answer's body: whoever waits for a byte of it waits for at most [`STALL`].
+/// An answer's body: whoever waits for a byte of it waits for a while at most.
 struct Timed {
     body: Pin<Box<reqwest::Body>>,
+    stall: Duration,
     /// Runs while a byte is waited for, not while nobody asks for one.
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -219,8 +230,9 @@ impl Body for Timed {
             self.sleep = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(|e| error_of(&e))));
         }
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
-        sleep.as_mut().poll(cx).map(|()| Some(Err(stalled())))
+        let stall = self.stall;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        sleep.as_mut().poll(cx).map(|()| Some(Err(stalled(stall))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -229,5 +241,120 @@ impl Body for Timed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::aws::{AmazonS3, AmazonS3Builder};
+    use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A store whose server does with each connection what `serve` does.
+    async fn store<F>(stall: Duration, serve: fn(TcpStream) -> F) -> AmazonS3
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+        AmazonS3Builder::new()
+            .with_bucket_name("b")
+            .with_endpoint(endpoint)
+            .with_allow_http(true)
+            .with_access_key_id("k")
+            .with_secret_access_key("s")
+            .with_http_connector(Watching { stall })
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .build()
+            .unwrap()
+    }
+
+    const BODY: usize = 32 << 20;
+
+    /// Reads slowly, but reads.
+    async fn slow(mut stream: TcpStream) {
+        let (mut buffer, mut seen) = (vec![0; 1 << 20], 0);
+        while seen < BODY {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            match stream.read_exact(&mut buffer).await {
+                Ok(len) => seen += len,
+                Err(_) => break,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n").await;
+        std::future::pending().await
+    }
+
+    async fn swallow(mut stream: TcpStream) {
+        let mut buffer = vec![0; 1 << 20];
+        while stream.read(&mut buffer).await.is_ok_and(|len| len > 0) {}
+    }
+
+    /// Begins an answer, and no more.
+    async fn begin(mut stream: TcpStream) {
+        let mut buffer = vec![0; 1 << 16];
+        let _ = stream.read(&mut buffer).await;
+        let head = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nLast-Modified: Sun, 22 Nov 2026 02:00:00 GMT\r\n";
+        let _ = stream.write_all(format!("{head}Content-Length: 100\r\n\r\nbegun").as_bytes()).await;
+        std::future::pending().await
+    }
+
+    async fn html(mut stream: TcpStream) {
+        let mut buffer = vec![0; 1 << 16];
+        let _ = stream.read(&mut buffer).await;
+        let body = "<html><body>log in</body></html>";
+        let _ = stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+            .await;
+    }
+
+    fn is_stalled(error: &object_store::Error) -> bool {
+        let chain = crate::error::chain_of(error);
+        chain.iter().any(|e| e.is::<Stalled>())
+    }
+
+    #[tokio::test]
+    async fn a_slow_upload_that_goes_on_is_not_given_up() {
+        let stall = Duration::from_millis(1200);
+        let store = store(stall, slow).await;
+        let began = Instant::now();
+        store.put(&"x".into(), vec![0; BODY].into()).await.unwrap();
+        assert!(began.elapsed() > stall, "it took longer than a stall may: {:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_answer_is_given_up() {
+        let store = store(Duration::from_millis(300), swallow).await;
+        let began = Instant::now();
+        for error in [
+            store.put(&"x".into(), vec![0; 1 << 20].into()).await.unwrap_err(),
+            store.head(&"x".into()).await.unwrap_err(),
+            store.list_with_delimiter(None).await.unwrap_err(),
+        ] {
+            assert!(is_stalled(&error), "{error}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_stops_half_way_is_given_up() {
+        let store = store(Duration::from_millis(300), begin).await;
+        let got = store.get(&"x".into()).await.unwrap();
+        assert!(is_stalled(&got.bytes().await.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn a_web_page_for_a_list_is_an_error() {
+        let store = store(Duration::from_secs(5), html).await;
+        let error = store.list_with_delimiter(None).await.unwrap_err();
+        assert!(error.to_string().contains("the answer is no list"), "{error}");
     }
 }

@@ -35,6 +35,7 @@ pub mod rate;
 pub mod record;
 mod retry;
 pub mod set;
+pub mod unfinished;
 pub mod upload;
 
 use clients::{Client, no_folder, open_client};

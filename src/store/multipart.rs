@@ -119,7 +119,8 @@ impl Multipart {
 
 impl Inner {
     async fn begin(uploads: &Uploads, key: &Path, attributes: &Attributes) -> Result<Self> {
-        let options = PutMultipartOptions { attributes: attributes.clone(), ..PutMultipartOptions::default() };
+        let options =
+            PutMultipartOptions { attributes: attributes.clone(), ..PutMultipartOptions::default() };
         Ok(match uploads {
             Uploads::Whole(store) => Inner::Whole(store.put_multipart_opts(key, options).await?),
             Uploads::Numbered(store) => {

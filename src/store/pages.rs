@@ -27,7 +27,8 @@ impl Asked {
     /// What a request asks for, by its query; none where that is no list.
     pub(super) fn of(query: &str) -> Option<Self> {
         let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
-        let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string());
+        let value =
+            |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string());
         let (root, next, token) = match (value("list-type"), value("comp")) {
             (Some(_), _) => ("ListBucketResult", "NextContinuationToken", value("continuation-token")),
             (_, Some(comp)) if comp == "list" => ("EnumerationResults", "NextMarker", value("marker")),
@@ -143,16 +144,21 @@ mod tests {
         let next = next.map_or(String::new(), |next| {
             format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>")
         });
-        format!("<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\">{next}</ListBucketResult>").into_bytes()
+        format!("<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\">{next}</ListBucketResult>")
+            .into_bytes()
     }
 
     #[test]
     fn a_page_of_html_is_no_list() {
         let pages = Pages::default();
-        for text in ["<html><body>log in</body></html>", "", "{}", "<ListBucketResults/>", "<?xml", "<Error/>"] {
+        for text in
+            ["<html><body>log in</body></html>", "", "{}", "<ListBucketResults/>", "<?xml", "<Error/>"]
+        {
             assert!(pages.check(&page(None), text.as_bytes()).is_err(), "{text}");
         }
-        for text in ["<ListBucketResult/>", "\u{feff}<?xml?><!-- x --><ListBucketResult a='b'></ListBucketResult>"] {
+        for text in
+            ["<ListBucketResult/>", "\u{feff}<?xml?><!-- x --><ListBucketResult a='b'></ListBucketResult>"]
+        {
             assert!(pages.check(&page(None), text.as_bytes()).is_ok(), "{text}");
         }
         let azure = Asked::of("restype=container&comp=list").unwrap();

@@ -126,6 +126,11 @@ impl Upload {
         Ok(Upload { store, key, inner, parts, parallel, sent: 0, taken, state: State::Open })
     }
 
+    /// Where the object will lie.
+    pub fn key(&self) -> &Path {
+        &self.key
+    }
+
     /// What beginning it may have left behind, though it succeeded.
     pub fn left_by_beginning(&self) -> Option<String> {
         self.inner.begun_twice.then(|| begun_unseen(&self.key, &self.store))
@@ -204,6 +209,9 @@ impl Upload {
                 }
             }
             let refused = !effort.unclear && effort.refused(&error);
+            if refused {
+                self.state = State::Open;
+            }
             let error = store.explain("completing the upload", effort.tried(error));
             return Err(match refused {
                 true => Incomplete::Refused(error),

@@ -18,7 +18,8 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 use tokio::time::Instant;
 
@@ -26,6 +27,7 @@ use super::clients::Client;
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
 
+mod outages;
 mod tests;
 
 /// What is asked of a store.
@@ -262,11 +264,7 @@ impl ObjectStore for Faulty {
         }
     }
 
-    async fn put_multipart_opts(
-        &self,
-        _: &Path,
-        _: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         Err(failed("uploads are begun by number"))
     }
 
@@ -357,7 +355,12 @@ impl MultipartStore for Faulty {
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(sent) }
     }
 
-    async fn complete_multipart(&self, key: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+    async fn complete_multipart(
+        &self,
+        key: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
         match self.faults.meet(Op::Complete, key).await? {
             Meet::Pretend => Ok(done()),
             Meet::DoLater(time) => {

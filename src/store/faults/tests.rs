@@ -26,15 +26,15 @@ use crate::store::{Store, StoreOptions};
 use crate::stream::channel::{Receiver, channel};
 use crate::stream::counters::Counters;
 
-const ARCHIVE: &str = ".raw";
-const CATALOG: &str = ".catalog.zst";
-const MANIFEST: &str = ".manifest.json";
-const JOB: &str = "team/db";
+pub(super) const ARCHIVE: &str = ".raw";
+pub(super) const CATALOG: &str = ".catalog.zst";
+pub(super) const MANIFEST: &str = ".manifest.json";
+pub(super) const JOB: &str = "team/db";
 const ID: &str = "20261122T020000Z-1f2e3d4c";
 /// Bytes of a part: the archive has ten, the catalog one.
 const PART: u64 = 1000;
 
-fn archive() -> Bytes {
+pub(super) fn archive() -> Bytes {
     noise(9_500).into()
 }
 
@@ -42,11 +42,11 @@ fn catalog() -> Bytes {
     noise(700).into()
 }
 
-fn id() -> Id {
+pub(super) fn id() -> Id {
     ID.parse().unwrap()
 }
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     let object = |bytes: &Bytes| {
         let mut digest = Digest::new();
         digest.update(bytes);
@@ -85,37 +85,56 @@ fn sending(bytes: Bytes, outcome: Result<()>) -> Receiver<Bytes> {
 }
 
 /// Backs up as a job does: whatever fails before the commit aborts every upload.
-async fn back_up(stores: &[Arc<Store>], outcome: Result<()>) -> Result<(Vec<String>, Vec<Failed>)> {
+pub(super) async fn back_up(
+    stores: &[Arc<Store>],
+    outcome: Result<()>,
+) -> Result<(Vec<String>, Vec<Failed>)> {
+    back_up_until(stores, outcome, &CancellationToken::new(), &Reporter::silent()).await
+}
+
+/// [`back_up`], until it is cancelled.
+pub(super) async fn back_up_until(
+    stores: &[Arc<Store>],
+    outcome: Result<()>,
+    cancel: &CancellationToken,
+    ui: &Reporter,
+) -> Result<(Vec<String>, Vec<Failed>)> {
     let request = BudgetRequest { part_size: Some(PART), ..BudgetRequest::default() };
     let limits = stores.iter().map(|store| store.kind.limits()).reduce(|a, b| a.and(b)).unwrap();
     let parts = MemoryBudget::new(&request, limits).unwrap().parts;
-    let mut fan = FanOut::new(parts, block_pool(4), &Reporter::silent());
+    let mut fan = FanOut::new(parts, block_pool(4), ui);
     let (id, counters) = (id(), Counters::default());
     let name = ObjectName { job: JOB, id: &id, suffix: ARCHIVE };
-    if let Err(error) = fan.begin(stores, &name, 2, &counters).await {
+    let work = async {
+        fan.begin(stores, &name, 2, &counters).await?;
+        let (archive, catalog) = (sending(archive(), outcome), sending(catalog(), Ok(())));
+        fan.pump(archive, catalog, RateLimiter::new(None)).await
+    };
+    let worked = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::interrupted()),
+        worked = work => worked,
+    };
+    if let Err(error) = worked {
         return Err(fan.abort_because(error).await);
     }
-    let (archive, catalog) = (sending(archive(), outcome), sending(catalog(), Ok(())));
-    if let Err(error) = fan.pump(archive, catalog, RateLimiter::new(None)).await {
-        return Err(fan.abort_because(error).await);
-    }
-    fan.commit(&manifest(), &CancellationToken::new()).await
+    fan.commit(&manifest(), cancel).await
 }
 
 /// A store of its own for each test, and the same without faults.
-fn faulty(test: &str, rules: Vec<Rule>) -> (Arc<Store>, Arc<Faults>, Store) {
+pub(super) fn faulty(test: &str, rules: Vec<Rule>) -> (Arc<Store>, Arc<Faults>, Store) {
     let url = format!("memory://faults-{test}/nightly");
     let (store, faults) = Store::faulty(&url, rules);
     (store, faults, Store::open(&url, &StoreOptions::default()).unwrap())
 }
 
-async fn keys(store: &Store) -> Vec<String> {
+pub(super) async fn keys(store: &Store) -> Vec<String> {
     let metas: Vec<_> = store.down.list(None).try_collect().await.unwrap();
     metas.into_iter().map(|meta| meta.location.to_string()).collect()
 }
 
 /// What is listed is whole: every byte of both objects is the one that was sent.
-async fn listed_and_whole(store: Store) -> bool {
+pub(super) async fn listed_and_whole(store: Store) -> bool {
     let store = Arc::new(store);
     let listed = store.archives(None).await.unwrap();
     for archive in &listed {
@@ -130,7 +149,7 @@ async fn listed_and_whole(store: Store) -> bool {
 }
 
 /// Everything that is said of a failure.
-fn text(error: &Error) -> String {
+pub(super) fn text(error: &Error) -> String {
     format!("{error}; {}", error.hint_text().unwrap_or_default())
 }
 
@@ -186,9 +205,10 @@ async fn check(test: &str, rules: fn() -> Vec<Rule>, end: End) {
 }
 
 /// A definite refusal.
-const NO: Fault = Fault::Refuse("status code: 422 Unprocessable: no thanks");
+pub(super) const NO: Fault = Fault::Refuse("status code: 422 Unprocessable: no thanks");
 /// An outage, as servers say it.
-const BUSY: Fault = Fault::Refuse("status code: 503 Slow Down: <Error><Code>SlowDown</Code></Error>");
+pub(super) const BUSY: Fault =
+    Fault::Refuse("status code: 503 Slow Down: <Error><Code>SlowDown</Code></Error>");
 
 macro_rules! faults {
     ($($name:ident: [$($rule:expr),+] => $end:expr;)*) => {$(
@@ -210,7 +230,7 @@ faults! {
     the_last_part_is_refused: [Rule::on(Op::Part, ARCHIVE, NO).nth(9)] => Fails("no thanks");
     the_catalogs_part_is_refused: [Rule::on(Op::Part, CATALOG, NO)] => Fails("no thanks");
     every_part_is_refused: [Rule::on(Op::Part, "", NO)] => Fails("no thanks");
-    the_answer_to_a_part_is_lost: [Rule::on(Op::Part, ARCHIVE, Fault::LoseAnswer).nth(3)] => Fails("uploading a part");
+    the_answer_to_a_part_is_lost: [Rule::on(Op::Part, ARCHIVE, Fault::LoseAnswer).nth(3)] => Committed;
     a_part_is_slow: [Rule::on(Op::Part, ARCHIVE, Fault::Delay(Duration::from_millis(100))).nth(4)] => Committed;
     every_part_is_slow: [Rule::on(Op::Part, "", Fault::Delay(Duration::from_millis(10)))] => Committed;
     a_part_is_dropped_in_silence: [Rule::on(Op::Part, ARCHIVE, Fault::Pretend).nth(2)] => Fails("8500 bytes of");
@@ -227,7 +247,7 @@ faults! {
     the_catalog_has_another_size: [Rule::on(Op::Head, CATALOG, Fault::Size(1 << 40))] => Fails("where 700 were sent");
     the_archive_is_gone_after_it_was_written: [Rule::on(Op::Head, ARCHIVE, Fault::NotFound)] => Fails("lost");
     neither_completed_nor_seen: [Rule::on(Op::Complete, ARCHIVE, NO), Rule::on(Op::Head, ARCHIVE, NO)]
-        => Fails("may be there without a manifest");
+        => Fails("completing the upload");
     the_manifest_is_refused: [Rule::on(Op::Put, MANIFEST, NO)] => Fails("writing the manifest");
     the_answer_to_the_manifest_is_lost: [Rule::on(Op::Put, MANIFEST, Fault::LoseAnswer)] => Committed;
     the_manifest_is_slow: [Rule::on(Op::Put, MANIFEST, Fault::Delay(Duration::from_millis(50)))] => Committed;
@@ -264,8 +284,10 @@ async fn another_manifest_under_the_same_key_is_not_overwritten() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_of_two_stores_that_fail_is_the_one_reported() {
-    let (early, early_faults, early_clean) =
-        faulty("first-early", vec![Rule::on(Op::Part, ARCHIVE, Fault::Refuse("status code: 422 early")).nth(1)]);
+    let (early, early_faults, early_clean) = faulty(
+        "first-early",
+        vec![Rule::on(Op::Part, ARCHIVE, Fault::Refuse("status code: 422 early")).nth(1)],
+    );
     let (late, late_faults, late_clean) =
         faulty("first-late", vec![Rule::on(Op::Complete, ARCHIVE, Fault::Refuse("status code: 422 late"))]);
     let error = back_up(&[late, early], Ok(())).await.unwrap_err();
@@ -303,7 +325,6 @@ async fn whole(object: &Object) -> Result<Vec<Bytes>> {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_breaks_off_is_an_error_not_a_short_list() {
     let (store, _) = stored("list", vec![Rule::on(Op::List, "", Fault::LoseAnswer).nth(0)]).await;
-    assert!(store.archives(None).await.unwrap_err().to_string().contains("listing"));
     assert_eq!(store.archives(None).await.unwrap().len(), 1);
     let (store, _) = stored("list-of-a-job", vec![Rule::on(Op::List, "team/db", NO)]).await;
     assert!(store.newest(JOB).await.unwrap_err().to_string().contains("no thanks"));
@@ -347,7 +368,7 @@ async fn a_short_read_is_damage_and_never_fewer_bytes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_fails_once_is_tried_again() {
-    let (store, _) = stored("retry", vec![Rule::on(Op::Get, ARCHIVE, NO).nth(0)]).await;
+    let (store, _) = stored("retry", vec![Rule::on(Op::Get, ARCHIVE, BUSY).nth(0)]).await;
     let pieces = whole(&object(&store).await.unwrap()).await.unwrap();
     assert_eq!(pieces.concat(), archive());
 }
