@@ -308,6 +308,33 @@ mod tests {
         StoredArchive { store, job: "db".into(), id: ID.parse().unwrap(), manifest }
     }
 
+    #[tokio::test]
+    async fn the_one_before_a_damaged_newest_is_named() {
+        let url = StoreUrl::new("memory://stored-newest-damaged");
+        let store = Arc::new(url.open().unwrap());
+        let ids =
+            ["20261122T020000Z-1f2e3d4c", "20261123T020000Z-1f2e3d4c"].map(|id| id.parse::<Id>().unwrap());
+        for id in &ids {
+            let manifest = Manifest { id: id.clone(), ..stored(".raw").manifest };
+            store.put_manifest(&manifest).await.unwrap();
+        }
+        for suffix in [".raw", ".catalog.zst"] {
+            use crate::store::upload::{Class, Upload};
+            let key = store.key("db", &ids[0], suffix);
+            let mut upload = Upload::begin(&store, key, Class::Catalog, 1, &Arc::default()).await.unwrap();
+            upload.complete().await.unwrap();
+        }
+        let newest = ArchiveRef { job: "db".into(), id: None };
+        let named = ArchiveRef { id: Some(ids[1].clone()), ..newest.clone() };
+        let error = StoredArchive::find(&url, &newest).await.unwrap().open(None).await.err().unwrap();
+        let hinted = or_newest_whole(error.clone(), &url, &newest).await;
+        assert!(
+            hinted.hint_text().is_some_and(|hint| hint.contains("db@20261122T020000Z-1f2e3d4c")),
+            "{hinted:?}"
+        );
+        assert_eq!(or_newest_whole(error.clone(), &url, &named).await.hint_text(), error.hint_text());
+    }
+
     fn request(no_encrypt: bool, known: Option<&str>) -> OpenRequest {
         let passphrase = Sources { known: known.map(Into::into), ..Sources::default() };
         OpenRequest { store: StoreUrl::new("memory:///x"), passphrase, no_encrypt }

@@ -112,8 +112,8 @@ impl Store {
     /// Whether an answer says that this key may not read; that is remembered.
     fn is_unreadable(&self, error: &Error) -> bool {
         let refused = matches!(status_of(error), Some(401 | 403)) && self.is_refusal(error);
-        if refused {
-            self.known.may_not_read.store(true, Ordering::Relaxed);
+        if refused && !self.known.may_not_read.swap(true, Ordering::Relaxed) {
+            self.patience.detail("this key may not read: sizes are taken from lists");
         }
         refused
     }

