@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+pub use clap_complete::Shell;
 
 use crate::archive::name::JobName;
 use crate::docker::run::RunSpec;
@@ -122,7 +123,7 @@ pub enum Verb {
     #[command(after_help = "Example:\n  sealift completions bash > /etc/bash_completion.d/sealift")]
     Completions {
         /// Which shell
-        shell: clap_complete::Shell,
+        shell: Shell,
     },
 }
 
@@ -321,7 +322,7 @@ impl Backup {
 }
 
 /// A completion script for a shell.
-pub fn completions(shell: clap_complete::Shell, script: &mut dyn std::io::Write) {
+pub fn completions(shell: Shell, script: &mut dyn std::io::Write) {
     clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut &mut *script);
 }
 

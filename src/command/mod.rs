@@ -3,9 +3,11 @@
 pub mod adopt;
 pub mod backup;
 pub mod cat;
+pub mod completions;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod dispatch;
 pub mod list;
 pub mod ls;
 pub mod parse;

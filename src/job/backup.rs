@@ -26,7 +26,7 @@ use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
-use crate::stream::warning::{Warning, WarningKind};
+use crate::stream::warning::Warning;
 
 pub use super::Outcome;
 pub use super::request::{BackupRequest, Encryption, StoreRequest, Task, WarnOk};
@@ -283,7 +283,7 @@ impl BackupRun {
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
         let end = &sealed.end;
-        let accepts = |warning: &&Warning| accepts(&self.request.warn_ok, warning.kind);
+        let accepts = |warning: &&Warning| WarnOk::accept(&self.request.warn_ok, warning.kind);
         let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
         accepted.iter().for_each(|warning| ui.note(&warning.text));
         open.iter().for_each(|warning| ui.warn(&warning.text));
@@ -363,18 +363,6 @@ fn largest(plan: &MemoryBudget) -> String {
     match plan.parts.largest_archive() {
         Some(bytes) => format!("the largest archive within that bound: {}", human_bytes(bytes)),
         None => "no limit on the archive's size".into(),
-    }
-}
-
-/// Whether a warning of this kind is no reason for exit code 3.
-fn accepts(warn_ok: &[WarnOk], kind: WarningKind) -> bool {
-    match kind {
-        WarningKind::Changed => warn_ok.contains(&WarnOk::Changed),
-        WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
-        WarningKind::UnmetExpectation
-        | WarningKind::TrailingBytes
-        | WarningKind::Engine
-        | WarningKind::Other => false,
     }
 }
 
@@ -481,29 +469,6 @@ mod tests {
         assert_eq!(
             crate::archive::check::texts(&run.expected.check.unmet()),
             ["no member matches 'b'", "no member matches 'a'"]
-        );
-    }
-
-    #[test]
-    fn a_warning_is_accepted_by_its_kind_alone() {
-        let kinds = |warn_ok: &[WarnOk]| {
-            let all = [
-                WarningKind::Changed,
-                WarningKind::DanglingLinks,
-                WarningKind::UnmetExpectation,
-                WarningKind::TrailingBytes,
-                WarningKind::Engine,
-                WarningKind::Other,
-            ];
-            all.into_iter().filter(|kind| accepts(warn_ok, *kind)).collect::<Vec<_>>()
-        };
-        assert_eq!(kinds(&[]), []);
-        assert_eq!(kinds(&[WarnOk::Passphrase]), []);
-        assert_eq!(kinds(&[WarnOk::Changed]), [WarningKind::Changed]);
-        assert_eq!(kinds(&[WarnOk::Links]), [WarningKind::DanglingLinks]);
-        assert_eq!(
-            kinds(&[WarnOk::Links, WarnOk::Changed]),
-            [WarningKind::Changed, WarningKind::DanglingLinks]
         );
     }
 }

@@ -10,6 +10,7 @@ use crate::host::priority::IoNice;
 use crate::source::Source;
 use crate::store::set::SetRef;
 use crate::store::{Store, StoreOptions};
+use crate::stream::warning::WarningKind;
 
 /// Warnings that may be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,20 @@ pub enum WarnOk {
     Passphrase,
     /// A registry's links without blobs, as garbage collection leaves them.
     Links,
+}
+
+impl WarnOk {
+    /// Whether a warning of this kind is no reason for exit code 3.
+    pub fn accept(warn_ok: &[WarnOk], kind: WarningKind) -> bool {
+        match kind {
+            WarningKind::Changed => warn_ok.contains(&WarnOk::Changed),
+            WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
+            WarningKind::UnmetExpectation
+            | WarningKind::TrailingBytes
+            | WarningKind::Engine
+            | WarningKind::Other => false,
+        }
+    }
 }
 
 /// A store to back up to.
@@ -148,5 +163,28 @@ pub(crate) mod tests {
             strict: false,
             warn_ok: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_warning_is_accepted_by_its_kind_alone() {
+        let kinds = |warn_ok: &[WarnOk]| {
+            let all = [
+                WarningKind::Changed,
+                WarningKind::DanglingLinks,
+                WarningKind::UnmetExpectation,
+                WarningKind::TrailingBytes,
+                WarningKind::Engine,
+                WarningKind::Other,
+            ];
+            all.into_iter().filter(|kind| WarnOk::accept(warn_ok, *kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[]), []);
+        assert_eq!(kinds(&[WarnOk::Passphrase]), []);
+        assert_eq!(kinds(&[WarnOk::Changed]), [WarningKind::Changed]);
+        assert_eq!(kinds(&[WarnOk::Links]), [WarningKind::DanglingLinks]);
+        assert_eq!(
+            kinds(&[WarnOk::Links, WarnOk::Changed]),
+            [WarningKind::Changed, WarningKind::DanglingLinks]
+        );
     }
 }

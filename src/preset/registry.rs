@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::archive::check::MemberCheck;
-use crate::archive::hex;
+use crate::report::hex;
 use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::Entry;
 
