@@ -456,49 +456,6 @@ mod tests {
         assert!(runs(&[]).is_empty() && runs(&[9500..9600]).is_empty());
     }
 
-    /// Flips a byte in so many answers.
-    struct Flips(InMemory, std::sync::atomic::AtomicU32);
-
-    #[async_trait::async_trait]
-    impl ReadAt for Flips {
-        fn name(&self) -> &str {
-            self.0.name()
-        }
-
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-
-        async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
-            use std::sync::atomic::Ordering::Relaxed;
-            let mut bytes = self.0.read_at(range).await?.to_vec();
-            if self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-                bytes[0] ^= 1;
-            }
-            Ok(bytes.into())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_byte_that_is_flipped_on_its_way_is_fetched_once_more() {
-        use futures_util::TryStreamExt;
-        let stored = stored(None).await;
-        let read = async |flips: u32| -> Result<Vec<Opened>> {
-            let object = Flips(InMemory::new("x", stored.archive.clone()), flips.into());
-            let archive = Arc::new(Archive::open(Arc::new(object), stored.contents(None).await?, None)?);
-            archive.frames(&archive.whole(), 1).try_collect().await
-        };
-        let pieces: Vec<Bytes> = read(1)
-            .await
-            .unwrap()
-            .into_iter()
-            .flat_map(|opened| opened.frames)
-            .map(|(_, plain)| plain)
-            .collect();
-        assert!(pieces.concat() == noise(9_500));
-        assert_eq!(read(2).await.err().map(|e| e.kind()), Some(Kind::Damaged));
-    }
-
     #[test]
     fn a_digest_of_members_depends_on_their_order_and_number() {
         let entry = |path: &str| -> Entry {
