@@ -34,7 +34,7 @@ pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
-pub use read::{ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
+pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
@@ -116,6 +116,8 @@ pub enum Verb {
     Show(Show),
     /// Copy an archive to another store; needs no passphrase
     Copy(Copy),
+    /// Commit a backup that lies complete in a store, but whose manifest never arrived
+    Adopt(Adopt),
     /// Check or show the settings file
     #[command(subcommand)]
     Config(Settings),

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
-use super::{backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
+use super::{adopt, backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
 use crate::error::{Context, Error, Kind, Result};
@@ -69,7 +69,7 @@ fn start() -> ExitCode {
 
 /// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
 fn writes_to_store(verb: &Verb) -> bool {
-    matches!(verb, Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
+    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {
@@ -105,6 +105,7 @@ async fn verb(
             return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
+        Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
