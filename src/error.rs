@@ -19,6 +19,10 @@ pub enum Kind {
     Damaged,
     /// A signal asked us to stop; everything begun was aborted.
     Interrupted,
+    /// Nobody reads our stdout any more, and what is printed there was for reading only: `list | head`. No failure.
+    ClosedPipe,
+    /// A defect of this program: a panic.
+    Internal,
     /// A neighbour in the pipeline is gone. Never the cause, only its echo: see [`crate::stream::channel`].
     Disconnected,
 }
@@ -27,11 +31,13 @@ impl Kind {
     /// The process exit code, as the README documents it.
     pub fn exit_code(self) -> u8 {
         match self {
+            Kind::ClosedPipe => 0,
             Kind::Failed | Kind::Disconnected => 1,
             Kind::Usage => 2,
             Kind::NotFound => 10,
             Kind::WrongPassphrase => 12,
             Kind::Damaged => 13,
+            Kind::Internal => 70,
             Kind::Interrupted => 130,
         }
     }
@@ -79,6 +85,11 @@ impl Error {
     /// Stopped by a signal: exit 130.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
+    }
+
+    /// Nobody reads what is printed any more.
+    pub fn closed_pipe() -> Self {
+        Self::new(Kind::ClosedPipe, "nobody reads stdout any more")
     }
 
     /// The echo of a failure elsewhere.

@@ -53,8 +53,12 @@ mod ee;
 mod failures;
 // Archives that earlier builds made are read by this one, and by the tools of the system alone.
 mod golden;
+// Nothing that comes from outside makes a reader panic.
+mod malformed;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
+// A pipe that closes is an answer; a closed stdout and a terminal are refused what they cannot take.
+mod pipes;
 // `--limit-rate`, `--nice` and `--io-nice` hold.
 mod priority;
 // `docs/FORMAT.md` is enough to write a reader from: one in Python reads what we make.

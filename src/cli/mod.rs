@@ -34,7 +34,7 @@ pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
-pub use read::{ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
+pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
@@ -64,7 +64,7 @@ Examples:
 
 Exit codes:
   0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
-  10 no such archive · 12 wrong passphrase · 13 damaged archive · 130 interrupted, aborted cleanly";
+  10 no such archive · 12 wrong passphrase · 13 damaged archive · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
 #[derive(Debug, Clone, Args)]
@@ -116,6 +116,8 @@ pub enum Verb {
     Show(Show),
     /// Copy an archive to another store; needs no passphrase
     Copy(Copy),
+    /// Commit a backup that lies complete in a store, but whose manifest never arrived
+    Adopt(Adopt),
     /// Check or show the settings file
     #[command(subcommand)]
     Config(Settings),
@@ -332,9 +334,11 @@ impl Backup {
     }
 }
 
-/// A completion script for a shell.
-pub fn completions(shell: Shell, script: &mut dyn std::io::Write) {
-    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut &mut *script);
+/// A completion script for a shell. In memory, because what makes it panics where it cannot be written.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut script);
+    script
 }
 
 /// A job's name: what is safe as a key in every store.
@@ -461,9 +465,7 @@ mod tests {
 
     #[test]
     fn a_completion_script_knows_every_verb() {
-        let mut script = Vec::new();
-        completions(clap_complete::Shell::Bash, &mut script);
-        let script = String::from_utf8(script).unwrap();
+        let script = String::from_utf8(completions(clap_complete::Shell::Bash)).unwrap();
         for verb in Cli::command().get_subcommands() {
             assert!(script.contains(verb.get_name()), "{}", verb.get_name());
         }

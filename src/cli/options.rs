@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 
 use super::{CheckOptions, StoreAt, StoreFlags, job_name, rate, size};
 use crate::archive::Format;
-use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY};
+use crate::archive::budget::BudgetRequest;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
@@ -215,7 +215,6 @@ impl BackupOptions {
     /// How a store is to be used: these options, then what the settings file says of it.
     fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
         let options = self.store.clone().or(store.flags.clone()).options()?;
-        let largest_part = self.part_size.unwrap_or(self.memory.max(DEFAULT_MEMORY));
-        Ok(StoreOptions { largest_part, make_folder: self.make_store, ..options })
+        Ok(StoreOptions { make_folder: self.make_store, ..options })
     }
 }

@@ -1,9 +1,13 @@
 //! The words of the verbs that read: which archive, from where, and what to do with it.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{PassphraseOptions, StoreAt, job_name, rate};
 use crate::error::{Error, Result};
+use crate::host::passphrase::Sources;
+use crate::job::adopt::AdoptRequest;
 use crate::job::cat::CatRequest;
 use crate::job::copy::CopyRequest;
 use crate::job::diff::{DiffRequest, DiffTarget};
@@ -11,7 +15,7 @@ use crate::job::list::ListRequest;
 use crate::job::ls::LsRequest;
 use crate::job::show::ShowRequest;
 use crate::job::stored::{ArchiveRef, OpenRequest};
-use crate::store::StoreUrl;
+use crate::store::{StoreOptions, StoreUrl};
 
 /// Which archive, and where it is.
 #[derive(Debug, Args)]
@@ -39,8 +43,12 @@ pub struct OpenOptions {
 #[derive(Debug, Args)]
 pub struct FromStore {
     /// Store to read from: its URL, or its name in the settings file
-    #[arg(long, env = "SEALIFT_STORE", value_name = "STORE")]
-    pub from: StoreAt,
+    #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
+    pub from: Option<StoreAt>,
+    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
+    /// place of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl OpenOptions {
@@ -57,13 +65,26 @@ impl OpenOptions {
     }
 }
 
+impl OpenOptions {
+    /// The same for what comes from standard input: no store is asked, and no passphrase comes from there too.
+    pub fn without_store(&self) -> OpenRequest {
+        let passphrase = Sources { stdin_is_data: true, ..self.passphrase.sources() };
+        OpenRequest { store: StoreUrl::new("memory:///"), passphrase, no_encrypt: self.no_encrypt }
+    }
+}
+
 impl FromStore {
     /// The same, as the work takes it.
     ///
     /// # Errors
     /// Options of the store that mean nothing without another.
     pub fn request(&self) -> Result<StoreUrl> {
-        store_url(&self.from)
+        let Some(from) = &self.from else {
+            return Err(Error::usage("no store is named").hint("say --from STORE, or set SEALIFT_STORE"));
+        };
+        let StoreUrl { url, options } = store_url(from)?;
+        let ca_file = self.ca_file.clone().or(options.ca_file);
+        Ok(StoreUrl { url, options: StoreOptions { ca_file, ..options } })
     }
 }
 
@@ -168,8 +189,43 @@ impl Copy {
     /// As [`OpenOptions::request`].
     pub fn request(self) -> Result<CopyRequest> {
         let (from, mut to) = (self.from.request()?, store_url(&self.to)?);
+        to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
         to.options.make_folder = self.make_store;
         Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
+    }
+}
+
+/// `adopt`
+#[derive(Debug, Args)]
+#[command(after_help = ADOPT_EXAMPLES)]
+pub struct Adopt {
+    /// JOB@ID, or JOB: what lies there of it; otherwise of every job
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: Option<ArchiveRef>,
+    #[command(flatten)]
+    pub open: OpenOptions,
+    /// Adopt every archive that is complete
+    #[arg(long)]
+    pub all: bool,
+}
+
+const ADOPT_EXAMPLES: &str = "\
+A backup that ends with \"commit unknown\" leaves its archive and its catalog in the store. They are listed here, and are
+adopted once the sealed catalog proves that every stored byte of the archive is there: the archive is read as a whole.
+Without JOB@ID and without --all nothing is changed.
+
+Examples:
+  sealift adopt --from s3://backups/prod
+  sealift adopt db@20261122T020000Z-1f2e3d4c --from s3://backups/prod --passphrase-file /etc/sealift.pass
+  sealift adopt db --all --from s3://backups/prod --passphrase-file /etc/sealift.pass";
+
+impl Adopt {
+    /// What to adopt, and what opens it.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<AdoptRequest> {
+        Ok(AdoptRequest { open: self.open.request()?, archive: self.archive, all: self.all })
     }
 }
 

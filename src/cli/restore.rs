@@ -28,11 +28,10 @@ impl Args for Restore {
         // The text below the help of `restore` names it; in its usage it would look like one of the words.
         let set = set.hide(true);
         // What stands before `set` holds for it: see `from_arg_matches`.
-        ["passphrase_file", "passphrase_command", "no_encrypt"]
+        let archive = RestoreArchive::augment_args(command).mut_arg("from", |from| from.required(false));
+        ["ca_file", "passphrase_file", "passphrase_command", "no_encrypt"]
             .into_iter()
-            .fold(RestoreArchive::augment_args(command), |command, id| {
-                command.mut_arg(id, |arg| arg.global(true))
-            })
+            .fold(archive, |command, id| command.mut_arg(id, |arg| arg.global(true)))
             .subcommand(set)
             .subcommand_negates_reqs(true)
             .disable_help_subcommand(true)
@@ -45,8 +44,16 @@ impl Args for Restore {
 
 impl FromArgMatches for Restore {
     fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let missing = || {
+            let words = ContextValue::Strings(vec!["--from <STORE>".into()]);
+            clap_error(ErrorKind::MissingRequiredArgument, words)
+        };
         let Some((SET, set)) = matches.subcommand() else {
-            return Ok(Restore::Archive(Box::new(RestoreArchive::from_arg_matches(matches)?)));
+            let restore = RestoreArchive::from_arg_matches(matches)?;
+            return match restore.open.from.from.is_some() || restore.reads_stdin() {
+                true => Ok(Restore::Archive(Box::new(restore))),
+                false => Err(missing()),
+            };
         };
         let given =
             |matches: &ArgMatches, id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -55,12 +62,11 @@ impl FromArgMatches for Restore {
         }
         let before = given(matches, "from") && !given(set, "from");
         let from = if before { matches } else { set }.get_one::<StoreAt>("from");
-        let missing = || {
-            let words = ContextValue::Strings(vec!["--from <STORE>".into()]);
-            clap_error(ErrorKind::MissingRequiredArgument, words)
-        };
         let open = OpenOptions {
-            from: FromStore { from: from.ok_or_else(missing)?.clone() },
+            from: FromStore {
+                from: Some(from.ok_or_else(missing)?.clone()),
+                ca_file: set.get_one("ca_file").cloned(),
+            },
             passphrase: PassphraseOptions::from_arg_matches(set)?,
             no_encrypt: set.get_flag("no_encrypt"),
         };
@@ -94,7 +100,7 @@ fn not_of_a_set(given: impl Fn(&str) -> bool) -> Option<String> {
 #[command(after_help = RESTORE_EXAMPLES)]
 #[command(group = clap::ArgGroup::new("sink").required(true))]
 pub struct RestoreArchive {
-    /// JOB (its newest archive) or JOB@ID; with --object the key of an object in the store
+    /// JOB (its newest archive) or JOB@ID; with --object the key of an object in the store, or - for standard input
     #[arg(value_name = "ARCHIVE")]
     archive: String,
     #[command(flatten)]
@@ -152,6 +158,7 @@ Examples:
   sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
+  gpg -d dtr-2016.tar.gz.gpg | sealift restore --object - --to-path /mnt/new
 
 `sealift restore set NAME --plan` prints the steps that bring a whole set back: see `sealift restore set --help`.
 
@@ -164,10 +171,14 @@ impl RestoreArchive {
     /// # Errors
     /// ARCHIVE is none; words that are missing, or that nobody asked for.
     pub fn request(self) -> Result<RestoreRequest> {
+        let open = match self.reads_stdin() {
+            true => self.open.without_store(),
+            false => self.open.request()?,
+        };
         Ok(RestoreRequest {
             source: self.source()?,
             target: self.target()?,
-            open: self.open.request()?,
+            open,
             include: self.include,
             exclude: self.exclude,
             overwrite: self.overwrite,
@@ -175,8 +186,13 @@ impl RestoreArchive {
         })
     }
 
+    fn reads_stdin(&self) -> bool {
+        self.object && self.archive == "-"
+    }
+
     fn source(&self) -> Result<RestoreSource> {
         Ok(match (self.object, self.sequential) {
+            (true, _) if self.reads_stdin() => RestoreSource::Stdin,
             (true, _) => RestoreSource::Object(self.archive.clone()),
             (false, true) => RestoreSource::Front(self.archive.parse()?),
             (false, false) => RestoreSource::Archive(self.archive.parse()?),
@@ -331,7 +347,11 @@ mod tests {
             "sealift --quiet restore --from memory:///a set --plan x",
         ] {
             let set = restore_set(line);
-            assert_eq!((set.set.as_str(), set.open.from.from.as_str()), ("x", "memory:///a"), "{line}");
+            assert_eq!(
+                (set.set.as_str(), set.open.from.from.as_deref()),
+                ("x", Some("memory:///a")),
+                "{line}"
+            );
             assert!(!set.open.no_encrypt, "{line}");
         }
     }

@@ -1,5 +1,6 @@
 //! Stores as they are given: by URL, or by the name that the settings file gives them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,7 +13,7 @@ use crate::store::{StoreOptions, locate};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Backup options")]
 pub struct StoreFlags {
-    /// How long a part is tried again before its store is given up; a try under way is not cut short [default: 5m]
+    /// How long each request is tried again before its store is given up [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     retry_for: Option<Duration>,
     /// Storage class of the archive: S3 class, Azure access tier
@@ -27,6 +28,10 @@ pub struct StoreFlags {
     /// S3 checksum on every part: sha256, crc64nvme
     #[arg(long, value_name = "KIND")]
     checksum: Option<String>,
+    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
+    /// place of the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 impl StoreFlags {
@@ -40,6 +45,7 @@ impl StoreFlags {
             sse: self.sse.or(other.sse),
             sse_kms_key_id: self.sse_kms_key_id.or(keys),
             checksum: self.checksum.or(other.checksum),
+            ca_file: self.ca_file.or(other.ca_file),
         }
     }
 
@@ -58,6 +64,7 @@ impl StoreFlags {
             sse: self.sse,
             sse_kms_key_id: self.sse_kms_key_id,
             checksum: self.checksum,
+            ca_file: self.ca_file,
             retry_for: self.retry_for.unwrap_or(usual.retry_for),
             ..usual
         })

@@ -1,8 +1,13 @@
 //! `completions`: a script for a shell.
 
 use crate::cli::{self, Shell};
+use crate::error::Result;
+use crate::report::print_text;
 
 /// Prints the completion script of a shell.
-pub fn completions(shell: Shell) {
-    cli::completions(shell, &mut std::io::stdout());
+///
+/// # Errors
+/// It cannot be printed.
+pub fn completions(shell: Shell) -> Result<()> {
+    print_text(&cli::completions(shell))
 }

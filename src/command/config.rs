@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
 use crate::error::{Error, Result};
 use crate::preset::secret_of_setting;
-use crate::report::{Event, Mode, Reporter, print};
+use crate::report::{Event, Mode, Reporter, print, print_while_read};
 use crate::store::locate;
 
 /// Where a store is named beside the settings file.
@@ -39,7 +39,7 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
     }
     let path = config.path().display();
     if !problems.is_empty() {
-        problems.iter().try_for_each(|problem| print(&line(problem, config.path(), mode)))?;
+        print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;
         let count = counted(problems.len(), "problem");
         return Err(Error::usage(format!("{path}: {count}")).hint("see `sealift config --help`"));
     }

@@ -7,17 +7,18 @@ use crate::error::Result;
 use crate::job;
 use crate::job::backup::Outcome;
 use crate::job::diff::{Change, Field, Name};
-use crate::report::{Mode, Reporter, print, printable};
+use crate::report::{Mode, Reporter, print_while_read, printable};
 
 /// Compares, and prints what differs.
 ///
 /// # Errors
-/// As [`job::diff::diff`]; nobody reads what is printed.
+/// As [`job::diff::diff`]; what differs cannot be printed.
 pub async fn diff(options: Diff, mode: Mode, ui: &Reporter) -> Result<Outcome> {
     let changes = job::diff::diff(&options.request()?, ui).await?;
-    for (name, change) in &changes {
-        print(&if mode == Mode::Json { json_line(name, change) } else { line(name, change) })?;
-    }
+    print_while_read(changes.iter().map(|(name, change)| match mode {
+        Mode::Json => json_line(name, change),
+        _ => line(name, change),
+    }))?;
     Ok(if changes.is_empty() { Outcome::Done } else { Outcome::Exited(1) })
 }
 

@@ -1,23 +1,33 @@
 //! The whole command: what was asked for goes to its verb, and how that ended becomes the exit code.
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
-use super::{backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
+use super::{adopt, backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::panics;
 use crate::host::process::ignores_signal;
 use crate::job::{Outcome, until};
-use crate::report::{Reporter, View};
+use crate::report::{Mode, Reporter, View};
 
 /// Does what this process's arguments ask for.
 // Here and not in main.rs, because futures are compiled by the crate that awaits them last: the library's generic code
 // would be compiled once more for the binary.
 pub fn run() -> ExitCode {
+    // Whatever comes before the view is known is shown as to people.
+    panics::report_to(Reporter::new(View::new(Mode::Human, false).leaving_stdout()));
+    // A panic has been reported when it arrives here.
+    std::panic::catch_unwind(start).unwrap_or_else(|_| ExitCode::from(panics::exit_code().unwrap_or(1)))
+}
+
+fn start() -> ExitCode {
     let Invocation { cli, config, explicit } = match parse::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(ParseError::Words(error)) => error.exit(),
@@ -29,9 +39,10 @@ pub fn run() -> ExitCode {
     let (mode, verbose) = cli.view.mode();
     let view = View::new(mode, verbose);
     let ui = Reporter::new(if cli.verb.writes_data() { view.leaving_stdout() } else { view });
+    panics::report_to(ui.clone());
     if let Verb::Completions { shell } = cli.verb {
-        completions::completions(shell);
-        return ExitCode::SUCCESS;
+        let printed = completions::completions(shell);
+        return printed.map_or_else(|error| fail(&ui, &error), |()| ExitCode::SUCCESS);
     }
     if let Some(config) = &config {
         ui.detail(&format!("the settings are those of {}", config.path().display()));
@@ -44,10 +55,11 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&ui, &error),
     };
-    let outcome = runtime.block_on(verb(cli, config, explicit, &ui));
+    let work = AssertUnwindSafe(|| runtime.block_on(verb(cli, config, explicit, &ui)));
+    let ended = std::panic::catch_unwind(work);
     // A thread may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
-    match outcome {
+    match ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Warned) => ExitCode::from(3),
         Ok(Outcome::Exited(code)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
@@ -57,12 +69,23 @@ pub fn run() -> ExitCode {
 
 /// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
 fn writes_to_store(verb: &Verb) -> bool {
-    matches!(verb, Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
+    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {
-    ui.error(error);
-    ExitCode::from(error.kind().exit_code())
+    // Whoever closes a pipe has read enough: nothing has failed.
+    if error.kind() == Kind::ClosedPipe {
+        return ExitCode::SUCCESS;
+    }
+    let Some(code) = panics::exit_code() else {
+        ui.error(error);
+        return ExitCode::from(error.kind().exit_code());
+    };
+    // Somewhere a thread panicked, which was told. What is only the echo of that is not told too.
+    if error.kind() != Kind::Disconnected && error.find::<JoinError>().is_none() {
+        ui.error(error);
+    }
+    ExitCode::from(code)
 }
 
 async fn verb(
@@ -82,6 +105,7 @@ async fn verb(
             return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
+        Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
@@ -104,7 +128,7 @@ const FILE_SIZE: i32 = rustix::process::Signal::XFSZ.as_raw();
 fn on_signals() -> Result<CancellationToken> {
     let cancel = CancellationToken::new();
     // With a handler, a write beyond the limit on a file's size fails, and is told; without one it kills.
-    signal(SignalKind::from_raw(FILE_SIZE)).context(|| "cannot wait for signals".into())?;
+    drop(signal(SignalKind::from_raw(FILE_SIZE)).context(|| "cannot wait for signals".into())?);
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     for kind in kinds.into_iter().filter(|kind| !ignores_signal(kind.as_raw_value())) {
         let mut signals = signal(kind).context(|| "cannot wait for signals".into())?;

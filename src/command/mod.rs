@@ -1,5 +1,6 @@
 //! The verbs, one a file: what was asked for goes to the work, what it found is printed.
 
+pub mod adopt;
 pub mod backup;
 pub mod cat;
 pub mod completions;

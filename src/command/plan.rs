@@ -7,7 +7,7 @@ use crate::config::{self, Config, ExplicitArg};
 use crate::error::Result;
 use crate::job::plan::{PlannedArchive, PlannedJob};
 use crate::job::{Outcome, Subject, plan as job};
-use crate::report::{Mode, Reporter, human_bytes, print, printable};
+use crate::report::{Mode, Reporter, human_bytes, print_while_read, printable};
 
 /// Prints the plan. A job that cannot be backed up here is told, and is a warning.
 ///
@@ -23,14 +23,12 @@ pub async fn plan(
     let set = config::set_request(options.into(), explicit, config)?;
     let jobs = job::plan(&set).await?;
     match mode {
-        Mode::Json => jobs.iter().map(json_line).try_for_each(|line| print(&line.to_string()))?,
+        Mode::Json => print_while_read(jobs.iter().map(|job| json_line(job).to_string()))?,
         _ => {
-            print(&format!("Set {}, on this node. Nothing was backed up.", set.name))?;
-            jobs.iter().flat_map(lines).try_for_each(|line| print(&line))?;
+            let head = format!("Set {}, on this node. Nothing was backed up.", set.name);
             let is_ee = set.jobs.iter().any(|(subject, _)| matches!(subject, Subject::Preset(_)));
-            if is_ee {
-                UPGRADE.iter().try_for_each(|line| print(line))?;
-            }
+            let upgrade = UPGRADE.iter().filter(|_| is_ee).map(|line| line.to_string());
+            print_while_read([head].into_iter().chain(jobs.iter().flat_map(lines)).chain(upgrade))?;
         }
     }
     let problems = jobs.iter().filter_map(|job| Some((&job.job, job.problem.as_ref()?)));

@@ -40,6 +40,13 @@ impl Exit {
 }
 
 impl Engine {
+    /// Whether a container still runs, as far as the engine says.
+    pub(super) async fn runs(&self, id: &str) -> bool {
+        let inspected = self.docker.inspect_container(id, None::<InspectContainerOptions>).await;
+        let state = inspected.ok().and_then(|container| container.state);
+        state.is_none_or(|state| state.running != Some(false))
+    }
+
     /// Waits until a container has ended, at most for `patience` where that is given, and asks how.
     ///
     /// # Errors

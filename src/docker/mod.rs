@@ -19,6 +19,7 @@ use crate::stream::source::{ByteStream, Proof, Running};
 mod attach;
 mod context;
 mod exit;
+mod feed;
 mod image;
 pub mod inspect;
 mod process;
@@ -148,7 +149,7 @@ impl Engine {
                 Err(e) if status(&e) == Some(404) => return Ok(()),
                 // 409: a removal is under way already.
                 Err(e) if began.elapsed() > REMOVAL => {
-                    let short = &id[..id.len().min(12)];
+                    let short = id.get(..12).unwrap_or(id);
                     return Err(Error::failed(format!("cannot remove container {short}"))
                         .because(e)
                         .hint(format!("remove it by hand: docker rm -f {short}")));

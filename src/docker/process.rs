@@ -1,19 +1,16 @@
 //! The way back into the engine: bytes on a container's stdin, into a volume, into the image store.
 
-use bollard::container::LogOutput;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{DownloadFromContainerOptions, ImportImageOptions, UploadToContainerOptions};
-use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::io::AsyncWriteExt;
 
-use super::attach::{Attached, Input, Output};
+use super::attach::Attached;
 use super::exit::{self, Exit};
+use super::feed::{Process, Runs};
 use super::run::RunSpec;
 use super::{Engine, Volume};
 use crate::error::{Context, Error, Result};
-use crate::report::{Reporter, relay_stderr, relay_stdout};
-use crate::stream::channel::Receiver;
+use crate::report::Reporter;
 use crate::stream::sink::{Sink, body};
 use crate::tar::{Entry, Walker};
 
@@ -24,10 +21,15 @@ impl Engine {
         let Attached { id, output, input } = self.start_attached(spec, true, ui).await?;
         let (engine, ui) = (self.clone(), ui.clone());
         Ok(Sink::new(move |from, stop| async move {
-            let mut process = Process { input, showing: tokio::spawn(show(output)) };
+            let mut process = Process::new(input, output);
+            let (asked, name) = (engine.clone(), id.clone());
+            let runs: Runs = Box::new(move || {
+                let (engine, id) = (asked.clone(), name.clone());
+                Box::pin(async move { engine.runs(&id).await })
+            });
             let ended = async {
-                let all = process.feed(from).await?;
-                all.or_early(exit_code(engine.exit(&id, None).await?)?)
+                let taken = process.feed(from, runs).await?;
+                taken.or_early(exit_code(engine.exit(&id, None).await?)?, &ui)
             };
             let ended = tokio::select! {
                 ended = ended => ended,
@@ -35,7 +37,7 @@ impl Engine {
             };
             // Before its stdin is closed: a container that is cut off must not take that for the end.
             engine.remove_or_warn(&id, &ui).await;
-            process.showing.abort();
+            process.stop_showing();
             ended
         }))
     }
@@ -45,16 +47,21 @@ impl Engine {
         let Attached { id: exec, output, input } = self.exec_attached(container, command, true).await?;
         let (engine, ui, container) = (self.clone(), ui.clone(), container.to_string());
         Ok(Sink::new(move |from, stop| async move {
-            let mut process = Process { input, showing: tokio::spawn(show(output)) };
+            let mut process = Process::new(input, output);
+            let (asked, name) = (engine.clone(), exec.clone());
+            let runs: Runs = Box::new(move || {
+                let (engine, exec) = (asked.clone(), name.clone());
+                Box::pin(async move { engine.exec_runs(&exec).await })
+            });
             let ended = async {
-                let all = process.feed(from).await?;
-                all.or_early(engine.exec_exit_code(&exec).await?)
+                let taken = process.feed(from, runs).await?;
+                taken.or_early(engine.exec_exit_code(&exec).await?, &ui)
             };
             let ended = tokio::select! {
                 ended = ended => ended,
                 () = stop.cancelled() => Err(Error::interrupted()),
             };
-            if ended.is_err() {
+            if ended.is_err() && engine.exec_runs(&exec).await {
                 ui.warn(&format!(
                     "the command in container {container} may still run, and takes the cut for the end of its input: \
                      the engine cannot stop it"
@@ -142,71 +149,9 @@ fn exit_code(exit: Exit) -> Result<i64> {
     }
 }
 
-/// Whether a process took everything.
-enum Taken {
-    All,
-    /// It stopped reading before the end.
-    Some,
-}
-
-impl Taken {
-    /// The exit code; one that says that all is well is not believed of a process that did not read everything.
-    fn or_early(self, code: i64) -> Result<i64> {
-        match (self, code) {
-            (Taken::Some, 0) => Err(Error::failed("the process ended before it had read everything")),
-            (_, code) => Ok(code),
-        }
-    }
-}
-
-/// A process that is fed while its output is shown.
-struct Process {
-    input: Input,
-    showing: tokio::task::JoinHandle<Result<()>>,
-}
-
-impl Process {
-    async fn feed(&mut self, mut from: Receiver<Bytes>) -> Result<Taken> {
-        let mut taken = Taken::All;
-        while let Some(bytes) = from.recv().await? {
-            if self.input.write_all(&bytes).await.is_err() {
-                taken = Taken::Some;
-                break;
-            }
-        }
-        // Half-closed: the process sees the end and may still talk.
-        let _ = self.input.shutdown().await;
-        (&mut self.showing).await.map_err(|e| Error::failed("a worker died").because(e))??;
-        Ok(taken)
-    }
-}
-
-async fn show(mut output: Output) -> Result<()> {
-    while let Some(next) = output.next().await {
-        match next.context(|| "the engine's stream broke off".into())? {
-            LogOutput::StdErr { message } => relay_stderr(&message),
-            LogOutput::StdOut { message } => relay_stdout(&message),
-            LogOutput::Console { .. } | LogOutput::StdIn { .. } => {
-                return Err(Error::failed("the engine's stream broke off inside a frame"));
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::channel::channel;
-
-    #[test]
-    fn a_process_that_stopped_reading_did_not_succeed() {
-        assert_eq!(Taken::All.or_early(0).unwrap(), 0);
-        assert_eq!(Taken::All.or_early(2).unwrap(), 2);
-        assert_eq!(Taken::Some.or_early(2).unwrap(), 2);
-        let error = Taken::Some.or_early(0).unwrap_err();
-        assert_eq!(error.to_string(), "the process ended before it had read everything");
-    }
 
     #[test]
     fn a_container_that_took_bytes_has_an_exit_code_or_an_error() {
@@ -216,44 +161,5 @@ mod tests {
         assert_eq!(text(Exit::OutOfMemory), "the container ran out of memory and was killed (OOMKilled)");
         assert_eq!(text(Exit::StillRunning), "the container still runs: the engine's stream was cut");
         assert_eq!(text(Exit::Unknown), "the engine does not say how the container ended");
-    }
-
-    /// A process that writes nothing and whose stdin is `input`.
-    fn process(input: impl tokio::io::AsyncWrite + Send + 'static) -> Process {
-        Process { input: Box::pin(input), showing: tokio::spawn(async { Ok(()) }) }
-    }
-
-    #[tokio::test]
-    async fn a_process_gets_every_byte_and_then_the_end() {
-        let (input, mut theirs) = tokio::io::duplex(4);
-        let reading = tokio::spawn(async move {
-            let mut read = Vec::new();
-            tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut read).await.map(|_| read)
-        });
-        let (sender, receiver) = channel(1);
-        let mut process = process(input);
-        let sending = tokio::spawn(async move {
-            sender.send(Bytes::from_static(b"0123456789")).await?;
-            sender.end().await;
-            Ok::<(), Error>(())
-        });
-        assert!(matches!(process.feed(receiver).await.unwrap(), Taken::All));
-        assert!(sending.await.unwrap().is_ok());
-        assert_eq!(reading.await.unwrap().unwrap(), b"0123456789");
-    }
-
-    #[tokio::test]
-    async fn bytes_that_break_off_are_not_an_end() {
-        let (sender, receiver) = channel::<Bytes>(1);
-        drop(sender);
-        let (input, _theirs) = tokio::io::duplex(4);
-        assert!(process(input).feed(receiver).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn output_without_a_frame_breaks_a_stream_off() {
-        let console = LogOutput::Console { message: Bytes::from_static(b"x") };
-        let error = show(Box::pin(futures_util::stream::iter([Ok(console)]))).await.unwrap_err();
-        assert_eq!(error.to_string(), "the engine's stream broke off inside a frame");
     }
 }

@@ -187,6 +187,11 @@ impl Engine {
             }
         }
     }
+
+    /// Whether a command still runs, as far as the engine says.
+    pub(super) async fn exec_runs(&self, id: &str) -> bool {
+        !matches!(self.docker.inspect_exec(id).await, Ok(state) if state.running == Some(false))
+    }
 }
 
 /// What a command's exit code proves.

@@ -74,7 +74,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         Ok(sealed) => {
             stopped.await;
             let manifest = run.manifest(&sealed);
-            let (committed, failed) = stores.commit(&manifest).await?;
+            let (committed, failed) = stores.commit(&manifest, cancel).await?;
             let outcome = run.report(&sealed, &committed, &failed, ui);
             Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
@@ -217,17 +217,8 @@ impl BackupRun {
                     if let Some(id) = newest {
                         self.compare_passphrase(&store, &id, ui).await;
                     }
-                    match store.drop_abandoned(&self.record.job) {
-                        Ok(names) => names.iter().for_each(|name| {
-                            ui.note(&format!(
-                                "{name} was left at {} by a run that was killed: deleted",
-                                store.name
-                            ));
-                        }),
-                        Err(error) => {
-                            ui.warn(&format!("left at {} by a run that was killed: {error}", store.name))
-                        }
-                    }
+                    store.probe_create_only(&self.record.job, ui).await;
+                    drop_abandoned(&store, &self.record.job, ui);
                     self.stores.push(store);
                 }
                 Err(error) => fan.give_up(&store.name, error),
@@ -339,6 +330,7 @@ fn create_stores(requests: &[StoreRequest], ui: &Reporter) -> Result<Vec<Arc<Sto
         if stores[..i].iter().any(|other| other.is_same(store)) {
             return Err(Error::usage(format!("{} is given twice", store.name)).hint("name each store once"));
         }
+        store.report_to(ui);
         store.ineffective(&request.options).iter().for_each(|option| {
             ui.warn(&format!("{option} has no effect at {}", store.name));
         });
@@ -368,6 +360,16 @@ fn read_passphrase(request: &BackupRequest, source: &Source, ui: &Reporter) -> R
     };
     let stdin_is_data = matches!(source, Source::Stdin);
     passphrase::Sources { stdin_is_data, twice: true, ..passphrase.clone() }.read().map(Some)
+}
+
+/// Deletes what an earlier run of the job that was killed left in a folder, and says so.
+fn drop_abandoned(store: &Store, job: &str, ui: &Reporter) {
+    match store.drop_abandoned(job) {
+        Ok(names) => names.iter().for_each(|name| {
+            ui.note(&format!("{name} was left at {} by a run that was killed: deleted", store.name));
+        }),
+        Err(error) => ui.warn(&format!("left at {} by a run that was killed: {error}", store.name)),
+    }
 }
 
 /// What the catalog says of a source, and what is known beside it.

@@ -10,7 +10,7 @@ use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::archive::open::Archive;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
-use crate::sink;
+use crate::sink::{self, EarlyEnd};
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
 use crate::tar::{Entry, EntryType};
@@ -35,7 +35,8 @@ pub async fn cat(request: &CatRequest, ui: &Reporter) -> Result<()> {
     let passphrase = found.passphrase(&request.open)?;
     let (archive, member) = find(&found, passphrase, &request.path).await?;
     let range = file_range(&request.path, &member)?;
-    let mut sink = if member.sparse { sink::expand(ui)? } else { sink::stdout() };
+    let early = EarlyEnd::Enough;
+    let mut sink = if member.sparse { sink::expand(ui)? } else { sink::stdout(early)? };
     match deliver(&archive, range, member.sparse, &sink).await {
         Ok(()) => sink.finish().await.map(drop),
         Err(error) => Err(sink.fail(error).await),
@@ -104,9 +105,13 @@ fn file_range(path: &str, member: &Entry) -> Result<Range<u64>> {
     if member.kind != EntryType::File {
         return Err(Error::usage(format!("{path} is no file")).hint("`sealift ls --long` shows what it is"));
     }
+    let impossible = || Error::damaged("the catalog says what cannot be of this file");
     match member.sparse {
-        true => Ok(member.at..member.at + member.len),
-        false => member.data().ok_or_else(|| Error::damaged("the catalog says what cannot be of this file")),
+        true => {
+            let end = member.at.checked_add(member.len).ok_or_else(impossible)?;
+            Ok(member.at..end)
+        }
+        false => member.data().ok_or_else(impossible),
     }
 }
 

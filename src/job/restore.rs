@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::sequential;
-use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
+use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
 use crate::archive::Format;
 use crate::archive::open::Archive;
 use crate::error::{Error, Kind, Result};
+use crate::preset::steps::quoted;
 use crate::report::{Reporter, human_bytes, printable};
 use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::Counters;
@@ -37,6 +38,8 @@ pub enum RestoreSource {
     Front(ArchiveRef),
     /// An object by its key, whoever made it.
     Object(String),
+    /// What another program writes to our standard input.
+    Stdin,
 }
 
 /// What to restore, and where to.
@@ -67,6 +70,24 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
     let RestoreSource::Archive(archive) = &request.source else {
         return sequential::restore(request, ui, cancel).await;
     };
+    let (from, archive) = (request.open.store.clone(), archive.clone());
+    let restored = restore_archive(&archive, request, ui, cancel).await;
+    match restored {
+        Err(error) => Err(tokio::select! {
+            biased;
+            () = cancel.cancelled() => error.clone(),
+            hinted = or_newest_whole(error.clone(), &from, &archive) => hinted,
+        }),
+        done => done,
+    }
+}
+
+async fn restore_archive(
+    archive: &ArchiveRef,
+    request: RestoreRequest,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
@@ -269,8 +290,13 @@ fn original_volume(name: &str, source: &serde_json::Value) -> Result<String> {
     match volumes[..] {
         [] => Err(Error::usage("this is no archive of a volume").hint("unpack it --to-path DIR")),
         [only] => Ok(only.into()),
-        _ => Err(Error::usage(format!("this archive holds the volumes {}", volumes.join(", ")))
-            .hint(format!("restore --to-path, or one at a time: --to-stdout --include '{name}' | tar -x …"))),
+        _ => {
+            let one = volumes.iter().find(|volume| **volume == name).unwrap_or(&volumes[0]);
+            Err(Error::usage(format!("this archive holds the volumes {}", volumes.join(", "))).hint(format!(
+                "restore --to-path, or one at a time: --to-stdout --include {} | tar -x --strip-components=2 …",
+                quoted(one)
+            )))
+        }
     }
 }
 
@@ -412,6 +438,14 @@ mod tests {
         {
             assert_eq!(original_volume("v", &source).unwrap_err().kind(), Kind::Usage, "{source}");
         }
+    }
+
+    #[test]
+    fn of_an_archive_of_volumes_the_hint_names_one_of_its_own() {
+        let source = json!({"volume": ["my data", "logs"]});
+        let hint = |target| original_volume(target, &source).unwrap_err().hint_text().unwrap().to_string();
+        assert!(hint("new").contains("--include 'my data'"), "{}", hint("new"));
+        assert!(hint("logs").contains("--include logs "), "{}", hint("logs"));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::stored::OpenRequest;
 use super::stored::{Secrets, StoredArchive};
+use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
-use crate::preset::steps::quoted;
+use crate::preset::steps::{Action, quoted};
 use crate::preset::{SealedArchive, Step, restore_steps};
 use crate::report::{Reporter, printable};
 use crate::store::Store;
@@ -52,7 +53,7 @@ async fn sealed_archives(
 ) -> Result<Vec<SealedArchive>> {
     let mut secrets = Secrets::new(open);
     let mut archives = Vec::new();
-    for (job, id) in &run.archives {
+    for (job, id) in in_order(run) {
         let manifest = store.manifest(job, id).await?;
         let found = StoredArchive { store: Arc::clone(store), job: job.clone(), id: id.clone(), manifest };
         let passphrase = secrets.of(&found)?;
@@ -67,6 +68,20 @@ async fn sealed_archives(
         archives.push(SealedArchive { name, job: found.job, source, is_clear });
     }
     Ok(archives)
+}
+
+/// A run's archives in the order of the set. Of one that was broken off, and of archives that it does not name, in the
+/// order in which they were made.
+fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
+    let members = run.ended.iter().flatten().flat_map(|manifest| &manifest.members);
+    let places: Vec<_> = members.map(|member| (&member.job, member.id.as_ref())).collect();
+    let place = |(job, id): &(String, Id)| {
+        let found = places.iter().position(|place| *place == (job, Some(id)));
+        (found.unwrap_or(usize::MAX), id.clone())
+    };
+    let mut archives: Vec<_> = run.archives.iter().collect();
+    archives.sort_by_key(|archive| place(archive));
+    archives
 }
 
 /// `NAME@ID`, or the newest run of that name.
@@ -87,38 +102,123 @@ fn steps(archives: &[SealedArchive]) -> Vec<Step> {
     let others = archives.iter().filter(|archive| archive.metadata().is_none());
     steps.extend(others.map(|archive| Step {
         title: format!("{}: {}", archive.job, archive.source),
-        actions: vec![archive.restore(target(&archive.source))],
+        actions: actions(archive),
     }));
     steps
 }
 
-/// Where an archive of another source goes back to.
-fn target(source: &Value) -> String {
-    match (&source["volume"], &source["image"]) {
-        (Value::Array(names), _) if names.len() == 1 => {
-            format!("--to-volume {}", quoted(names[0].as_str().unwrap_or_default()))
+/// What brings an archive of another source back: lines that a shell takes as they are.
+fn actions(archive: &SealedArchive) -> Vec<Action> {
+    // What a source's record does not hold is none of its names.
+    let names = |kind: &str| -> Vec<String> {
+        let names = archive.source[kind].as_array().into_iter().flatten();
+        names.filter_map(Value::as_str).map(quoted).collect()
+    };
+    let volumes = names("volume");
+    if let [volume] = &volumes[..] {
+        return vec![archive.restore(format!("--to-volume {volume}"))];
+    }
+    if !volumes.is_empty() {
+        let create = volumes.iter().map(|volume| Action::Shell(format!("docker volume create {volume}")));
+        let unpack =
+            "--to-stdout | tar -x --numeric-owner -C \"$(docker info -f '{{.DockerRootDir}}')/volumes\"";
+        return create.chain([archive.restore(unpack)]).collect();
+    }
+    if archive.source["image"].is_array() {
+        return vec![archive.restore("--to-image")];
+    }
+    let place = quoted(&format!("restored/{}", archive.job));
+    match archive.source["path"].is_array() {
+        true => {
+            let look = "# look at what is there, then put it where it belongs";
+            vec![
+                Action::Shell(format!("mkdir -p {place}")),
+                archive.restore(format!("--to-path {place}")),
+                Action::Shell(look.into()),
+            ]
         }
-        (_, Value::Array(_)) => "--to-image".into(),
-        _ => "--to-stdout   # or --to-path, --to-run, --to-exec: see `sealift restore --help`".into(),
+        false => {
+            let file = quoted(&format!("restored/{}", archive.job.replace('/', "-")));
+            vec![
+                Action::Shell("mkdir -p restored".into()),
+                archive.restore(format!("--to-stdout > {file}")),
+                Action::Shell("# or in place of > FILE: | COMMAND; or --to-run or --to-exec: see `sealift restore --help`".into()),
+            ]
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::set::{Member, SetManifest};
     use serde_json::json;
 
     fn sealed(job: &str, source: Value) -> SealedArchive {
         SealedArchive { name: format!("{job}@id"), job: job.into(), source, is_clear: false }
     }
 
+    /// The lines, each restore by where it leads.
+    fn lines(source: Value) -> Vec<String> {
+        let of = |action| match action {
+            Action::Shell(line) => line,
+            Action::Restore { target, .. } => target,
+        };
+        actions(&sealed("team/db", source)).into_iter().map(of).collect()
+    }
+
     #[test]
     fn an_archive_of_no_preset_goes_back_where_it_came_from() {
-        assert_eq!(target(&json!({"volume": ["my db"]})), "--to-volume 'my db'");
-        assert_eq!(target(&json!({"image": ["a", "b"]})), "--to-image");
-        for source in [json!({"volume": ["a", "b"]}), json!({"stdin": {}}), json!({"exec": {}})] {
-            assert!(target(&source).starts_with("--to-stdout   # or --to-path"), "{source}");
+        assert_eq!(lines(json!({"volume": ["my db"]})), ["--to-volume 'my db'"]);
+        assert_eq!(lines(json!({"image": ["a", "b"]})), ["--to-image"]);
+        assert_eq!(
+            lines(json!({"path": ["/etc"]}))[..2],
+            ["mkdir -p restored/team/db", "--to-path restored/team/db"]
+        );
+        for source in [json!({"stdin": {}}), json!({"exec": {}}), json!({"volume": []})] {
+            assert_eq!(lines(source.clone())[1], "--to-stdout > restored/team-db", "{source}");
         }
+    }
+
+    #[test]
+    fn volumes_that_lie_in_one_archive_are_made_before_it_is_unpacked() {
+        let lines = lines(json!({"volume": ["my db", "$(id)"]}));
+        assert_eq!(lines[..2], ["docker volume create 'my db'", "docker volume create '$(id)'"]);
+        assert!(lines[2].starts_with("--to-stdout | tar -x "), "{lines:?}");
+    }
+
+    #[test]
+    fn every_line_is_one_that_a_shell_reads() {
+        for source in
+            [json!({"volume": ["a b", "c;d"]}), json!({"path": ["x"]}), json!({"run": {"image": "it's"}})]
+        {
+            for line in lines(source) {
+                let checked = crate::host::process::shell(&format!("set -n; : {line}")).output().unwrap();
+                assert!(checked.status.success() && checked.stderr.is_empty(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sets_archives_come_in_the_sets_order() {
+        let id = |n: u32| -> Id { format!("20261122T02000{n}Z-1f2e3d4c").parse().unwrap() };
+        let archives =
+            vec![("a".to_string(), id(3)), ("b".into(), id(1)), ("c".into(), id(2)), ("d".into(), id(0))];
+        let jobs = |run: &SetRun| in_order(run).iter().map(|(job, _)| job.clone()).collect::<String>();
+        let member = |job: &str, n| Member { id: Some(id(n)), ..Member::without(job.into(), "done") };
+        let manifest = SetManifest {
+            format: 1,
+            set: "s".into(),
+            id: id(0),
+            started: "2026-11-22T02:00:00Z".parse().unwrap(),
+            finished: "2026-11-22T02:00:09Z".parse().unwrap(),
+            complete: true,
+            members: vec![member("c", 2), member("a", 3), member("b", 1)],
+            tool: "test".into(),
+        };
+        // `d` is none of the members that the manifest names.
+        assert_eq!(jobs(&SetRun { ended: Some(Ok(manifest)), archives: archives.clone() }), "cabd");
+        assert_eq!(jobs(&SetRun { ended: None, archives }), "dbca");
     }
 
     #[test]

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
+use secrecy::SecretString;
+use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::restore::{RestoreRequest, RestoreSource, outside};
-use super::stored::StoredArchive;
+use super::stored::{OpenRequest, StoredArchive};
 use crate::archive::Format;
 use crate::archive::sequential::{BytesStream, Layer, peek, unwrap};
 use crate::error::{Error, Result};
@@ -25,6 +27,8 @@ use crate::tar::{self, Entry, Walker};
 
 /// Bytes of a tar's front in which its first member is looked for.
 const FRONT_LEN: usize = 64 << 10;
+/// Bytes that are read from a pipe at once.
+const PIECE_LEN: usize = 1 << 20;
 
 /// Restores an object from its front.
 ///
@@ -87,6 +91,7 @@ impl Front {
                 let raw = !found.manifest.suffix.starts_with(Format::Tar.suffix());
                 (found.name(), object, Some(expected), Some(found.manifest.archive), raw)
             }
+            RestoreSource::Stdin => return Front::of_stdin(request, counters).await,
             RestoreSource::Object(key) => {
                 let store = Arc::new(open.store.open()?);
                 let object = Object::open_foreign(&store, key).await?;
@@ -99,11 +104,7 @@ impl Front {
                 .hint(format!("restore what is left of it: sealift restore {} --object", object.shown())));
         }
         let bytes = counted_stream(&object, stored, Arc::clone(counters));
-        let passphrase = || match open.no_encrypt {
-            true => Err(Error::usage(format!("{name} is encrypted")).hint("leave --no-encrypt out")),
-            false => open.passphrase.read(),
-        };
-        let (layers, stream) = unwrap(bytes, expected.as_deref(), &passphrase).await?;
+        let (layers, stream) = unwrap(bytes, expected.as_deref(), &passphrase_for(&name, open)).await?;
         if !layers.contains(&Layer::OpenPgp) && !open.no_encrypt {
             return Err(Error::damaged(format!("{name} is not encrypted")).hint(
                 "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
@@ -111,6 +112,39 @@ impl Front {
         }
         let (front, stream) = peek(stream, FRONT_LEN).await?;
         Ok(Front { name, layers, raw, front, stream })
+    }
+
+    /// What another program writes to our standard input. It need not be encrypted: whoever made the pipe knows who fills
+    /// it, and that program, as `gpg -d`, has decrypted it.
+    async fn of_stdin(request: &RestoreRequest, counters: &Arc<Counters>) -> Result<Front> {
+        let counters = Arc::clone(counters);
+        let read = ReaderStream::with_capacity(tokio::io::stdin(), PIECE_LEN);
+        let read = read.map_err(|e| Error::failed("cannot read standard input").because(e));
+        Self::of_pipe(
+            Box::pin(read.inspect_ok(move |bytes| counters.stored.add(bytes.len() as u64))),
+            request,
+        )
+        .await
+    }
+
+    async fn of_pipe(bytes: BytesStream, request: &RestoreRequest) -> Result<Front> {
+        let name = "standard input".to_string();
+        let (head, bytes) = peek(bytes, 1).await?;
+        if head.is_empty() {
+            return Err(Error::failed("standard input ended before its first byte")
+                .hint("the program before the pipe says why"));
+        }
+        let (layers, stream) = unwrap(bytes, None, &passphrase_for(&name, &request.open)).await?;
+        let (front, stream) = peek(stream, FRONT_LEN).await?;
+        Ok(Front { name, layers, raw: false, front, stream })
+    }
+}
+
+/// Asks for the passphrase of what turns out to be encrypted.
+fn passphrase_for(name: &str, open: &OpenRequest) -> impl Fn() -> Result<SecretString> {
+    move || match open.no_encrypt {
+        true => Err(Error::usage(format!("{name} is encrypted")).hint("leave --no-encrypt out")),
+        false => open.passphrase.read(),
     }
 }
 

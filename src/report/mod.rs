@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::stream::counters::Counters;
 
 pub mod event;
@@ -116,12 +116,39 @@ impl Observer for Silent {
     }
 }
 
-/// Prints a result on stdout.
+/// Prints a line of a result on stdout.
 ///
 /// # Errors
-/// Nobody reads it.
+/// [`Kind::ClosedPipe`](crate::error::Kind::ClosedPipe) when nobody reads it any more; it cannot be written.
 pub fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").context(|| "cannot write to stdout".into())
+    print_to(&mut std::io::stdout().lock(), &[line.as_bytes(), b"\n"])
+}
+
+/// Prints a result on stdout as it is.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_text(text: &[u8]) -> Result<()> {
+    print_to(&mut std::io::stdout().lock(), &[text])
+}
+
+/// Prints lines whose last word is said by the exit code, too: that nobody reads them to their end changes nothing.
+///
+/// # Errors
+/// They cannot be written.
+pub fn print_while_read(lines: impl IntoIterator<Item = String>) -> Result<()> {
+    match lines.into_iter().try_for_each(|line| print(&line)) {
+        Err(error) if error.kind() == Kind::ClosedPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+fn print_to(out: &mut impl Write, parts: &[&[u8]]) -> Result<()> {
+    let written = parts.iter().try_for_each(|part| out.write_all(part)).and_then(|()| out.flush());
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Error::closed_pipe(),
+        _ => Error::failed("cannot write to stdout").because(error),
+    })
 }
 
 /// Passes on what a process wrote to its stdout. Nobody has to read it.
@@ -138,6 +165,16 @@ pub fn relay_stderr(bytes: &[u8]) {
 /// Bytes in gibi-, mebi- or kibibytes.
 pub fn human_bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
+}
+
+/// A time as a clock shows it: `0:12`, `1:02:03`.
+pub fn clock(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
 }
 
 /// Bytes in lower-case hex.
@@ -183,9 +220,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_are_shown_as_a_clock_shows_them() {
+        let shown = [12, 300, 3723].map(|seconds| clock(std::time::Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0:12", "5:00", "1:02:03"]);
+    }
+
+    #[test]
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(printable("grün"), "grün");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_from_a_full_disk() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::from_raw_os_error(28))
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        print_to(&mut writer, &[b"line", b"\n"]).unwrap();
+        drop(reader);
+        let closed = print_to(&mut writer, &[b"line"]).unwrap_err();
+        assert_eq!((closed.kind(), closed.kind().exit_code()), (Kind::ClosedPipe, 0));
+        let full = print_to(&mut Full, &[b"line"]).unwrap_err();
+        assert_eq!(full.kind(), Kind::Failed, "{full}");
     }
 
     #[test]

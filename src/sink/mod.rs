@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use bytes::Bytes;
+use rustix::process::Signal;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -22,25 +24,17 @@ pub use crate::tar::gnu::is_volume_path;
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
 
+mod stdout;
 pub mod target;
 
-/// Our own standard output.
-pub fn stdout() -> Sink {
-    Sink::new(|mut from, _| async move {
-        let write = tokio::task::spawn_blocking(move || {
-            let mut stdout = std::io::stdout().lock();
-            while let Some(bytes) = from.recv_blocking()? {
-                let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
-                written.context(|| "cannot write to stdout".into())?;
-            }
-            Ok(0)
-        });
-        write.await.map_err(|e| Error::failed("a worker died").because(e))?
-    })
-}
+pub use stdout::{EarlyEnd, stdout};
 
 /// Our own standard output, through GNU tar: one member, its holes filled.
+///
+/// # Errors
+/// Stdout is closed, or a terminal; there is no GNU tar.
 pub fn expand(ui: &Reporter) -> Result<Sink> {
+    stdout::takes_any_bytes()?;
     start(gnu::to_stdout(), Stdio::inherit(), ui)
 }
 
@@ -111,6 +105,10 @@ async fn unpack(
     let lines = lines.await.unwrap_or_default();
     if status.success() {
         return Ok(0);
+    }
+    // Of all that tar does for us, only what it writes to our stdout goes into a pipe.
+    if status.signal() == Some(Signal::PIPE.as_raw()) {
+        return Err(Error::closed_pipe());
     }
     Err(Error::failed(format!("tar could not unpack everything ({status})"))
         .because(lines.last.join("; "))

@@ -11,6 +11,8 @@ use crate::report::{Reporter, printable};
 use crate::stream::sink::Sink;
 use crate::tar::gnu;
 
+use super::EarlyEnd;
+
 /// Where restored bytes go.
 #[derive(Debug, Clone)]
 pub enum RestoreTarget {
@@ -86,7 +88,7 @@ pub async fn open(
     ui: &Reporter,
 ) -> Result<Sink> {
     match to {
-        RestoreTarget::Stdout => Ok(super::stdout()),
+        RestoreTarget::Stdout => super::stdout(EarlyEnd::Incomplete),
         RestoreTarget::Path(dir) => {
             gnu::require().await?;
             make_folder(&dir)?;

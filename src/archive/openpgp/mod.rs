@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use self::gcm::{Gcm, SALT};
 use self::layout::{LAST_LENGTH, PREFIX};
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::panics;
 
 pub mod cfb;
 pub mod gcm;
@@ -234,6 +235,13 @@ fn wrong() -> Error {
 }
 
 fn open_skesk(skesk: &[u8], passphrase: &SecretString) -> Result<SessionKey> {
+    // The packet's bytes are the store's, and Sequoia panics on some.
+    panics::catch(|| open_packet(skesk, passphrase)).unwrap_or_else(|text| {
+        Err(Error::damaged("the packet with the session key is damaged").because(text))
+    })
+}
+
+fn open_packet(skesk: &[u8], passphrase: &SecretString) -> Result<SessionKey> {
     let parsed = PacketParser::from_bytes(skesk).map_err(|_| wrong())?;
     let PacketParserResult::Some(packet) = parsed else { return Err(wrong()) };
     let Packet::SKESK(skesk) = &packet.packet else { return Err(wrong()) };
