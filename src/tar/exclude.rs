@@ -151,7 +151,10 @@ impl Exclude {
                 skip_stars(tokens, &mut next);
                 at = next;
             }
-            at.into_iter().enumerate().filter(|(_, here)| *here).map(|(i, _)| &tokens[i..])
+            // What follows a star that is still open is in what the star begins.
+            let is_open = |i: usize| i > 0 && at[i - 1] && tokens[i - 1] == Token::Star;
+            let found: Vec<_> = (0..at.len()).filter(|&i| at[i] && !is_open(i)).collect();
+            found.into_iter().map(|i| &tokens[i..])
         })
     }
 }
