@@ -142,6 +142,16 @@ pub fn tap(
         proof.unproved.clear();
     }
     let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
+    refuse_unmet(&unmet, expected.strict)?;
+    proof.warnings.extend(unmet);
+    proof.warnings.extend(expected.warnings.into_iter().map(Warning::other));
+    proof.notes.append(&mut proof.unproved);
+    proof.notes.extend(expected.notes);
+    Ok(proof)
+}
+
+/// Which unmet expectations are a failure: what the source itself names and does not hold, and all where that was asked for.
+fn refuse_unmet(unmet: &[Warning], strict: bool) -> Result<()> {
     let incomplete: Vec<_> =
         unmet.iter().filter(|warning| warning.kind == WarningKind::Incomplete).cloned().collect();
     if !incomplete.is_empty() {
@@ -149,16 +159,12 @@ pub fn tap(
             .because(shortened(texts(&incomplete)).join("; "))
             .hint("it ended as if it were whole: look at what makes it, and run it again"));
     }
-    if expected.strict && !unmet.is_empty() {
+    if strict && !unmet.is_empty() {
         return Err(Error::failed("the source does not hold what is expected")
-            .because(texts(&unmet).join("; "))
+            .because(texts(unmet).join("; "))
             .hint("look at the source; without --strict such a backup is made, with a warning"));
     }
-    proof.warnings.extend(unmet);
-    proof.warnings.extend(expected.warnings.into_iter().map(Warning::other));
-    proof.notes.append(&mut proof.unproved);
-    proof.notes.extend(expected.notes);
-    Ok(proof)
+    Ok(())
 }
 
 /// The first few, and how many more there are.

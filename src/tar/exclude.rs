@@ -312,55 +312,59 @@ mod tests {
     }
 
     /// The promise of the whole: GNU tar leaves out what a restore with the same pattern would.
+    const NAMES: [&str; 14] = [
+        "r/a",
+        "r/b.log",
+        "r/sub/b.log",
+        "r/sub/deep/a",
+        "r/sub/deep/x.conf",
+        "r/[odd]",
+        "r/st*r",
+        "r/-dash",
+        "r/sub/cache/one",
+        "r/cache/two",
+        "r/a]b",
+        "r/back\\slash",
+        "r/node_modules/m/i.js",
+        "r/q?",
+    ];
+
+    const PATTERNS: [&str; 23] = [
+        "*.log",
+        "r/*.log",
+        "r/sub",
+        "r/s*",
+        "r/sub/*",
+        "**/cache",
+        "r/**/a",
+        "r/*/a",
+        "r/?",
+        "r/[!a]*",
+        "r/[[]odd]",
+        "r/st\\*r",
+        "r/{a,cache}",
+        "*/{node_modules,deep}/*",
+        "r/[]a]*",
+        "r/[a-c]*",
+        "r/-*",
+        "*[\\]*",
+        "r/sub/**",
+        "cache",
+        "r/{sub/{cache,deep},q\\?}",
+        "r/[a-]dash",
+        "*e*",
+    ];
+
     #[test]
     fn gnu_tar_leaves_out_what_our_own_patterns_match() {
         let dir = tempfile::tempdir().unwrap();
-        let names = [
-            "r/a",
-            "r/b.log",
-            "r/sub/b.log",
-            "r/sub/deep/a",
-            "r/sub/deep/x.conf",
-            "r/[odd]",
-            "r/st*r",
-            "r/-dash",
-            "r/sub/cache/one",
-            "r/cache/two",
-            "r/a]b",
-            "r/back\\slash",
-            "r/node_modules/m/i.js",
-            "r/q?",
-        ];
+        let names = NAMES;
         for name in names {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             sh(&format!("printf x > '{}'", path.display()));
         }
-        for pattern in [
-            "*.log",
-            "r/*.log",
-            "r/sub",
-            "r/s*",
-            "r/sub/*",
-            "**/cache",
-            "r/**/a",
-            "r/*/a",
-            "r/?",
-            "r/[!a]*",
-            "r/[[]odd]",
-            "r/st\\*r",
-            "r/{a,cache}",
-            "*/{node_modules,deep}/*",
-            "r/[]a]*",
-            "r/[a-c]*",
-            "r/-*",
-            "*[\\]*",
-            "r/sub/**",
-            "cache",
-            "r/{sub/{cache,deep},q\\?}",
-            "r/[a-]dash",
-            "*e*",
-        ] {
+        for pattern in PATTERNS {
             let exclude = Exclude::new(pattern).unwrap();
             let mut tar = Command::new("tar");
             tar.args(["-c", "-f-", "-C"]).arg(dir.path()).args(MATCHING).env("LC_ALL", "C");
