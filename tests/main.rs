@@ -53,6 +53,8 @@ mod ee;
 mod failures;
 // Archives that earlier builds made are read by this one, and by the tools of the system alone.
 mod golden;
+// What is written, stored and shown is one name; foreign names stop nothing, and two sources are not one job.
+mod names;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
 // `--limit-rate`, `--nice` and `--io-nice` hold.

@@ -1,5 +1,7 @@
 //! This process and its host: where secrets come from, how readily we give way to others, what runs beside us.
 
+pub mod environment;
+pub mod name;
 pub mod passphrase;
 pub mod priority;
 pub mod process;

@@ -30,6 +30,7 @@ use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
 
 pub use super::Outcome;
+use super::origin::{self, Origin};
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -43,6 +44,8 @@ pub enum WarnOk {
     Passphrase,
     /// A registry's links without blobs, as garbage collection leaves them.
     Links,
+    /// The job's newest archive is of another source.
+    Source,
 }
 
 /// A store to back up to.
@@ -78,6 +81,8 @@ pub struct Encryption {
 pub struct BackupRequest {
     /// The job under which the archive lies; otherwise the source's own.
     pub job: Option<String>,
+    /// The host that its source lies on; otherwise the engine's own name, or this host's.
+    pub host: Option<String>,
     /// Where it goes: at least one store.
     pub stores: Vec<StoreRequest>,
     /// How it is encrypted; none: stored in the clear.
@@ -108,6 +113,8 @@ pub struct BackupRequest {
 pub struct Task {
     /// Where its bytes come from.
     pub source: Source,
+    /// Whether the job's newest archive must be of the same source. What a preset finds is named by its version and node.
+    pub is_compared: bool,
     /// How it is made.
     pub request: BackupRequest,
     /// What its bytes must be; none: found out.
@@ -131,7 +138,18 @@ impl Task {
     pub fn new(source: Source, request: BackupRequest) -> Self {
         let (metadata, format) = (serde_json::Value::Null, request.format.or_else(|| source.format()));
         let (check, warnings, notes) = (Check::default(), Vec::new(), Vec::new());
-        Task { source, request, format, metadata, check, is_message: false, warnings, notes, set: None }
+        Task {
+            source,
+            is_compared: true,
+            request,
+            format,
+            metadata,
+            check,
+            is_message: false,
+            warnings,
+            notes,
+            set: None,
+        }
     }
 
     /// The job under which the archive will lie.
@@ -240,6 +258,7 @@ struct BackupRun {
     passphrase: Option<SecretString>,
     /// The catalog's first record; the format is known when the first bytes are there.
     record: ArchiveRecord,
+    is_compared: bool,
     format: Option<Format>,
     expected: SourceChecks,
     clock: Instant,
@@ -253,7 +272,8 @@ impl BackupRun {
         let job = task.job().ok_or_else(|| {
             Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
         })?;
-        let Task { source, request, format, metadata, check, is_message, warnings, notes, set } = task;
+        let Task { source, is_compared, request, format, metadata, check, is_message, warnings, notes, set } =
+            task;
         let stores = create_stores(&request.stores, ui)?;
         let plan = memory_budget(&request.budget, &stores, ui)?;
         let passphrase = read_passphrase(&request, &source, ui)?;
@@ -263,6 +283,8 @@ impl BackupRun {
             id: Id::new(started)?,
             job,
             set: set.map(|set| set.to_string()),
+            host: None,
+            source_id: None,
             source: with_metadata(source.describe(), metadata),
             kind: Format::Raw,
             codec: request.budget.codec,
@@ -289,6 +311,7 @@ impl BackupRun {
             stores,
             passphrase,
             record,
+            is_compared,
             format,
             expected,
             clock: Instant::now(),
@@ -301,34 +324,60 @@ impl BackupRun {
     /// Before anything is started: is the engine there, and are the stores?
     async fn ready(&mut self, source: &Source, fan: &mut FanOut, ui: &Reporter) -> Result<Option<Engine>> {
         let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
+        let origin = Origin::of(source, self.request.host.as_deref(), engine.as_ref()).await;
+        self.record.source_id = origin.source_id.filter(|_| self.is_compared);
+        self.record.host = origin.host;
         self.probe_stores(fan, ui).await?;
         Ok(engine)
     }
 
-    /// Are the stores there, and does the newest archive open with this passphrase?
+    /// Are the stores there, is the newest archive of this source, and does it open with this passphrase?
     async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
+        let mut seen = Vec::new();
         for store in std::mem::take(&mut self.stores) {
             match store.newest(&self.record.job).await {
                 Ok(newest) => {
                     if let Some(id) = newest {
-                        self.compare_passphrase(&store, &id, ui).await;
+                        self.compare(&store, &id, ui).await?;
+                        seen.push(id);
                     }
                     self.stores.push(store);
                 }
                 Err(error) => fan.give_up(&store.name, error),
             }
         }
+        // "Newest" is what was made last, whatever the clocks say.
+        self.record.id = Id::after(self.record.started, &seen)?;
         fan.any_left(self.stores.len())
     }
 
-    async fn compare_passphrase(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) {
+    /// Holds the newest archive of a store against this backup.
+    async fn compare(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) -> Result<()> {
+        // It is another day's archive: whatever else is wrong with it is no matter of this backup.
+        let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
+        let named = (self.record.job.as_str(), id);
+        let origin = Origin { host: None, source_id: self.record.source_id.clone() };
+        if origin.is_another(&newest) {
+            let error = origin::another_source(named, &store.name, &newest);
+            if !self.request.warn_ok.contains(&WarnOk::Source) {
+                return Err(error);
+            }
+            ui.note(&error.to_string());
+        }
+        if let Some(text) = origin::clock_behind(self.record.started, named, &newest) {
+            ui.warn(&text);
+            self.warnings.push(text);
+        }
+        self.compare_passphrase(store, id, &newest, ui).await;
+        Ok(())
+    }
+
+    async fn compare_passphrase(&mut self, store: &Arc<Store>, id: &Id, newest: &Manifest, ui: &Reporter) {
         let (Some(passphrase), job) = (&self.passphrase, &self.record.job) else { return };
         let head = async {
-            let manifest = store.manifest(job, id).await?;
-            let object = Object::open(store, store.key(job, id, &manifest.suffix)).await?;
+            let object = Object::open(store, store.key(job, id, &newest.suffix)).await?;
             open::open_head(&object, passphrase).await
         };
-        // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         if head.await.is_err_and(|error| error.kind() == Kind::WrongPassphrase)
             && !self.request.warn_ok.contains(&WarnOk::Passphrase)
         {
@@ -374,6 +423,8 @@ impl BackupRun {
             id: self.record.id.clone(),
             job: self.record.job.clone(),
             set: self.record.set.clone(),
+            host: self.record.host.clone(),
+            source_id: self.record.source_id.clone(),
             kind: self.record.kind,
             suffix: self.suffix(),
             started: self.record.started,
@@ -490,6 +541,7 @@ pub(crate) mod tests {
         let store = |url: &&str| StoreRequest { url: (*url).into(), options: StoreOptions::default() };
         BackupRequest {
             job: None,
+            host: None,
             stores: urls.iter().map(store).collect(),
             encryption: None,
             budget: BudgetRequest {

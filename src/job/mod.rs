@@ -12,6 +12,7 @@ pub mod copy;
 pub mod diff;
 pub mod list;
 pub mod ls;
+pub mod origin;
 pub mod plan;
 pub mod restore;
 pub mod restore_set;
@@ -20,6 +21,7 @@ pub mod set;
 pub mod show;
 pub mod stored;
 pub mod verify;
+pub mod version;
 
 /// How work that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

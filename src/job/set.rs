@@ -178,6 +178,7 @@ impl<'a> SetRun<'a> {
         request.job = Some(part.name.map_or(job.clone(), |name| format!("{job}/{name}")));
         Task {
             source: part.source,
+            is_compared: false,
             request,
             format: part.format,
             metadata: part.facts,

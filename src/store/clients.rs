@@ -6,10 +6,11 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::local::LocalFileSystem;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::folder::Folder;
+use super::foreign::{ListConnector, PassedOver};
 use super::{Kind, StoreOptions, bucket_of, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
@@ -21,14 +22,20 @@ const LONGEST_SIGNATURE: Duration = Duration::from_secs(180);
 pub(super) type Clients = (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>);
 
 /// Two clients, because an upload of a large part may take long and an answer to a small request may not.
-pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients> {
+pub(super) fn open_clients(
+    kind: Kind,
+    url: &Url,
+    options: &StoreOptions,
+    passed_over: &PassedOver,
+) -> Result<Clients> {
+    let lists = || ListConnector(passed_over.clone());
     let upload = Duration::from_secs((options.largest_part / SLOWEST).max(60));
     let download = Duration::from_secs(120);
     let cannot = || "the store's settings are not enough".to_string();
     let both = |open: &dyn Fn(Duration) -> Result<Arc<dyn ObjectStore>>| Ok((open(upload)?, open(download)?));
     match kind {
         Kind::File => {
-            let folder = open_folder(url)?;
+            let folder = open_folder(url, passed_over)?;
             Ok((Arc::clone(&folder), folder))
         }
         Kind::Memory => {
@@ -37,11 +44,17 @@ pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Res
         }
         Kind::S3 => {
             let bucket = bucket_of(url)?;
-            both(&|timeout| Ok(Arc::new(s3(&bucket, options, timeout)?.build().context(cannot)?)))
+            both(&|timeout| {
+                let builder = s3(&bucket, options, timeout)?.with_http_connector(lists());
+                Ok(Arc::new(builder.build().context(cannot)?))
+            })
         }
         Kind::Azure => {
             let container = bucket_of(url)?;
-            both(&|timeout| Ok(Arc::new(azure(&container, options, timeout).build().context(cannot)?)))
+            both(&|timeout| {
+                let builder = azure(&container, options, timeout).with_http_connector(lists());
+                Ok(Arc::new(builder.build().context(cannot)?))
+            })
         }
         Kind::Gcs => {
             let bucket = bucket_of(url)?;
@@ -49,6 +62,7 @@ pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Res
                 let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket);
                 let builder = builder.with_config(key, seconds(timeout)).with_retry(retry(options));
+                let builder = builder.with_http_connector(lists());
                 Ok(Arc::new(builder.build().context(cannot)?))
             })
         }
@@ -115,16 +129,15 @@ pub(super) fn no_folder(folder: &std::path::Path) -> Error {
 }
 
 /// A folder as a store.
-fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
+fn open_folder(url: &Url, passed_over: &PassedOver) -> Result<Arc<dyn ObjectStore>> {
     let folder = folder_of(url)?;
     if !folder.exists() {
         return Err(no_folder(&folder));
     }
-    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| {
+    let store = Folder::open(&folder, passed_over).map_err(|e| {
         Error::failed(format!("cannot use folder {}", folder.display())).because(e).hint("is it a folder?")
     })?;
-    // A store that says "done" has the bytes on the disk, as the others have.
-    Ok(Arc::new(store.with_fsync(true)))
+    Ok(Arc::new(store))
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ impl Target {
     ///     id: id.clone(),
     ///     job: "db".into(),
     ///     set: None,
+    ///     host: None,
+    ///     source_id: None,
     ///     kind: Format::Raw,
     ///     suffix: ".raw".into(),
     ///     started: now,

@@ -63,6 +63,11 @@ impl FakeS3 {
         names
     }
 
+    /// Puts an empty object there, by bucket and key: `/b/team/x`.
+    pub fn plant(&self, path: &str) {
+        self.state.lock().expect("state").objects.insert(path.into(), (0, Vec::new()));
+    }
+
     pub fn uploads(&self) -> usize {
         self.state.lock().expect("state").uploads.len()
     }
@@ -204,6 +209,7 @@ fn answer(
             state.objects.remove(path);
             Some(("204 No Content", "e".into(), String::new()))
         }
+        _ if query.contains("list-type=2") && fault == Fault::None => ok(list(path, query, &state)),
         _ if query.contains("list-type=2") => {
             ok("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".into())
         }
@@ -213,4 +219,34 @@ fn answer(
             None => Some(("404 Not Found", "e".into(), String::new())),
         },
     }
+}
+
+/// The objects below the prefix that a query names; with a delimiter only those directly there.
+fn list(path: &str, query: &str, state: &State) -> String {
+    let field = |name: &str| query.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+    let (prefix, deep) = (decoded(field("prefix=")), field("delimiter=").is_empty());
+    let below = format!("{}/{prefix}", path.trim_end_matches('/'));
+    let objects = state.objects.iter().map(|(key, object)| (decoded(key), object));
+    let contents =
+        objects.filter(|(key, _)| key.strip_prefix(&below).is_some_and(|rest| deep || !rest.contains('/')));
+    let contents = contents.map(|(key, (size, _))| {
+        let key = key.splitn(3, '/').nth(2).unwrap_or_default().replace('&', "&amp;");
+        format!(
+            "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-22T02:00:00Z</LastModified></Contents>"
+        )
+    });
+    let contents: String = contents.collect();
+    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
+}
+
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let (byte, used) =
+            if *first == b'%' { code.map_or((b'%', 0), |code| (code, 2)) } else { (*first, 0) };
+        bytes.push(byte);
+        rest = &tail[used..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
