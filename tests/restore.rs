@@ -197,6 +197,29 @@ fn a_folder_and_some_members_of_it() {
 }
 
 #[test]
+fn a_stores_files_are_private_and_restored_ones_are_as_they_were() {
+    let lab = Lab::new();
+    let (dir, store) = (lab.dir.display(), lab.file_store());
+    sh(&format!("cd {dir}; umask 022; mkdir -p t/a; echo x > t/a/f"));
+    // What the environment would add to tar's options is not heeded.
+    let words = ["backup", "path", "t", "--to", &store];
+    Ended::from(lab.sealift().args(words).env("TAR_OPTIONS", "--exclude=f").output().expect("sealift runs"))
+        .expect(0);
+    lab.run(&["verify", "t", "--from", &store]).expect(0);
+    let open = sh(&format!("cd {dir}/store; find . -perm /077"));
+    assert_eq!(open, "", "readable for others");
+    assert_eq!(sh(&format!("cd {dir}/store; find . -type f | wc -l")), "4\n");
+    // Folders around a member, which are in no tar, are made with the umask of whoever restores.
+    let restore = format!("restore t --include t/a/f --to-path {dir}/new --from {store}");
+    let restored = lab.sealift().args(restore.split(' ')).output().expect("sealift runs");
+    Ended::from(restored).expect(0);
+    assert_eq!(
+        sh(&format!("cd {dir}/new; find . -printf '%m %P\n' | sort")),
+        "644 t/a/f\n755 \n755 t\n755 t/a\n"
+    );
+}
+
+#[test]
 fn a_symlink_that_stands_in_the_way_is_not_followed() {
     let lab = Lab::new();
     let dir = lab.dir.display();

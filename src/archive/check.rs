@@ -1,9 +1,8 @@
 //! Expectations about the members of a tar, looked at while they pass by: a backup can be whole and sound, and still
 //! not hold what it was made for.
 
-use std::collections::HashSet;
-
 use crate::error::Result;
+use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::Entry;
 use crate::tar::select::Patterns;
 
@@ -16,8 +15,26 @@ pub struct Check {
     min_entries: u64,
     /// Members seen.
     entries: u64,
-    /// The layout of a registry, where one is expected.
-    registry: Option<Registry>,
+    /// What else is looked for.
+    more: Vec<Box<dyn MemberCheck>>,
+}
+
+/// An expectation that somebody else knows: how a product lays out its files, for example.
+pub trait MemberCheck: std::fmt::Debug + Send + Sync {
+    /// Looks at the next member.
+    fn observe(&mut self, entry: &Entry);
+
+    /// What the members seen do not meet.
+    fn unmet(&self) -> Vec<Warning>;
+
+    /// The same, with what it saw so far.
+    fn boxed(&self) -> Box<dyn MemberCheck>;
+}
+
+impl Clone for Box<dyn MemberCheck> {
+    fn clone(&self) -> Self {
+        self.as_ref().boxed()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,108 +57,76 @@ impl Check {
         Ok(Check { expected: expected.collect::<Result<_>>()?, min_entries, ..Check::default() })
     }
 
-    /// Expects the files of a Docker registry, each of its links naming a blob that is there.
-    pub fn registry() -> Self {
-        Check { registry: Some(Registry::default()), ..Check::default() }
+    /// Expects what `check` expects.
+    pub fn of(check: impl MemberCheck + 'static) -> Self {
+        Check { more: vec![Box::new(check)], ..Check::default() }
     }
 
     /// Expects all that `other` expects, too.
     pub fn and(mut self, other: Check) -> Self {
         self.expected.extend(other.expected);
         self.min_entries = self.min_entries.max(other.min_entries);
-        self.registry = self.registry.or(other.registry);
+        self.more.extend(other.more);
         self
     }
 
     /// Whether nothing at all is expected.
     pub fn is_empty(&self) -> bool {
-        self.expected.is_empty() && self.min_entries == 0 && self.registry.is_none()
+        self.expected.is_empty() && self.min_entries == 0 && self.more.is_empty()
     }
 
     /// Looks at the next member.
-    pub fn look(&mut self, entry: &Entry) {
+    pub fn observe(&mut self, entry: &Entry) {
         self.entries += 1;
-        if let Some(registry) = &mut self.registry {
-            registry.look(&entry.path);
-        }
+        self.more.iter_mut().for_each(|check| check.observe(entry));
         for expected in self.expected.iter_mut().filter(|expected| !expected.seen) {
             expected.seen = expected.patterns.take(&entry.path);
         }
     }
 
     /// The expectations that were not met by the members seen.
-    pub fn finish(&self) -> Vec<String> {
+    pub fn unmet(&self) -> Vec<Warning> {
+        let unmet = |text: String| Warning::new(WarningKind::UnmetExpectation, text);
         let unseen = self.expected.iter().filter(|expected| !expected.seen);
-        let mut unmet: Vec<_> =
-            unseen.map(|expected| format!("no member matches '{}'", expected.glob)).collect();
+        let mut warnings: Vec<_> =
+            unseen.map(|expected| unmet(format!("no member matches '{}'", expected.glob))).collect();
         if self.entries < self.min_entries {
             let only = if self.entries == 0 { "no".into() } else { format!("only {}", self.entries) };
             let members = if self.entries == 1 { "member" } else { "members" };
-            unmet.push(format!("{only} {members} where {} are expected", self.min_entries));
+            warnings.push(unmet(format!("{only} {members} where {} are expected", self.min_entries)));
         }
-        unmet.extend(self.registry.iter().flat_map(Registry::finish));
-        unmet
+        warnings.extend(self.more.iter().flat_map(|check| check.unmet()));
+        warnings
     }
 }
 
-/// A SHA-256.
-type Digest = [u8; 32];
-
-/// What a Docker registry's folder holds: `docker/registry/v2/blobs/sha256/ab/ab…/data`, and links below
-/// `docker/registry/v2/repositories` whose names end with `sha256/ab…/link`.
-#[derive(Debug, Clone, Default)]
-struct Registry {
-    blobs: HashSet<Digest>,
-    links: HashSet<Digest>,
-    seen: bool,
+/// What warnings say.
+pub fn texts(warnings: &[Warning]) -> Vec<String> {
+    warnings.iter().map(|warning| warning.text.clone()).collect()
 }
 
-/// What a warning about links begins with: [`is_dangling`] knows it by that.
-const DANGLING: &str = "the registry has links to blobs that are not in the backup";
-
-/// Whether an unmet expectation is about links without blobs.
-pub fn is_dangling(text: &str) -> bool {
-    text.starts_with(DANGLING)
-}
-
-impl Registry {
-    fn look(&mut self, path: &str) {
-        let Some((_, below)) = path.split_once("docker/registry/v2/") else { return };
-        self.seen = true;
-        let parts: Vec<_> = below.split('/').collect();
-        match parts[..] {
-            ["blobs", "sha256", _, hex, "data"] => self.blobs.extend(digest(hex)),
-            ["repositories", .., "sha256", hex, "link"] => self.links.extend(digest(hex)),
-            _ => {}
-        }
+/// Members for the tests of checks.
+#[cfg(test)]
+pub(crate) fn entry(path: &str) -> Entry {
+    Entry {
+        path: path.to_string(),
+        path_hex: None,
+        kind: crate::tar::EntryType::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: "0".into(),
+        size: 0,
+        link: None,
+        sparse: false,
+        at: 0,
+        len: 512,
     }
-
-    fn finish(&self) -> Option<String> {
-        if !self.seen {
-            return Some("no registry's files: nothing lies in docker/registry/v2/".into());
-        }
-        let mut dangling = self.links.difference(&self.blobs);
-        let first = dangling.next()?;
-        let (count, first) = (1 + dangling.count(), super::hex(first));
-        Some(format!(
-            "{DANGLING}: {count}, such as sha256:{first} (pushed meanwhile, or left by a garbage collection)"
-        ))
-    }
-}
-
-fn digest(hex: &str) -> Option<Digest> {
-    let byte = |i: usize| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok();
-    let mut digest = Digest::default();
-    for (i, to) in digest.iter_mut().enumerate() {
-        *to = byte(i)?;
-    }
-    (hex.len() == 64).then_some(digest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::EntryType;
 
     fn unmet(globs: &[&str], min_entries: u64, names: &[&str]) -> Vec<String> {
         let globs: Vec<_> = globs.iter().map(|glob| glob.to_string()).collect();
@@ -149,23 +134,8 @@ mod tests {
     }
 
     fn of(mut check: Check, names: &[&str]) -> Vec<String> {
-        for name in names {
-            check.look(&Entry {
-                path: name.to_string(),
-                path_hex: None,
-                kind: EntryType::File,
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                mtime: "0".into(),
-                size: 0,
-                link: None,
-                sparse: false,
-                at: 0,
-                len: 512,
-            });
-        }
-        check.finish()
+        names.iter().for_each(|name| check.observe(&entry(name)));
+        texts(&check.unmet())
     }
 
     #[test]
@@ -184,25 +154,64 @@ mod tests {
     }
 
     #[test]
-    fn a_registrys_links_need_their_blobs() {
-        let (a, b) = ("aa".repeat(32), "bb".repeat(32));
-        let blob = |hex: &str| format!("v/_data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-        let link =
-            |hex: &str| format!("v/_data/docker/registry/v2/repositories/team/app/_layers/sha256/{hex}/link");
-        let unmet =
-            |names: &[String]| of(Check::registry(), &names.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(unmet(&[link(&a), blob(&a)]), [""; 0]);
-        let dangling = unmet(&[blob(&a), link(&a), link(&b)]);
-        assert!(dangling.len() == 1 && is_dangling(&dangling[0]) && dangling[0].contains(&b), "{dangling:?}");
-        assert!(unmet(&["v/_data/other".into()])[0].contains("no registry's files"));
-    }
-
-    #[test]
     fn members_are_counted() {
         assert_eq!(unmet(&[], 2, &["a", "b"]), [""; 0]);
         assert_eq!(unmet(&[], 3, &["a", "b"]), ["only 2 members where 3 are expected"]);
         assert_eq!(unmet(&[], 2, &["a"]), ["only 1 member where 2 are expected"]);
         assert_eq!(unmet(&["a"], 1, &[]), ["no member matches 'a'", "no members where 1 are expected"]);
         assert_eq!(unmet(&[], 0, &[]), [""; 0]);
+    }
+
+    /// Expects no members at all.
+    #[derive(Debug, Clone, Default)]
+    struct Nothing(Vec<String>);
+
+    impl MemberCheck for Nothing {
+        fn observe(&mut self, entry: &Entry) {
+            self.0.push(entry.path.clone());
+        }
+
+        fn unmet(&self) -> Vec<Warning> {
+            self.0.iter().map(|path| Warning::new(WarningKind::Other, format!("{path} is there"))).collect()
+        }
+
+        fn boxed(&self) -> Box<dyn MemberCheck> {
+            Box::new(self.clone())
+        }
+    }
+
+    #[test]
+    fn the_checks_of_others_see_every_member_and_speak_last() {
+        let patterns = Check::new(&["c".into()], 3).unwrap();
+        let check = Check::of(Nothing::default()).and(patterns).and(Check::of(Nothing::default()));
+        let unmet = of(check, &["a", "b"]);
+        let own = ["no member matches 'c'", "only 2 members where 3 are expected"];
+        assert_eq!(unmet[..2], own);
+        assert_eq!(unmet[2..], ["a is there", "b is there", "a is there", "b is there"]);
+    }
+
+    #[test]
+    fn a_clone_sees_no_more_of_what_the_other_sees() {
+        let mut check = Check::of(Nothing::default());
+        check.observe(&entry("a"));
+        let clone = check.clone();
+        check.observe(&entry("b"));
+        assert_eq!(texts(&clone.unmet()), ["a is there"]);
+        assert_eq!(texts(&check.unmet()), ["a is there", "b is there"]);
+    }
+
+    #[test]
+    fn a_check_that_expects_nothing_is_empty() {
+        assert!(Check::default().is_empty() && Check::new(&[], 0).unwrap().is_empty());
+        assert!(!Check::of(Nothing::default()).is_empty());
+        assert!(!Check::new(&[], 1).unwrap().is_empty());
+        assert!(!Check::default().and(Check::new(&["a".into()], 0).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn what_patterns_and_counts_miss_is_an_unmet_expectation() {
+        let unmet = Check::new(&["a".into()], 1).unwrap().unmet();
+        assert!(unmet.iter().all(|warning| warning.kind == WarningKind::UnmetExpectation), "{unmet:?}");
+        assert_eq!(unmet.len(), 2);
     }
 }

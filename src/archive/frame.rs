@@ -109,12 +109,18 @@ pub struct Compressor {
 
 impl Compressor {
     /// A compressor of frames.
+    ///
+    /// # Errors
+    /// The codec does not take that level.
     pub fn new(codec: Codec, level: i32) -> Result<Self> {
         let zstd = (codec == Codec::Zstd).then(|| zstd_compressor(level)).transpose();
         Ok(Compressor { codec, level, zstd: zstd.context(|| "cannot set up zstd".into())? })
     }
 
     /// Compresses one frame of source bytes into `packed`, which is emptied first.
+    ///
+    /// # Errors
+    /// The codec failed, for want of memory.
     pub fn compress(&mut self, plain: &[u8], packed: &mut Packed) -> Result<()> {
         packed.raw = false;
         let stored = &mut packed.bytes;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::report::hex;
 use crate::stream::source::ByteStream;
 use crate::tar;
 
@@ -25,11 +26,6 @@ pub mod sequential;
 pub mod tap;
 #[cfg(test)]
 pub(crate) mod testing;
-
-/// Bytes in lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
 
 /// Whether an archive's source is a tar, whose end can be proved, or anything else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +76,9 @@ const PATTERN: &[u8] = b"dddddddd_dddddd_-xxxxxxxx";
 
 impl Id {
     /// A new id for something begun at `time`.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
     pub fn new(time: jiff::Timestamp) -> Result<Self> {
         let mut random = [0; 4];
         sequoia_openpgp::crypto::random(&mut random)

@@ -64,6 +64,9 @@ impl EntryDigest {
 /// Reads a catalog and checks that it is consistent in itself and of the archive asked for.
 ///
 /// `each` sees every tar member; what it saw may be acted on only when this returns.
+///
+/// # Errors
+/// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not whole, not consistent, or the catalog of another archive.
 pub fn read_catalog(
     stored: impl std::io::Read + Send + Sync,
     head: Option<&Head>,
@@ -232,6 +235,10 @@ impl Archive {
     }
 
     /// The frames that hold `ranges` of the source, in order, `parallel` batches at once on as many cores.
+    ///
+    /// # Errors
+    /// Each item: what keeps the object from being read; [`Kind::Damaged`](crate::error::Kind::Damaged) where a frame is not
+    /// the one that was sealed. Nothing of such a batch is given.
     pub fn frames(
         self: &Arc<Self>,
         ranges: &[Range<u64>],

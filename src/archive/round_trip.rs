@@ -202,8 +202,8 @@ macro_rules! seal_open {
     (@ $cipher:expr, $codec:expr; $($promise:ident),*) => {$(
         #[tokio::test]
         async fn $promise() {
-            use super::super::{Cipher, Codec};
-            super::super::$promise($cipher, $codec).await;
+            use crate::archive::round_trip::{Cipher, Codec};
+            crate::archive::round_trip::$promise($cipher, $codec).await;
         }
     )*};
 }

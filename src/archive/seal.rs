@@ -22,6 +22,7 @@ use crate::stream::channel::{Receiver, Sender, channel};
 use crate::stream::counters::Counters;
 use crate::stream::pool::Pool;
 use crate::stream::source::{ByteStream, Proof};
+use crate::stream::warning::Warning;
 use crate::stream::workers::{Dispatch, Results, thread, workers};
 
 /// What to seal and how.
@@ -61,6 +62,8 @@ pub struct Sealed {
     pub catalog: ObjectDigest,
     /// The catalog's last record.
     pub end: EndRecord,
+    /// The warnings that it has the texts of.
+    pub warnings: Vec<Warning>,
 }
 
 /// What archive and catalog are sealed with: a message key for each, and the passphrase that opens both.
@@ -191,8 +194,9 @@ fn seal_with(
     let end = move |totals| {
         let proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
         let stored: ObjectDigest = archive_stored.blocking_recv().map_err(|_| Error::disconnected())?;
+        let warnings = proof.warnings.clone();
         let end = end_record(totals, proof, &stored);
-        Ok((stored, end))
+        Ok((stored, end, warnings))
     };
     start_catalog(catalog_lock, recorded, end, catalog_out, sealed_out)?;
     Ok(Sealing { archive, catalog, sealed })
@@ -293,21 +297,21 @@ fn start_digest(
 fn start_catalog(
     lock: Option<Lock>,
     recorded: Receiver<Vec<Record>>,
-    end: impl FnOnce(Totals) -> Result<(ObjectDigest, EndRecord)> + Send + 'static,
+    end: impl FnOnce(Totals) -> Result<(ObjectDigest, EndRecord, Vec<Warning>)> + Send + 'static,
     out: Sender<Bytes>,
     sealed: oneshot::Sender<Sealed>,
 ) -> Result<()> {
     thread("catalog", move || {
         let mut ended = None;
         let end = |totals| {
-            let (archive, end) = end(totals)?;
-            ended = Some((archive, end.clone()));
+            let (archive, end, warnings) = end(totals)?;
+            ended = Some((archive, end.clone(), warnings));
             Ok(end)
         };
         let key = lock.as_ref().map(|(key, phrase)| (key, phrase));
         let outcome = catalog::write(recorded, end, key, &out).map(|catalog| {
-            if let Some((archive, end)) = ended {
-                let _ = sealed.send(Sealed { archive, catalog, end });
+            if let Some((archive, end, warnings)) = ended {
+                let _ = sealed.send(Sealed { archive, catalog, end, warnings });
             }
         });
         out.finish_blocking(outcome);
@@ -335,7 +339,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord 
         stored_bytes: stored.size,
         blake3: stored.blake3.clone(),
         exit_code: proof.exit_code,
-        warnings: proof.warnings,
+        warnings: proof.warnings.into_iter().map(|warning| warning.text).collect(),
         notes: proof.notes,
         finished: jiff::Timestamp::now(),
     }

@@ -189,6 +189,9 @@ pub async fn unwrap(
 }
 
 /// Looks at up to `len` bytes of a stream, and returns them and the whole stream.
+///
+/// # Errors
+/// The stream failed before it gave them.
 pub async fn peek(mut stream: BytesStream, len: usize) -> Result<(Bytes, BytesStream)> {
     let mut head = BytesMut::new();
     let mut seen = Vec::new();

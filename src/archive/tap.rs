@@ -1,13 +1,14 @@
 //! The tap: cuts the source into frames, follows the tar as it passes by, and demands the proof of its end.
 
 use super::Format;
-use super::check::Check;
+use super::check::{Check, texts};
 use super::frame::Packed;
 use super::openpgp::message::Message;
 use crate::error::{Error, Result};
 use crate::stream::counters::Counters;
 use crate::stream::pool::{Pool, Pooled};
 use crate::stream::source::{ByteStream, Proof};
+use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::{Entry, Walker};
 
 /// The two buffers that a frame needs on its way.
@@ -53,11 +54,14 @@ pub struct SourceChecks {
 
 impl SourceChecks {
     /// What the members that passed by do not meet.
-    fn unmet(&self) -> Vec<String> {
+    fn unmet(&self) -> Vec<Warning> {
         match self.format {
-            Format::Tar => self.check.finish(),
+            Format::Tar => self.check.unmet(),
             Format::Raw if self.check.is_empty() => Vec::new(),
-            Format::Raw => vec!["members are expected, but the source is no tar".into()],
+            Format::Raw => {
+                let text = "members are expected, but the source is no tar";
+                vec![Warning::new(WarningKind::UnmetExpectation, text)]
+            }
         }
     }
 }
@@ -107,7 +111,7 @@ pub fn tap(
         let mut entries = Vec::new();
         if let Some(walker) = &mut walker {
             walker.feed(bytes, &mut entries)?;
-            entries.iter().for_each(|entry| expected.check.look(entry));
+            entries.iter().for_each(|entry| expected.check.observe(entry));
         }
         if let Some(message) = &mut message {
             message.feed(bytes)?;
@@ -124,7 +128,8 @@ pub fn tap(
     if let Some(walker) = walker.filter(|_| at > 0) {
         walker.finish()?;
         if walker.trailing() {
-            proof.warnings.push("the tar is followed by other bytes; they are kept".into());
+            let text = "the tar is followed by other bytes; they are kept";
+            proof.warnings.push(Warning::new(WarningKind::TrailingBytes, text));
         }
         // Whatever the source could not prove, the end marker did.
         proof.notes.clear();
@@ -136,11 +141,11 @@ pub fn tap(
     let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
     if expected.strict && !unmet.is_empty() {
         return Err(Error::failed("the source does not hold what is expected")
-            .because(unmet.join("; "))
+            .because(texts(&unmet).join("; "))
             .hint("look at the source; without --strict such a backup is made, with a warning"));
     }
     proof.warnings.extend(unmet);
-    proof.warnings.extend(expected.warnings);
+    proof.warnings.extend(expected.warnings.into_iter().map(Warning::other));
     proof.notes.extend(expected.notes);
     Ok(proof)
 }

@@ -166,6 +166,9 @@ fn mount(spec: &str) -> Result<Mount> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     fn spec(line: &str) -> Result<RunSpec> {
@@ -232,10 +235,10 @@ mod tests {
 
     #[test]
     fn a_file_of_variables_comes_before_those_that_are_given() {
-        let file = std::env::temp_dir().join(format!("sealift-env-{}", std::process::id()));
-        std::fs::write(&file, "# a comment\n\n  A=1\nSEALIFT_NO_SUCH_VARIABLE\nB=x y\n").unwrap();
-        let spec = spec(&format!("-e A=2 --env-file {} img", file.display()));
-        std::fs::remove_file(&file).unwrap();
+        let (file, mut text) = std::io::pipe().unwrap();
+        text.write_all(b"# a comment\n\n  A=1\nSEALIFT_NO_SUCH_VARIABLE\nB=x y\n").unwrap();
+        drop(text);
+        let spec = spec(&format!("-e A=2 --env-file /dev/fd/{} img", file.as_raw_fd()));
         assert_eq!(spec.unwrap().env, ["A=1", "B=x y", "A=2"]);
         let error = self::spec("--env-file /none img").unwrap_err();
         assert!(error.to_string().starts_with("cannot read --env-file /none"), "{error}");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+pub use clap_complete::Shell;
 
 use crate::archive::name::JobName;
 use crate::docker::run::RunSpec;
@@ -120,7 +121,7 @@ pub enum Verb {
     #[command(after_help = "Example:\n  sealift completions bash > /etc/bash_completion.d/sealift")]
     Completions {
         /// Which shell
-        shell: clap_complete::Shell,
+        shell: Shell,
     },
 }
 
@@ -267,7 +268,7 @@ pub struct SetOptions {
 
 /// The jobs of the built-in set, in the order that the vendor's documents give.
 fn presets(swarm: SwarmOptions, ucp: UcpOptions, dtr: DtrOptions) -> Vec<Preset> {
-    vec![Preset::Swarm(swarm), Preset::Ucp(ucp), Preset::Dtr(dtr)]
+    vec![Preset::Swarm(swarm.into()), Preset::Ucp(ucp.into()), Preset::Dtr(dtr.into())]
 }
 
 impl Backup {
@@ -301,9 +302,9 @@ impl Backup {
             Backup::Image { options, images } => (Subject::Source(Source::Image(images)), options),
             Backup::Path { options, dirs } => (Subject::Source(Source::Path(dirs)), options),
             Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
-            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr)), options),
-            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp)), options),
-            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm)), options),
+            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr.into())), options),
+            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp.into())), options),
+            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm.into())), options),
             Backup::Set { set_name, .. } => {
                 return Err(Error::usage(format!("{set_name} is a set, no job"))
                     .hint(format!("`sealift backup set {set_name}`")));
@@ -319,7 +320,7 @@ impl Backup {
 }
 
 /// A completion script for a shell.
-pub fn completions(shell: clap_complete::Shell, script: &mut dyn std::io::Write) {
+pub fn completions(shell: Shell, script: &mut dyn std::io::Write) {
     clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut &mut *script);
 }
 

@@ -25,6 +25,8 @@ impl Args for Restore {
     fn augment_args(command: Command) -> Command {
         let set = RestoreSet::augment_args(Command::new(SET)).mut_arg("from", |from| from.required(false));
         let set = set.about("Print the steps that bring a set back");
+        // The text below the help of `restore` names it; in its usage it would look like one of the words.
+        let set = set.hide(true);
         // What stands before `set` holds for it: see `from_arg_matches`.
         ["passphrase_file", "passphrase_command", "no_encrypt"]
             .into_iter()

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
 use crate::error::{Error, Result};
-use crate::host::passphrase::Secret;
+use crate::preset::secret_of_setting;
 use crate::report::{Event, Mode, Reporter, print};
 use crate::store::locate;
 
@@ -142,7 +142,7 @@ fn sections(config: &Config) -> Vec<Section> {
 
 /// The environment wins over the file.
 fn overruled(key: &str) -> String {
-    let secret = Secret::of_setting(key).and_then(Secret::variable);
+    let secret = secret_of_setting(key).and_then(|secret| secret.variable());
     let store = (matches!(key, "to" | "from") && std::env::var_os(STORE).is_some()).then_some(STORE);
     secret.or(store).map(|name| format!(", but {name} is set and wins")).unwrap_or_default()
 }

@@ -2,13 +2,16 @@
 
 pub mod backup;
 pub mod cat;
+pub mod completions;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod dispatch;
 pub mod list;
 pub mod ls;
 pub mod parse;
 pub mod plan;
 pub mod restore;
+pub mod restore_set;
 pub mod show;
 pub mod verify;

@@ -2,10 +2,11 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::restore_set::restore_set;
 use crate::cli::Restore;
 use crate::error::Result;
+use crate::job;
 use crate::job::backup::Outcome;
-use crate::job::{self, restore_set};
 use crate::report::Reporter;
 
 /// Restores an archive, or prints the steps that restore a set.
@@ -16,8 +17,6 @@ pub async fn restore(options: Restore, ui: &Reporter, cancel: &CancellationToken
     match options {
         // It clears away what it began.
         Restore::Archive(options) => job::restore::restore(options.request()?, ui, cancel).await,
-        Restore::Set(options) => {
-            job::until(cancel, restore_set::plan(*options, ui)).await.map(|()| Outcome::Done)
-        }
+        Restore::Set(options) => job::until(cancel, restore_set(*options, ui)).await.map(|()| Outcome::Done),
     }
 }

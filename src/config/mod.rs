@@ -13,14 +13,15 @@ mod command_line;
 mod defaults;
 mod file;
 mod find;
-mod requests;
+mod jobs;
+mod sets;
 mod stores;
 
 pub use crate::cli::ExplicitArg;
 pub use command_line::{ParseError, Parsed, read};
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
 pub use find::{find, no_file};
-pub use requests::set_request;
+pub use sets::set_request;
 use stores::StoreNames;
 
 /// A settings file that was read.

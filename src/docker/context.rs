@@ -7,9 +7,9 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use serde_json::Value;
 
 use super::config_dir;
-use crate::archive::hex;
 use crate::error::{Context, Error, Result};
 use crate::host::environment::variable;
+use crate::report::hex;
 
 const TIMEOUT_SECONDS: u64 = 120;
 

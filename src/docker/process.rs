@@ -1,7 +1,5 @@
 //! The way back into the engine: bytes on a container's stdin, into a volume, into the image store.
 
-use std::io::Write;
-
 use bollard::container::LogOutput;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{DownloadFromContainerOptions, ImportImageOptions, UploadToContainerOptions};
@@ -14,7 +12,7 @@ use super::exit::{self, Exit};
 use super::run::RunSpec;
 use super::{Engine, Volume};
 use crate::error::{Context, Error, Result};
-use crate::report::Reporter;
+use crate::report::{Reporter, relay_stderr, relay_stdout};
 use crate::stream::channel::Receiver;
 use crate::stream::sink::{Sink, body};
 use crate::tar::{Entry, Walker};
@@ -185,18 +183,13 @@ impl Process {
 
 async fn show(mut output: Output) -> Result<()> {
     while let Some(next) = output.next().await {
-        let written = match next.context(|| "the engine's stream broke off".into())? {
-            LogOutput::StdErr { message } => std::io::stderr().write_all(&message),
-            LogOutput::StdOut { message } => {
-                let mut stdout = std::io::stdout();
-                stdout.write_all(&message).and_then(|()| stdout.flush())
-            }
+        match next.context(|| "the engine's stream broke off".into())? {
+            LogOutput::StdErr { message } => relay_stderr(&message),
+            LogOutput::StdOut { message } => relay_stdout(&message),
             LogOutput::Console { .. } | LogOutput::StdIn { .. } => {
                 return Err(Error::failed("the engine's stream broke off inside a frame"));
             }
-        };
-        // Nobody has to read it.
-        drop(written);
+        }
     }
     Ok(())
 }

@@ -23,59 +23,40 @@ pub const VARIABLES: [&str; 9] = [
     "UCP_PASSPHRASE_COMMAND",
 ];
 
-/// Which secret is asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Secret {
-    /// What archives are sealed with.
-    #[default]
-    Passphrase,
-    /// The password of a UCP user, which Docker Trusted Registry wants for its backup.
-    UcpPassword,
-    /// What UCP seals its own backup with.
-    UcpPassphrase,
+/// A secret that may be asked for: what it is called, and what leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretName {
+    /// What it is called in messages.
+    pub name: &'static str,
+    /// The option's name, without `-file` and `-command`.
+    pub option: &'static str,
+    /// The variables that hold it, name a file, name a command; all of them are among [`VARIABLES`].
+    pub variables: [&'static str; 3],
 }
 
-impl Secret {
-    /// The variables that hold it, name a file, name a command.
-    pub fn variables(self) -> &'static [&'static str] {
-        let first = match self {
-            Secret::Passphrase => 0,
-            Secret::UcpPassword => 3,
-            Secret::UcpPassphrase => 6,
-        };
-        &VARIABLES[first..first + 3]
-    }
+/// What archives are sealed with.
+pub const PASSPHRASE: SecretName = SecretName {
+    name: "passphrase",
+    option: "--passphrase",
+    variables: ["SEALIFT_PASSPHRASE", "SEALIFT_PASSPHRASE_FILE", "SEALIFT_PASSPHRASE_COMMAND"],
+};
 
-    /// The secret that a setting leads to: `passphrase_file`, `ucp_password_command`.
-    pub fn of_setting(key: &str) -> Option<Secret> {
-        match key.strip_suffix("_file").or(key.strip_suffix("_command"))? {
-            "passphrase" => Some(Secret::Passphrase),
-            "ucp_password" => Some(Secret::UcpPassword),
-            "ucp_passphrase" => Some(Secret::UcpPassphrase),
-            _ => None,
-        }
+impl SecretName {
+    /// Whether a setting leads to it: `passphrase_file`, `passphrase_command`.
+    pub fn is_led_to_by(&self, setting: &str) -> bool {
+        let stem = setting.strip_suffix("_file").or(setting.strip_suffix("_command"));
+        stem.is_some_and(|stem| stem == self.option.trim_start_matches('-').replace('-', "_"))
     }
 
     /// The variable that leads to it, where one is set: it wins over the settings file.
-    pub fn variable(self) -> Option<&'static str> {
-        self.variables().iter().copied().find(|name| std::env::var_os(name).is_some())
+    pub fn variable(&self) -> Option<&'static str> {
+        self.variables.into_iter().find(|name| std::env::var_os(name).is_some())
     }
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Secret::Passphrase => "passphrase",
-            Secret::UcpPassword => "UCP password",
-            Secret::UcpPassphrase => "UCP passphrase",
-        }
-    }
-
-    /// The option's name, without `-file` and `-command`.
-    fn option(self) -> &'static str {
-        match self {
-            Secret::Passphrase => "--passphrase",
-            Secret::UcpPassword => "--ucp-password",
-            Secret::UcpPassphrase => "--ucp-passphrase",
-        }
+impl Default for SecretName {
+    fn default() -> Self {
+        PASSPHRASE
     }
 }
 
@@ -86,7 +67,7 @@ const LONGEST: u64 = 64 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// Which secret it is.
-    pub secret: Secret,
+    pub secret: SecretName,
     /// It was read already.
     pub known: Option<SecretString>,
     /// `--passphrase-file`
@@ -100,6 +81,11 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Nothing is known yet of where this secret comes from.
+    pub fn of(secret: SecretName) -> Self {
+        Sources { secret, ..Sources::default() }
+    }
+
     /// Reads the secret: flags first, then the environment, then a prompt.
     ///
     /// # Errors
@@ -116,7 +102,7 @@ impl Sources {
         if self.known.is_some() {
             return Ok(self.known.clone());
         }
-        let &[own, in_file, by_command] = self.secret.variables() else { return Ok(None) };
+        let [own, in_file, by_command] = self.secret.variables;
         let value = |name: &str| std::env::var_os(name).map(OsString::into_vec);
         let secret = if let Some(file) = &self.file {
             self.read_file(file)?
@@ -136,7 +122,7 @@ impl Sources {
 
     fn read_file(&self, file: &str) -> Result<SecretString> {
         let is_stdin = matches!(file, "-" | "/dev/stdin" | "/dev/fd/0" | "/proc/self/fd/0");
-        let (name, option) = (self.secret.name(), self.secret.option());
+        let SecretName { name, option, .. } = self.secret;
         if is_stdin && self.stdin_is_data {
             return Err(Error::usage(format!(
                 "standard input is the data: the {name} cannot come from it too"
@@ -158,7 +144,7 @@ impl Sources {
     }
 
     fn prompt(&self) -> Result<SecretString> {
-        let (name, option, variable) = (self.secret.name(), self.secret.option(), self.secret.variables()[0]);
+        let SecretName { name, option, variables: [variable, ..] } = self.secret;
         let ask = |prompt: &str| {
             rpassword::prompt_password(prompt).map_err(|e| {
                 if e.kind() == std::io::ErrorKind::Interrupted {
@@ -179,7 +165,7 @@ impl Sources {
     }
 
     fn run_command(&self, command: &str) -> Result<SecretString> {
-        let name = self.secret.name();
+        let name = self.secret.name;
         let output = super::process::shell(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.context(|| format!("cannot run the {name} command"))?;
         if !output.status.success() {
@@ -195,7 +181,7 @@ impl Sources {
         let hint = "other tools would read another one: use text without such bytes";
         // gpg would end it there.
         if line.contains(&0) {
-            let name = self.secret.name();
+            let name = self.secret.name;
             return Err(Error::usage(format!("the {name} has a NUL in it: {from}")).hint(hint));
         }
         let text = String::from_utf8(line).map_err(|_| {
@@ -208,16 +194,14 @@ impl Sources {
         if !secret.is_empty() {
             return Ok(SecretString::from(secret));
         }
-        let hint = match self.secret {
-            Secret::Passphrase => {
+        let hint = match self.secret == PASSPHRASE {
+            true => {
                 "an empty passphrase protects nothing; --no-encrypt stores in the clear, if that is wanted"
                     .into()
             }
-            Secret::UcpPassword | Secret::UcpPassphrase => {
-                format!("put it into the first line of {}-file FILE", self.secret.option())
-            }
+            false => format!("put it into the first line of {}-file FILE", self.secret.option),
         };
-        Err(Error::usage(format!("the {} is empty: {from}", self.secret.name())).hint(hint))
+        Err(Error::usage(format!("the {} is empty: {from}", self.secret.name)).hint(hint))
     }
 }
 
@@ -249,20 +233,42 @@ mod tests {
         assert!(Sources::default().first_line(b"a\n\0\xff".to_vec(), "x").is_ok());
     }
 
+    const OTHER: SecretName = SecretName {
+        name: "door code",
+        option: "--door-code",
+        variables: ["DOOR_CODE", "DOOR_CODE_FILE", "DOOR_CODE_COMMAND"],
+    };
+
     #[test]
-    fn an_empty_password_is_called_so() {
-        let ucp = Sources { secret: Secret::UcpPassword, ..Sources::default() };
-        let error = ucp.first_line(Vec::new(), "x").unwrap_err();
-        assert_eq!(error.to_string(), "the UCP password is empty: x");
-        assert_eq!(error.hint_text(), Some("put it into the first line of --ucp-password-file FILE"));
+    fn an_empty_secret_is_called_by_its_name() {
+        let error = Sources::of(OTHER).first_line(Vec::new(), "x").unwrap_err();
+        assert_eq!(error.to_string(), "the door code is empty: x");
+        assert_eq!(error.hint_text(), Some("put it into the first line of --door-code-file FILE"));
+        let error = Sources::default().first_line(Vec::new(), "x").unwrap_err();
+        assert_eq!(error.to_string(), "the passphrase is empty: x");
+        assert!(error.hint_text().unwrap().contains("--no-encrypt stores in the clear"));
     }
 
     #[test]
     fn a_setting_leads_to_its_own_secret() {
-        assert_eq!(Secret::of_setting("passphrase_file"), Some(Secret::Passphrase));
-        assert_eq!(Secret::of_setting("ucp_password_command"), Some(Secret::UcpPassword));
-        assert_eq!(Secret::of_setting("ucp_passphrase_file"), Some(Secret::UcpPassphrase));
-        assert_eq!((Secret::of_setting("stop_command"), Secret::of_setting("passphrase")), (None, None));
+        assert!(OTHER.is_led_to_by("door_code_file") && OTHER.is_led_to_by("door_code_command"));
+        for other in ["door_code", "door_file", "code_file", "passphrase_file", "stop_command", "_file"] {
+            assert!(!OTHER.is_led_to_by(other), "{other}");
+        }
+        assert!(PASSPHRASE.is_led_to_by("passphrase_command"));
+    }
+
+    #[test]
+    fn no_child_inherits_the_variables_of_the_passphrase() {
+        assert!(PASSPHRASE.variables.iter().all(|name| VARIABLES.contains(name)));
+    }
+
+    #[test]
+    fn standard_input_that_is_data_gives_no_secret() {
+        let file = Some("-".to_string());
+        let error = Sources { file, stdin_is_data: true, ..Sources::of(OTHER) }.read().unwrap_err();
+        assert_eq!(error.to_string(), "standard input is the data: the door code cannot come from it too");
+        assert_eq!(error.hint_text(), Some("put it into a file of its own, or use --door-code-command"));
     }
 
     #[test]

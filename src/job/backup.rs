@@ -9,154 +9,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::budget::{BudgetRequest, MemoryBudget};
 use crate::archive::catalog::{ArchiveRecord, FORMAT};
-use crate::archive::check::{Check, is_dangling};
-use crate::archive::openpgp::{Cipher, block_pool};
+use crate::archive::openpgp::block_pool;
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::SourceChecks;
 use crate::archive::{Format, Id, open};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
-use crate::host::priority::{self, IoNice};
+use crate::host::priority;
 use crate::report::{Event, Reporter, event, human_bytes};
 use crate::source::Source;
+use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
-use crate::store::set::SetRef;
-use crate::store::{Store, StoreOptions};
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
+use crate::stream::warning::Warning;
 
 pub use super::Outcome;
 use super::origin::{self, Origin};
+use super::request::with_metadata;
+pub use super::request::{BackupRequest, Encryption, StoreRequest, Task, WarnOk};
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
-
-/// Warnings that may be accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WarnOk {
-    /// Files that changed while they were read.
-    Changed,
-    /// The job's newest archive has another passphrase.
-    Passphrase,
-    /// A registry's links without blobs, as garbage collection leaves them.
-    Links,
-    /// The job's newest archive is of another source.
-    Source,
-}
-
-/// A store to back up to.
-#[derive(Debug, Clone)]
-pub struct StoreRequest {
-    /// Its URL.
-    pub url: String,
-    /// How it is to be used.
-    pub options: StoreOptions,
-}
-
-impl StoreRequest {
-    /// Opens it to write to.
-    ///
-    /// # Errors
-    /// As [`Store::create`].
-    pub fn create(&self) -> Result<Store> {
-        Store::create(&self.url, &self.options)
-    }
-}
-
-/// How an archive is encrypted.
-#[derive(Debug, Clone)]
-pub struct Encryption {
-    /// The kind of encryption.
-    pub cipher: Cipher,
-    /// Where the passphrase comes from.
-    pub passphrase: passphrase::Sources,
-}
-
-/// How a backup is made.
-#[derive(Debug, Clone)]
-pub struct BackupRequest {
-    /// The job under which the archive lies; otherwise the source's own.
-    pub job: Option<String>,
-    /// The host that its source lies on; otherwise the engine's own name, or this host's.
-    pub host: Option<String>,
-    /// Where it goes: at least one store.
-    pub stores: Vec<StoreRequest>,
-    /// How it is encrypted; none: stored in the clear.
-    pub encryption: Option<Encryption>,
-    /// How it is compressed, and in how much memory.
-    pub budget: BudgetRequest,
-    /// Parts in flight to each store.
-    pub parallel: usize,
-    /// At most so many bytes a second to each store.
-    pub limit_rate: Option<u64>,
-    /// The nice value; none: [`priority::DEFAULT_NICE`], where that can be had.
-    pub nice: Option<i32>,
-    /// The I/O priority.
-    pub io_nice: Option<IoNice>,
-    /// Whether the source is a tar; none: found out.
-    pub format: Option<Format>,
-    /// Accept a source that gives no byte at all.
-    pub allow_empty: bool,
-    /// What its members must be.
-    pub check: Check,
-    /// Commit nothing that does not meet the expectations; otherwise that is a warning.
-    pub strict: bool,
-    /// Warnings that are no reason for [`Outcome::Warned`].
-    pub warn_ok: Vec<WarnOk>,
-}
-
-/// One archive to be made.
-pub struct Task {
-    /// Where its bytes come from.
-    pub source: Source,
-    /// Whether the job's newest archive must be of the same source. What a preset finds is named by its version and node.
-    pub is_compared: bool,
-    /// How it is made.
-    pub request: BackupRequest,
-    /// What its bytes must be; none: found out.
-    pub format: Option<Format>,
-    /// What a restore will need to know, beside the source.
-    pub metadata: serde_json::Value,
-    /// What its members must be, beside what the request says.
-    pub check: Check,
-    /// Whether its bytes must be a whole OpenPGP message.
-    pub is_message: bool,
-    /// What is known to be wrong with it.
-    pub warnings: Vec<String>,
-    /// What is so by nature.
-    pub notes: Vec<String>,
-    /// The set that it belongs to.
-    pub set: Option<SetRef>,
-}
-
-impl Task {
-    /// A source as it is.
-    pub fn new(source: Source, request: BackupRequest) -> Self {
-        let (metadata, format) = (serde_json::Value::Null, request.format.or_else(|| source.format()));
-        let (check, warnings, notes) = (Check::default(), Vec::new(), Vec::new());
-        Task {
-            source,
-            is_compared: true,
-            request,
-            format,
-            metadata,
-            check,
-            is_message: false,
-            warnings,
-            notes,
-            set: None,
-        }
-    }
-
-    /// The job under which the archive will lie.
-    pub fn job(&self) -> Option<String> {
-        self.request.job.clone().or_else(|| self.source.default_job())
-    }
-}
 
 /// A committed archive.
 pub struct Made {
@@ -357,13 +235,8 @@ impl BackupRun {
         let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
         let named = (self.record.job.as_str(), id);
         let origin = Origin { host: None, source_id: self.record.source_id.clone() };
-        if origin.is_another(&newest) {
-            let error = origin::another_source(named, &store.name, &newest);
-            if !self.request.warn_ok.contains(&WarnOk::Source) {
-                return Err(error);
-            }
-            ui.note(&error.to_string());
-        }
+        let is_accepted = self.request.warn_ok.contains(&WarnOk::Source);
+        origin.compare(named, &store.name, &newest, is_accepted, ui)?;
         if let Some(text) = origin::clock_behind(self.record.started, named, &newest) {
             ui.warn(&text);
             self.warnings.push(text);
@@ -439,18 +312,17 @@ impl BackupRun {
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
         let end = &sealed.end;
-        let accepts = |what| self.request.warn_ok.contains(&what);
-        let (accepted, open): (Vec<_>, Vec<_>) = end.warnings.iter().partition(|text| {
-            accepts(WarnOk::Changed) && is_change(text) || accepts(WarnOk::Links) && is_dangling(text)
-        });
-        accepted.iter().for_each(|text| ui.note(text));
-        open.iter().for_each(|text| ui.warn(text));
+        let accepts = |warning: &&Warning| WarnOk::accept(&self.request.warn_ok, warning.kind);
+        let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
+        accepted.iter().for_each(|warning| ui.note(&warning.text));
+        open.iter().for_each(|warning| ui.warn(&warning.text));
         end.notes.iter().for_each(|text| ui.note(text));
         for Failed { store, error } in failed {
             ui.warn(&format!("not at {store}: {error}"));
             error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
         }
-        let warnings: Vec<_> = self.warnings.iter().chain(open.iter().copied()).cloned().collect();
+        let open = open.iter().map(|warning| &warning.text);
+        let warnings: Vec<_> = self.warnings.iter().chain(open).cloned().collect();
         let outcome = match warnings.is_empty() && failed.is_empty() {
             true => Outcome::Done,
             false => Outcome::Warned,
@@ -507,14 +379,6 @@ fn read_passphrase(request: &BackupRequest, source: &Source, ui: &Reporter) -> R
     passphrase::Sources { stdin_is_data, twice: true, ..passphrase.clone() }.read().map(Some)
 }
 
-/// What the catalog says of a source, and what is known beside it.
-fn with_metadata(mut described: serde_json::Value, metadata: serde_json::Value) -> serde_json::Value {
-    if let (Some(described), serde_json::Value::Object(metadata)) = (described.as_object_mut(), metadata) {
-        described.extend(metadata);
-    }
-    described
-}
-
 fn largest(plan: &MemoryBudget) -> String {
     match plan.parts.largest_archive() {
         Some(bytes) => format!("the largest archive within that bound: {}", human_bytes(bytes)),
@@ -522,48 +386,12 @@ fn largest(plan: &MemoryBudget) -> String {
     }
 }
 
-/// GNU tar's words for a file that did not hold still.
-fn is_change(warning: &str) -> bool {
-    ["changed as we read it", "removed before we read it", "shrank by"]
-        .iter()
-        .any(|words| warning.contains(words))
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
-    use serde_json::json;
-
+mod tests {
+    use super::super::request::tests::request;
     use super::*;
-    use crate::archive::frame::{Codec, FRAME_LEN};
-
-    /// A request to back up to these stores, stored in the clear.
-    pub fn request(urls: &[&str]) -> BackupRequest {
-        let store = |url: &&str| StoreRequest { url: (*url).into(), options: StoreOptions::default() };
-        BackupRequest {
-            job: None,
-            host: None,
-            stores: urls.iter().map(store).collect(),
-            encryption: None,
-            budget: BudgetRequest {
-                memory: 256 << 20,
-                workers: 1,
-                frame_len: FRAME_LEN as u64,
-                codec: Codec::Zstd,
-                level: 3,
-                part_size: None,
-                max_parts: None,
-            },
-            parallel: 1,
-            limit_rate: None,
-            nice: None,
-            io_nice: None,
-            format: None,
-            allow_empty: false,
-            check: Check::default(),
-            strict: false,
-            warn_ok: Vec::new(),
-        }
-    }
+    use crate::archive::check::Check;
+    use crate::archive::openpgp::Cipher;
 
     fn ui() -> Reporter {
         Reporter::silent()
@@ -640,13 +468,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_a_restore_needs_stands_beside_the_source() {
-        let both = with_metadata(json!({"volume": ["v"]}), json!({"dtr": {"version": "2.7"}}));
-        assert_eq!(both, json!({"volume": ["v"], "dtr": {"version": "2.7"}}));
-        assert_eq!(with_metadata(json!({"stdin": {}}), serde_json::Value::Null), json!({"stdin": {}}));
-    }
-
-    #[test]
     fn expectations_of_the_task_and_of_the_request_are_both_kept() {
         let asked = BackupRequest {
             check: Check::new(&["a".into()], 0).unwrap(),
@@ -656,14 +477,9 @@ pub(crate) mod tests {
         let task = Task { check: Check::new(&["b".into()], 0).unwrap(), ..volume(asked) };
         let run = prepared(task).unwrap();
         assert!(run.expected.strict);
-        assert_eq!(run.expected.check.finish(), ["no member matches 'b'", "no member matches 'a'"]);
-    }
-
-    #[test]
-    fn only_gnu_tars_words_for_a_change_are_one() {
-        assert!(is_change("tar: x: file changed as we read it"));
-        assert!(is_change("tar: x: File removed before we read it"));
-        assert!(is_change("tar: x: File shrank by 5 bytes; padding with zeros"));
-        assert!(!is_change("tar: x: Cannot open: Permission denied"));
+        assert_eq!(
+            crate::archive::check::texts(&run.expected.check.unmet()),
+            ["no member matches 'b'", "no member matches 'a'"]
+        );
     }
 }

@@ -14,6 +14,7 @@ pub mod list;
 pub mod ls;
 pub mod origin;
 pub mod plan;
+mod request;
 pub mod restore;
 pub mod restore_set;
 mod sequential;

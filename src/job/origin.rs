@@ -4,6 +4,7 @@ use crate::archive::Id;
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::host::name::host_name;
+use crate::report::Reporter;
 use crate::source::Source;
 use crate::store::manifest::Manifest;
 
@@ -33,13 +34,33 @@ impl Origin {
 
     /// Whether a manifest says that its archive is of another source. One without a digest is an older version's, or of
     /// a source that is not compared.
-    pub(super) fn is_another(&self, newest: &Manifest) -> bool {
+    fn is_another(&self, newest: &Manifest) -> bool {
         self.source_id.is_some() && newest.source_id.is_some() && self.source_id != newest.source_id
+    }
+
+    /// Refuses a job whose newest archive is of another source, unless that is accepted.
+    pub(super) fn compare(
+        &self,
+        archive: (&str, &Id),
+        store: &str,
+        newest: &Manifest,
+        is_accepted: bool,
+        ui: &Reporter,
+    ) -> Result<()> {
+        if !self.is_another(newest) {
+            return Ok(());
+        }
+        let error = another_source(archive, store, newest);
+        if is_accepted {
+            ui.note(&error.to_string());
+            return Ok(());
+        }
+        Err(error)
     }
 }
 
 /// The refusal to mix two sources in one job.
-pub(super) fn another_source((job, id): (&str, &Id), store: &str, newest: &Manifest) -> Error {
+fn another_source((job, id): (&str, &Id), store: &str, newest: &Manifest) -> Error {
     let host = newest.host.as_ref().map(|host| format!(" (made on {host:?})")).unwrap_or_default();
     Error::usage(format!("the newest archive of job {job}, {job}@{id} at {store}, is of another source{host}"))
         .hint(

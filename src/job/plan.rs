@@ -149,7 +149,7 @@ fn size(folder: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::backup::tests::request;
+    use super::super::request::tests::request;
     use super::*;
 
     #[test]
@@ -187,6 +187,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a folder of the test's own")]
     fn a_folders_size_is_that_of_its_files() {
         let folder = std::env::temp_dir().join(format!("sealift-plan-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("below")).unwrap();

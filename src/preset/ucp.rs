@@ -1,16 +1,18 @@
 //! Universal Control Plane: by `docker/ucp backup`, whose options differ from version to version.
 
 use secrecy::ExposeSecret;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
-use super::{DataLocation, Part, Preview, sibling};
+use super::metadata::{Metadata, lenient};
+use super::steps::{Action, SealedArchive, Step, quoted};
+use super::{Component, DataLocation, Preview, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
-use crate::cli::UcpOptions;
 use crate::docker::Engine;
 use crate::docker::inspect::ContainerInfo;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Result};
+use crate::host::passphrase::{SecretName, Sources};
 use crate::report::Reporter;
 use crate::source::Source;
 
@@ -21,7 +23,49 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// The documents: a good backup has more members than this.
 const FEWEST: u64 = 100;
 
-pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Reporter) -> Result<Vec<Part>> {
+/// What UCP seals its own backup with.
+pub const UCP_PASSPHRASE: SecretName = SecretName {
+    name: "UCP passphrase",
+    option: "--ucp-passphrase",
+    variables: ["UCP_PASSPHRASE", "UCP_PASSPHRASE_FILE", "UCP_PASSPHRASE_COMMAND"],
+};
+
+/// How UCP is backed up.
+#[derive(Debug, Clone, Default)]
+pub struct UcpOptions {
+    /// The image to back up with; otherwise that of the running controller's version.
+    pub ucp_image: Option<String>,
+    /// The instance's id; otherwise found.
+    pub ucp_id: Option<String>,
+    /// Where the passphrase of UCP's own sealing comes from, see [`UCP_PASSPHRASE`].
+    pub passphrase: Sources,
+    /// The engine's socket on its host; otherwise the one that DOCKER_HOST names.
+    pub docker_socket: Option<String>,
+}
+
+/// What a restore must know of UCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UcpMetadata {
+    /// Its version.
+    #[serde(deserialize_with = "lenient")]
+    pub version: String,
+    /// What it was backed up with, and is restored by.
+    #[serde(deserialize_with = "lenient")]
+    pub image: String,
+    /// The instance's id, where it was known.
+    #[serde(deserialize_with = "lenient")]
+    pub id: Option<String>,
+    /// UCP sealed the backup itself, too.
+    #[serde(deserialize_with = "lenient")]
+    pub sealed: bool,
+}
+
+pub(super) async fn components(
+    options: &UcpOptions,
+    engine: &Engine,
+    ui: &Reporter,
+) -> Result<Vec<Component>> {
     let Found { controller, version, image } = find(options, engine).await?;
     ui.note(&format!("UCP {version}"));
     if !pauses_nothing(&version) {
@@ -29,7 +73,7 @@ pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Reporter) 
             "UCP {version} stops its containers on this node during the backup; from 3.2 on it does not"
         ));
     }
-    let passphrase = options.passphrase().given()?;
+    let passphrase = options.passphrase.given()?;
     let mut command = vec!["backup".to_string()];
     if !pauses_nothing(&version) {
         command.extend(["--id".into(), instance(options, &controller)?]);
@@ -56,12 +100,13 @@ pub(super) async fn parts(options: &UcpOptions, engine: &Engine, ui: &Reporter) 
         ..RunSpec::default()
     };
     let (is_message, id) = (passphrase.is_some(), instance(options, &controller).ok());
-    let facts = json!({"ucp": {"version": version, "image": image, "id": id, "sealed": is_message}});
+    let metadata = Metadata::Ucp(UcpMetadata { version, image, id, sealed: is_message });
     let (format, check) = match is_message {
         true => (Format::Raw, Check::default()),
         false => (Format::Tar, Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)?),
     };
-    Ok(vec![Part { check, is_message, notes, ..Part::new(Source::Run(Box::new(spec)), format, facts) }])
+    let source = Source::Run(Box::new(spec));
+    Ok(vec![Component { check, is_message, notes, ..Component::new(source, format, metadata) }])
 }
 
 pub(super) async fn preview(options: &UcpOptions, engine: &Engine) -> Result<Preview> {
@@ -133,9 +178,128 @@ fn own_socket() -> String {
     host.strip_prefix("unix://").filter(|path| !path.is_empty()).unwrap_or(SOCKET).into()
 }
 
+/// UCP is restored by its own image, of the same version, into a swarm that runs already.
+pub(super) fn restore_steps(archive: &SealedArchive, metadata: &UcpMetadata) -> Step {
+    let security = archive.record().run.security_opt;
+    let security: String = security.iter().map(|opt| format!(" --security-opt {}", quoted(opt))).collect();
+    let run = format!("--name {NAME} -v {SOCKET}:{SOCKET}{security} {}", quoted(&metadata.image));
+    let uninstall = format!("docker run --rm -it {run} uninstall-ucp --interactive   # if it is installed");
+    let mut actions = vec![Action::shell(uninstall)];
+    if metadata.sealed {
+        actions.push(Action::shell(
+            "# UCP sealed this backup itself. gpg asks for that passphrase, so that no command line has it.",
+        ));
+        let target = format!("--to-stdout | gpg --decrypt | docker run -i --rm {run} restore");
+        actions.push(archive.restore(target));
+    } else {
+        actions.push(archive.restore(format!("--to-run {run} restore")));
+    }
+    Step { title: format!("UCP {}: the same version, on a manager of that swarm", metadata.version), actions }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    fn archive(source: Value) -> SealedArchive {
+        SealedArchive { name: "ucp@id".into(), job: "ucp".into(), source, is_clear: false }
+    }
+
+    fn steps(source: Value) -> Step {
+        let archive = archive(source);
+        match archive.metadata() {
+            Some(Metadata::Ucp(metadata)) => restore_steps(&archive, &metadata),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As format 1 writes it.
+    const WRITTEN: &str =
+        r#"{"ucp":{"id":"ABCD:EFGH","image":"docker/ucp:3.2.6","sealed":true,"version":"3.2.6"}}"#;
+
+    #[test]
+    fn metadata_is_written_as_it_always_was() {
+        let metadata = UcpMetadata {
+            version: "3.2.6".into(),
+            image: "docker/ucp:3.2.6".into(),
+            id: Some("ABCD:EFGH".into()),
+            sealed: true,
+        };
+        assert_eq!(Metadata::Ucp(metadata.clone()).to_json().to_string(), WRITTEN);
+        let unknown = Metadata::Ucp(UcpMetadata { id: None, ..metadata }).to_json();
+        assert_eq!(unknown["ucp"]["id"], Value::Null);
+        assert!(unknown["ucp"].as_object().unwrap().contains_key("id"));
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let written: Value = serde_json::from_str(WRITTEN).unwrap();
+        let read = Metadata::of(&written).unwrap();
+        assert_eq!(read.to_json(), written);
+        let Metadata::Ucp(ucp) = read else { panic!("{read:?}") };
+        assert_eq!((ucp.sealed, ucp.id.as_deref()), (true, Some("ABCD:EFGH")));
+    }
+
+    #[test]
+    fn what_another_version_says_besides_is_passed_over_and_what_it_does_not_say_is_empty() {
+        let read = Metadata::of(&json!({"ucp": {"version": "9", "image": 7, "sealed": "yes", "new": [1]}}));
+        let expected = UcpMetadata { version: "9".into(), ..UcpMetadata::default() };
+        assert_eq!(read, Some(Metadata::Ucp(expected)));
+    }
+
+    #[test]
+    fn a_backup_goes_back_through_the_image_that_made_it() {
+        let step = steps(json!({
+            "run": {"image": "docker/ucp:3.2.6", "security_opt": []},
+            "ucp": {"version": "3.2.6", "image": "docker/ucp:3.2.6", "id": null, "sealed": false}}));
+        assert_eq!(step.title, "UCP 3.2.6: the same version, on a manager of that swarm");
+        let run = "--name ucp -v /var/run/docker.sock:/var/run/docker.sock docker/ucp:3.2.6";
+        let uninstall =
+            format!("docker run --rm -it {run} uninstall-ucp --interactive   # if it is installed");
+        let restore = archive(Value::Null).restore(format!("--to-run {run} restore"));
+        assert_eq!(step.actions, [Action::Shell(uninstall), restore]);
+    }
+
+    #[test]
+    fn what_ucp_sealed_is_opened_by_gpg() {
+        let step = steps(json!({
+            "run": {"security_opt": ["label=disable", "x y"]},
+            "ucp": {"version": "3.2.6", "image": "docker/ucp:3.2.6", "sealed": true}}));
+        let run = "--name ucp -v /var/run/docker.sock:/var/run/docker.sock --security-opt label=disable \
+                   --security-opt 'x y' docker/ucp:3.2.6";
+        let restore = format!("--to-stdout | gpg --decrypt | docker run -i --rm {run} restore");
+        let [Action::Shell(uninstall), Action::Shell(why), last] = &step.actions[..] else {
+            panic!("{step:?}")
+        };
+        assert!(uninstall.contains(run), "{uninstall}");
+        assert!(why.starts_with("# UCP sealed this backup itself."), "{why}");
+        assert_eq!(*last, archive(Value::Null).restore(restore));
+    }
+
+    #[test]
+    fn an_image_cannot_smuggle_in_a_command() {
+        let step = steps(json!({"ucp": {"version": "1", "image": "x; rm -rf /"}}));
+        let Action::Shell(uninstall) = &step.actions[0] else { panic!("{step:?}") };
+        assert!(uninstall.contains("'x; rm -rf /' uninstall-ucp"), "{uninstall}");
+    }
+
+    #[test]
+    fn the_instance_is_the_one_named_else_the_one_found() {
+        let controller = |labels: &[(&str, &str)]| ContainerInfo {
+            name: CONTROLLER.into(),
+            image: "docker/ucp-controller:3.1.0".into(),
+            env: Default::default(),
+            labels: labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            volumes: Default::default(),
+        };
+        let found = controller(&[("com.docker.ucp.InstanceID", "found")]);
+        let options = |id: Option<&str>| UcpOptions { ucp_id: id.map(String::from), ..UcpOptions::default() };
+        assert_eq!(instance(&options(None), &found).unwrap(), "found");
+        assert_eq!(instance(&options(Some("named")), &found).unwrap(), "named");
+        let error = instance(&options(None), &controller(&[])).unwrap_err();
+        assert_eq!(error.to_string(), "the UCP controller does not say its instance's id");
+    }
 
     #[test]
     fn versions_are_numbers() {

@@ -124,9 +124,25 @@ pub fn print(line: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").context(|| "cannot write to stdout".into())
 }
 
+/// Passes on what a process wrote to its stdout. Nobody has to read it.
+pub fn relay_stdout(bytes: &[u8]) {
+    let mut stdout = std::io::stdout();
+    drop(stdout.write_all(bytes).and_then(|()| stdout.flush()));
+}
+
+/// Passes on what a process wrote to its stderr. Nobody has to read it.
+pub fn relay_stderr(bytes: &[u8]) {
+    drop(std::io::stderr().write_all(bytes));
+}
+
 /// Bytes in gibi-, mebi- or kibibytes.
 pub fn human_bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
+}
+
+/// Bytes in lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Text with its control characters escaped, so that nobody else's bytes steer a terminal.

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::process;
 use crate::report::Reporter;
 use crate::stream::source::{Proof, Running};
+use crate::stream::warning::{Warning, WarningKind};
 
 /// How the engine is stopped and started: shell commands.
 #[derive(Debug, Clone)]
@@ -58,7 +59,7 @@ pub async fn folder(
     let cleanup = tokio::spawn(async move {
         let outcome = read.await.unwrap_or_else(|_| Err(Error::disconnected()));
         let _ = cleanup.await;
-        let wrong = guard.start(&ui).await;
+        let wrong = guard.start(&ui).await.map(|text| Warning::new(WarningKind::Engine, text));
         let outcome = outcome.map(|proof: Proof| {
             let warnings = proof.warnings.into_iter().chain(wrong);
             Proof { warnings: warnings.collect(), ..proof }

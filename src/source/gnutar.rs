@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::process;
 use crate::report::{Lines, Reporter};
 use crate::stream::source::{ByteStream, Proof, Running};
+use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::gnu;
 
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
@@ -91,12 +92,24 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
             if lines.count > lines.first.len() {
                 lines.first.push(format!("and {} more", lines.count - lines.first.len()));
             }
-            Ok(Proof { exit_code, warnings: lines.first, ..Proof::default() })
+            let warnings = lines.first.into_iter().map(classify).collect();
+            Ok(Proof { exit_code, warnings, ..Proof::default() })
         }
         _ => Err(Error::failed(format!("tar failed ({status})"))
             .because(lines.last.join("; "))
             .hint("every file must be readable: run as root for volumes and system folders")),
     }
+}
+
+/// A line of GNU tar's stderr, `tar: FILE: MESSAGE`, by its message: a file's own name may hold any words.
+fn classify(line: String) -> Warning {
+    let message = line.rsplit_once(": ").map_or(line.as_str(), |(_, message)| message);
+    let changed = ["changed as we read it", "removed before we read it", "shrank by"];
+    let kind = match changed.iter().any(|words| message.contains(words)) {
+        true => WarningKind::Changed,
+        false => WarningKind::Other,
+    };
+    Warning::new(kind, line)
 }
 
 #[cfg(test)]
@@ -169,5 +182,42 @@ mod tests {
         let running = folders(&["/usr".into()], &quiet(), &stop).unwrap();
         let error = read(running).await.1.unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Interrupted);
+    }
+
+    fn kind(line: &str) -> WarningKind {
+        let warning = classify(line.into());
+        assert_eq!(warning.text, line);
+        warning.kind
+    }
+
+    #[test]
+    fn a_file_that_did_not_hold_still_is_told_from_the_rest() {
+        for line in [
+            "tar: srv/db: file changed as we read it",
+            "tar: srv/db/: Directory removed before we read it",
+            "tar: srv/db: File removed before we read it",
+            "tar: srv/db: File shrank by 512 bytes; padding with zeros",
+            "tar: a: b: file changed as we read it",
+        ] {
+            assert_eq!(kind(line), WarningKind::Changed, "{line}");
+        }
+        for line in [
+            "tar: srv/db: Cannot stat: Permission denied",
+            "tar: srv/db: file is the archive; not dumped",
+            "tar: Exiting with failure status due to previous errors",
+            "and 7 more",
+            "",
+        ] {
+            assert_eq!(kind(line), WarningKind::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_files_name_does_not_make_its_warning_one_of_a_change() {
+        assert_eq!(
+            kind("tar: file changed as we read it: Cannot stat: Permission denied"),
+            WarningKind::Other
+        );
+        assert_eq!(kind("tar: shrank by 1: socket ignored"), WarningKind::Other);
     }
 }

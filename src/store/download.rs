@@ -65,6 +65,9 @@ impl Object {
     }
 
     /// [`Object::stream`], which ends without a failure only where what came is what is said of it.
+    ///
+    /// # Errors
+    /// Each item: as those of [`ReadAt::read_at`]; the last: [`Kind::Damaged`] where size or BLAKE3 is another.
     pub fn verified_stream(
         &self,
         said: &manifest::Object,
@@ -119,6 +122,9 @@ impl Object {
     }
 
     /// The whole object, in order.
+    ///
+    /// # Errors
+    /// Each item: as those of [`ReadAt::read_at`].
     pub fn stream(&self) -> impl Stream<Item = Result<Bytes>> + use<> {
         let object = self.clone();
         let starts = (0..self.size).step_by(RANGE_LEN as usize);

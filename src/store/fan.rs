@@ -91,6 +91,9 @@ impl FanOut {
     }
 
     /// As long as one store is left, the night is not lost; otherwise the first failure is the failure.
+    ///
+    /// # Errors
+    /// No store is left: the first failure.
     pub fn any_left(&mut self, left: usize) -> Result<()> {
         if left > 0 || self.failed.is_empty() {
             return Ok(());
@@ -103,6 +106,9 @@ impl FanOut {
     }
 
     /// Begins the uploads to every store.
+    ///
+    /// # Errors
+    /// No store takes an upload: the first failure.
     pub async fn begin(
         &mut self,
         stores: &[Arc<Store>],
@@ -129,13 +135,16 @@ impl FanOut {
         self.any_left(self.targets.len())
     }
 
-    /// Sends the bytes of archive and catalog to every store that is left, at the pace given, to the point where only the
+    /// Sends the bytes of archive and catalog to every store that is left, no faster than the limiter allows, to the point where only the
     /// commit is missing.
+    ///
+    /// # Errors
+    /// A stream broke off, with its cause; or no store is left, with the first failure. The uploads are to be aborted then.
     pub async fn pump(
         &mut self,
         mut archive: Receiver<Bytes>,
         mut catalog: Receiver<Bytes>,
-        mut pace: RateLimiter,
+        mut limiter: RateLimiter,
     ) -> Result<()> {
         let (mut archive_parts, mut catalog_parts) = (PartSplitter::default(), PartSplitter::default());
         let (mut archive_open, mut catalog_open) = (true, true);
@@ -144,13 +153,13 @@ impl FanOut {
                 bytes = archive.recv(), if archive_open => {
                     let Ok(bytes) = bytes else { return Err(cause(bytes, &mut catalog).await) };
                     archive_open = bytes.is_some();
-                    pace.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
+                    limiter.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
                     self.archive(&mut archive_parts, bytes).await?;
                 }
                 bytes = catalog.recv(), if catalog_open => {
                     let Ok(bytes) = bytes else { return Err(cause(bytes, &mut archive).await) };
                     catalog_open = bytes.is_some();
-                    pace.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
+                    limiter.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
                     self.catalog(&mut catalog_parts, bytes).await?;
                 }
             }
@@ -317,20 +326,21 @@ mod tests {
 
     #[test]
     fn parts_are_cut_exactly_and_nothing_is_lost() {
-        let mut cutter = PartSplitter::default();
+        let mut splitter = PartSplitter::default();
         for len in [10usize, 1, 33, 7] {
-            cutter.pending.push_back(Bytes::from(vec![len as u8; len]));
-            cutter.len += len as u64;
+            splitter.pending.push_back(Bytes::from(vec![len as u8; len]));
+            splitter.len += len as u64;
         }
-        let cut = |cutter: &mut PartSplitter, ended| cutter.cut(16, ended).map(|part| part.content_length());
+        let cut =
+            |splitter: &mut PartSplitter, ended| splitter.cut(16, ended).map(|part| part.content_length());
         assert_eq!(
-            [cut(&mut cutter, false), cut(&mut cutter, false), cut(&mut cutter, false)],
+            [cut(&mut splitter, false), cut(&mut splitter, false), cut(&mut splitter, false)],
             [Some(16); 3]
         );
-        assert_eq!(cut(&mut cutter, false), None);
-        assert_eq!(cut(&mut cutter, true), Some(3));
-        assert_eq!(cut(&mut cutter, true), None);
-        assert_eq!(cutter.count, 4);
+        assert_eq!(cut(&mut splitter, false), None);
+        assert_eq!(cut(&mut splitter, true), Some(3));
+        assert_eq!(cut(&mut splitter, true), None);
+        assert_eq!(splitter.count, 4);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use aws_lc_rs::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::archive::hex;
 use crate::error::{Error, Result};
+use crate::report::hex;
 
 /// The text that is stored; `what` names it in errors.
 pub(super) fn to_text(value: &impl Serialize, what: &str) -> Result<String> {

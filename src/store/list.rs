@@ -47,6 +47,9 @@ enum Beside {
 
 impl Store {
     /// Every archive, or those of one job, oldest first within a job.
+    ///
+    /// # Errors
+    /// The store does not answer. A damaged manifest is no error, but said of its archive.
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
         let keys = self.keys(job).await?;
         let read = futures_util::stream::iter(keys).map(|((job, id), marks)| async move {
@@ -62,6 +65,9 @@ impl Store {
     }
 
     /// The newest archive of a job.
+    ///
+    /// # Errors
+    /// The store does not answer.
     pub async fn newest(&self, job: &str) -> Result<Option<Id>> {
         Ok(self.keys(Some(job)).await?.pop_last().map(|((_, id), _)| id))
     }

@@ -95,6 +95,9 @@ fn is_archive_suffix(suffix: &str) -> bool {
 
 impl Manifest {
     /// The text that is stored.
+    ///
+    /// # Errors
+    /// It does not serialise.
     pub fn to_text(&self) -> Result<String> {
         json::to_text(self, "manifest")
     }

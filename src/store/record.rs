@@ -134,6 +134,9 @@ pub struct Record {
 
 impl Record {
     /// The text that is stored.
+    ///
+    /// # Errors
+    /// It does not serialise.
     pub fn to_text(&self) -> Result<String> {
         json::to_text(self, "verification record")
     }

@@ -127,6 +127,9 @@ impl SetRun {
 
 impl Store {
     /// Says at the store how a set ended; it is written once.
+    ///
+    /// # Errors
+    /// Another one is there under its key, or nobody knows whether it was written.
     pub async fn put_set(&self, manifest: &SetManifest) -> Result<()> {
         let text = json::to_text(manifest, WHAT)?;
         let key = self.key(&manifest.set, &manifest.id, SUFFIX);
@@ -139,6 +142,9 @@ impl Store {
     }
 
     /// The runs of sets, oldest first within a set, and the archives of each.
+    ///
+    /// # Errors
+    /// The store does not answer. A damaged set manifest is no error, but said of its run.
     pub async fn set_runs(&self) -> Result<BTreeMap<SetRef, SetRun>> {
         let mut runs: BTreeMap<SetRef, SetRun> = BTreeMap::new();
         for (set, ended) in self.sets().await? {

@@ -32,11 +32,17 @@ pub fn channel<T>(depth: usize) -> (Sender<T>, Receiver<T>) {
 
 impl<T> Sender<T> {
     /// Sends one item from an async task; waits while the channel is full.
+    ///
+    /// # Errors
+    /// [`Kind::Disconnected`](crate::error::Kind::Disconnected): the receiver is gone.
     pub async fn send(&self, item: T) -> Result<()> {
         self.0.send(Item::Data(item)).await.map_err(|_| Error::disconnected())
     }
 
     /// Sends one item from a thread; waits while the channel is full.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
     pub fn send_blocking(&self, item: T) -> Result<()> {
         self.0.blocking_send(Item::Data(item)).map_err(|_| Error::disconnected())
     }
@@ -72,11 +78,17 @@ impl<T> Receiver<T> {
     }
 
     /// The next item; `None` only when the sender said that this was all.
+    ///
+    /// # Errors
+    /// The failure that the sender ended with; [`Kind::Disconnected`](crate::error::Kind::Disconnected) where it said nothing.
     pub async fn recv(&mut self) -> Result<Option<T>> {
         Self::open(self.0.recv().await)
     }
 
     /// [`Receiver::recv`] from a thread.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
     pub fn recv_blocking(&mut self) -> Result<Option<T>> {
         Self::open(self.0.blocking_recv())
     }
@@ -122,6 +134,9 @@ impl Reader {
     }
 
     /// Reads some bytes; 0 at the end, however often it is asked.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.receiver.recv_blocking()? {

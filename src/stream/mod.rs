@@ -6,4 +6,5 @@ pub mod counters;
 pub mod pool;
 pub mod sink;
 pub mod source;
+pub mod warning;
 pub mod workers;

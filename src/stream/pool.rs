@@ -1,4 +1,4 @@
-//! Buffers that are made once, lent out and come back: the memory bound by construction.
+//! Buffers that are made once, given out and come back: the memory bound by construction.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ struct Shared<T> {
     make: Box<dyn Fn() -> T + Send + Sync>,
 }
 
-/// At most `limit` values of one kind; [`Pool::get`] waits for one to come back when all are lent out.
+/// At most `limit` values of one kind; [`Pool::get`] waits for one to come back when all are given out.
 pub struct Pool<T>(Arc<Shared<T>>);
 
 impl<T> Clone for Pool<T> {
@@ -64,17 +64,17 @@ impl<T> Pool<T> {
 impl<T> std::ops::Deref for Pooled<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.value.as_ref().unwrap_or_else(|| unreachable!("a lent value is there until it is dropped"))
+        self.value.as_ref().unwrap_or_else(|| unreachable!("a pooled value is there until it is dropped"))
     }
 }
 
 impl<T> std::ops::DerefMut for Pooled<T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.value.as_mut().unwrap_or_else(|| unreachable!("a lent value is there until it is dropped"))
+        self.value.as_mut().unwrap_or_else(|| unreachable!("a pooled value is there until it is dropped"))
     }
 }
 
-/// So that lent buffers become `Bytes`.
+/// So that pooled buffers become `Bytes`.
 impl AsRef<[u8]> for Pooled<Vec<u8>> {
     fn as_ref(&self) -> &[u8] {
         self
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_returned_buffer_is_lent_again_and_never_more_than_the_limit() {
+    fn a_returned_buffer_is_given_again_and_never_more_than_the_limit() {
         let made = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&made);
         let pool = Pool::new(2, move || *counter.lock().unwrap() += 1);

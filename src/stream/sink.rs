@@ -47,6 +47,9 @@ impl Sink {
     }
 
     /// Says that this was all, and waits for the sink's own end: its exit code.
+    ///
+    /// # Errors
+    /// Whatever the sink failed with.
     pub async fn finish(&mut self) -> Result<i64> {
         if let Some(to) = self.to.take() {
             to.end().await;
@@ -71,7 +74,7 @@ impl Sink {
     }
 }
 
-/// A pipe as the body of a request: it ends where the end was said, and breaks off where it was not.
+/// A channel as the body of a request: it ends where the end was said, and breaks off where it was not.
 pub fn body(from: Receiver<Bytes>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
     futures_util::stream::unfold(Some(from), |from| async move {
         let mut from = from?;

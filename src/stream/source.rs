@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::channel::{self, Receiver};
+use super::warning::Warning;
 use crate::error::{Context, Error, Kind, Result};
 
 /// What kept a source from being a failure, and what to know about it.
@@ -14,7 +15,7 @@ pub struct Proof {
     /// The exit code of the source's process, where there was one.
     pub exit_code: Option<i64>,
     /// What the operator should look at; the archive is committed, the exit code is 3.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What is so by nature.
     pub notes: Vec<String>,
 }
@@ -64,6 +65,9 @@ impl ByteStream {
     }
 
     /// Reads some bytes; 0 at EOF, which proves nothing.
+    ///
+    /// # Errors
+    /// The source broke off, with its own cause where it gave one.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if !self.head.is_empty() {
             let len = self.head.len().min(buffer.len());
@@ -106,6 +110,9 @@ impl ByteStream {
     }
 
     /// Waits for the proof that the bytes were all.
+    ///
+    /// # Errors
+    /// The source failed, or vanished without a proof.
     pub fn prove(self) -> Result<Proof> {
         let proof = self.proof;
         // The reader goes first: a source that waits for it must not wait for ever.

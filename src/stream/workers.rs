@@ -8,6 +8,9 @@ use super::channel::{Receiver, Sender, channel};
 use crate::error::{Context, Error, Result};
 
 /// Runs a stage on a thread of its own.
+///
+/// # Errors
+/// The system gives no thread.
 pub fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
     spawned.map(drop).context(|| "cannot start a thread".into())
@@ -26,6 +29,9 @@ pub struct Dispatch<J, R> {
 pub struct Results<R>(Receiver<oneshot::Receiver<Result<R>>>);
 
 /// Starts a thread for each of `workers`; up to `depth` jobs wait, and as many results.
+///
+/// # Errors
+/// The system gives no thread.
 pub fn workers<J, R, W>(name: &str, depth: usize, workers: Vec<W>) -> Result<(Dispatch<J, R>, Results<R>)>
 where
     J: Send + 'static,
@@ -53,6 +59,9 @@ fn run<J, R>(work: &Mutex<Receiver<Job<J, R>>>, mut worker: impl FnMut(J) -> Res
 
 impl<J, R> Dispatch<J, R> {
     /// Hands one job on.
+    ///
+    /// # Errors
+    /// [`Kind::Disconnected`](crate::error::Kind::Disconnected): nobody collects results any more.
     pub fn send(&self, job: J) -> Result<()> {
         let (result, ticket) = oneshot::channel();
         self.tickets.send_blocking(ticket)?;

@@ -303,7 +303,7 @@ impl Walker {
         let pax_link = ext.link.or_else(|| global.link.clone());
         let link = pax_link.or(ext.long_link).unwrap_or_else(|| text(&block[157..257]));
         let entry = Entry {
-            path_hex: std::str::from_utf8(&path).is_err().then(|| crate::archive::hex(&path)),
+            path_hex: std::str::from_utf8(&path).is_err().then(|| crate::report::hex(&path)),
             path: String::from_utf8_lossy(&path).into_owned(),
             kind,
             mode: number(&block[100..108]).unwrap_or(0) as u32 & 0o7777,

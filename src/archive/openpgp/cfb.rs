@@ -27,12 +27,15 @@ pub struct Cfb {
     chain: [u8; BLOCK],
     /// What the block at hand is combined with.
     stream: [u8; BLOCK],
-    /// Bytes since the last whole lump.
+    /// Bytes since the last whole block of SHA-1.
     used: usize,
 }
 
 impl Cfb {
     /// A cipher at the first byte.
+    ///
+    /// # Errors
+    /// The session key has not 32 bytes.
     pub fn new(session: &[u8]) -> Result<Self> {
         let aes = Aes256::new_from_slice(session).context(|| "the session key has a wrong length".into())?;
         let sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
@@ -44,9 +47,9 @@ impl Cfb {
         let open = (SHA1_BLOCK - self.used) % SHA1_BLOCK;
         let (first, text) = text.split_at_mut(open.min(text.len()));
         self.within(first);
-        let (lumps, last) = text.split_at_mut(text.len() / SHA1_BLOCK * SHA1_BLOCK);
+        let (blocks, last) = text.split_at_mut(text.len() / SHA1_BLOCK * SHA1_BLOCK);
         let Cfb { aes, sha1, chain, .. } = self;
-        aes.encrypt_with_backend(Lumps { lumps, sha1, chain });
+        aes.encrypt_with_backend(Sha1Blocks { blocks, sha1, chain });
         self.within(last);
     }
 
@@ -57,7 +60,7 @@ impl Cfb {
         self.encrypt(&mut text[end..]);
     }
 
-    /// Hashes and encrypts what does not lead out of the lump at hand.
+    /// Hashes and encrypts what does not lead out of SHA-1's block at hand.
     fn within(&mut self, text: &mut [u8]) {
         self.sha1.update(text);
         for byte in text {
@@ -73,24 +76,24 @@ impl Cfb {
     }
 }
 
-/// Whole lumps: one call for all of them keeps the key in registers.
-struct Lumps<'a> {
-    lumps: &'a mut [u8],
+/// Whole blocks of SHA-1: one call for all of them keeps the key in registers.
+struct Sha1Blocks<'a> {
+    blocks: &'a mut [u8],
     sha1: &'a mut digest::Context,
     chain: &'a mut [u8; BLOCK],
 }
 
-impl BlockSizeUser for Lumps<'_> {
+impl BlockSizeUser for Sha1Blocks<'_> {
     type BlockSize = U16;
 }
 
-impl BlockClosure for Lumps<'_> {
+impl BlockClosure for Sha1Blocks<'_> {
     #[inline(always)]
     fn call<B: BlockBackend<BlockSize = U16>>(self, aes: &mut B) {
         let mut chain = GenericArray::from(*self.chain);
-        for lump in self.lumps.chunks_exact_mut(SHA1_BLOCK) {
-            self.sha1.update(lump);
-            for block in lump.chunks_exact_mut(BLOCK) {
+        for sha1_block in self.blocks.chunks_exact_mut(SHA1_BLOCK) {
+            self.sha1.update(sha1_block);
+            for block in sha1_block.chunks_exact_mut(BLOCK) {
                 aes.proc_block((&mut chain).into());
                 chain.iter_mut().zip(block.iter()).for_each(|(stream, plain)| *stream ^= plain);
                 block.copy_from_slice(&chain);
@@ -101,6 +104,9 @@ impl BlockClosure for Lumps<'_> {
 }
 
 /// Decrypts any range: each CFB block needs only the ciphertext block before it, `iv`.
+///
+/// # Errors
+/// The session key has not 32 bytes.
 pub fn decrypt_range(session: &[u8], iv: [u8; BLOCK], text: &mut [u8]) -> Result<()> {
     let cipher = cfb_mode::Decryptor::<Aes256>::new_from_slices(session, &iv);
     cipher.context(|| "the session key has a wrong length".into())?.decrypt(text);

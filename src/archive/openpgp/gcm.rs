@@ -49,6 +49,9 @@ fn failed(_: Unspecified) -> Error {
 
 impl Gcm {
     /// Derives key and IV from a message's session key and its salt.
+    ///
+    /// # Errors
+    /// The library refuses the key.
     pub fn new(session: &[u8], salt: &[u8; SALT]) -> Result<Self> {
         let mut derived = SessionKey::from(vec![0; KEY + IV]);
         let prk = Salt::new(HKDF_SHA256, salt).extract(session);
@@ -68,6 +71,9 @@ impl Gcm {
     }
 
     /// Encrypts chunk `n` in place and appends its tag.
+    ///
+    /// # Errors
+    /// The library refuses to encrypt.
     pub fn seal(&self, n: u64, chunk: &mut Vec<u8>) -> Result<()> {
         let nonce = Nonce::assume_unique_for_key(self.nonce(n));
         let tag = self.sealing.seal_in_place_separate_tag(nonce, Aad::from(additional()), chunk);
@@ -76,6 +82,9 @@ impl Gcm {
     }
 
     /// The tag behind the last of so many chunks, which vouches for the number of bytes in them.
+    ///
+    /// # Errors
+    /// The library refuses to encrypt.
     pub fn last_tag(&self, chunks: u64, bytes: u64) -> Result<[u8; TAG]> {
         let nonce = Nonce::assume_unique_for_key(self.nonce(chunks));
         let additional = [&additional()[..], &bytes.to_be_bytes()].concat();
@@ -89,6 +98,9 @@ impl Gcm {
     ///
     /// The tag is not looked at: whoever calls knows by other means whether the text is what was sealed. Within a chunk,
     /// GCM is the counter mode, whose counter is 2 at the first block (NIST SP 800-38D §7.1).
+    ///
+    /// # Errors
+    /// The library refuses to decrypt.
     pub fn decrypt_range(&self, n: u64, at: usize, text: &mut [u8]) -> Result<()> {
         let mut counter = [0; BLOCK];
         counter[..IV + 8].copy_from_slice(&self.nonce(n));

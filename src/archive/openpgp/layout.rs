@@ -131,6 +131,9 @@ impl Span {
 
     /// From the fetched bytes to the data, in `text`: drops the SEIPD packet's lengths, decrypts, drops the literal
     /// packet's. Returns where in `text` the data lies.
+    ///
+    /// # Errors
+    /// The library refuses the key; whether the bytes are what was sealed is not seen here.
     pub fn open(&self, fetched: &[u8], text: &mut Vec<u8>, opener: Option<&Opener>) -> Result<Range<usize>> {
         text.clear();
         let (Some(layout), Some(opener)) = (&self.layout, opener) else {

@@ -85,6 +85,9 @@ pub struct MessageKey {
 
 impl MessageKey {
     /// A random session key.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
     pub fn new(cipher: Cipher) -> Result<Self> {
         let session = SessionKey::new(32).context(|| "no random bytes".into())?;
         let aead = match cipher {
@@ -116,6 +119,9 @@ impl MessageKey {
 
     /// The first bytes of the message: the SKESK packet, which hands the session key to whoever knows the passphrase, and
     /// the SEIPD packet's tag. Costs a tenth of a second by design.
+    ///
+    /// # Errors
+    /// The packet cannot be made, or has not the length that [`Cipher::head_len`] promised.
     pub fn head(&self, passphrase: &SecretString) -> Result<Bytes> {
         let sealed = || -> sequoia_openpgp::Result<Bytes> {
             let (aes, gcm) = (SymmetricAlgorithm::AES256, AEADAlgorithm::GCM);
@@ -350,7 +356,7 @@ mod tests {
         let edges = [0, 1, 7, 16, 100, mib - 100, mib - 54, mib - 30, mib - 7, mib - 6, mib, 2 * mib - 60];
         let edges = edges.into_iter().chain([size / 2, size.saturating_sub(1)]);
         let short = edges.flat_map(|from| [1, 17, 100].map(|len| from..size.min(from + len)));
-        short.chain([size.min(3)..size]).filter(|range| range.start < range.end).collect()
+        short.chain(std::iter::once(size.min(3)..size)).filter(|range| range.start < range.end).collect()
     }
 
     #[test]

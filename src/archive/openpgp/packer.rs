@@ -58,6 +58,9 @@ struct Literal {
 impl<E: FnMut(Block) -> Result<()>> Packer<E> {
     /// A packer at the beginning of a message, or of bytes that are stored as they are; blocks are laid out in `buffers`
     /// and handed to `emit`.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
     pub fn new(cipher: Option<Cipher>, buffers: Pool<Vec<u8>>, emit: E) -> Result<Self> {
         let mut packer = Packer {
             cipher,
@@ -81,6 +84,9 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
     }
 
     /// Appends bytes of the compressed stream.
+    ///
+    /// # Errors
+    /// Those of `emit`.
     pub fn push(&mut self, mut data: &[u8]) -> Result<()> {
         if self.cipher.is_none() {
             return self.put(data);
@@ -107,6 +113,9 @@ impl<E: FnMut(Block) -> Result<()>> Packer<E> {
     /// Ends the literal packet, begins the MDC packet, whose SHA-1 whoever encrypts it adds, and hands out the last block.
     ///
     /// A packer that is dropped without this leaves a message that no reader accepts.
+    ///
+    /// # Errors
+    /// Those of `emit`.
     pub fn finish(mut self) -> Result<()> {
         if self.cipher.is_some() {
             let rest = self.take_back();

@@ -73,6 +73,9 @@ impl DecryptionHelper for Helper {
 
 /// Reads any passphrase-encrypted OpenPGP message through Sequoia. What is read may be acted on only after the end:
 /// SEIPD v1 is authenticated by its MDC, which comes last, and that v2 was not cut is known by its last tag.
+///
+/// # Errors
+/// It is no message that a passphrase opens, or [`Kind::WrongPassphrase`].
 pub fn decrypt<'a, R>(message: R, passphrase: &SecretString) -> Result<impl Read + Send + Sync + use<'a, R>>
 where
     R: Read + Send + Sync + 'a,
@@ -81,6 +84,9 @@ where
 }
 
 /// [`decrypt`] of a message whose beginning was opened already.
+///
+/// # Errors
+/// It is not the message whose beginning was opened.
 pub fn decrypt_from<'a, R>(message: R, head: &Head) -> Result<impl Read + Send + Sync + use<'a, R>>
 where
     R: Read + Send + Sync + 'a,

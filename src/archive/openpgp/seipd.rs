@@ -28,6 +28,9 @@ pub struct SealedBlock {
 
 impl Sealer {
     /// A sealer at the beginning of a message; without a key, of bytes that are stored as they are.
+    ///
+    /// # Errors
+    /// The session key has not 32 bytes.
     pub fn new(key: Option<&MessageKey>) -> Result<Self> {
         Ok(match key {
             None => Sealer::Clear,
@@ -45,6 +48,9 @@ impl Sealer {
     }
 
     /// Encrypts a block in place.
+    ///
+    /// # Errors
+    /// The library refuses to encrypt.
     pub fn seal(&mut self, mut block: Block) -> Result<SealedBlock> {
         match self {
             Sealer::Clear => {}
@@ -83,6 +89,9 @@ struct Packet {
 
 impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
     /// Emits the message's head, if there is one, and begins the packet.
+    ///
+    /// # Errors
+    /// Those of `emit`.
     pub fn new(key: Option<(&MessageKey, Bytes)>, emit: E) -> Result<Self> {
         let mut body = Body { emit, packet: None };
         if let Some((key, head)) = key {
@@ -100,6 +109,9 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
     }
 
     /// Appends a block; the last one ends the packet.
+    ///
+    /// # Errors
+    /// Those of `emit`.
     pub fn push(&mut self, sealed: SealedBlock) -> Result<()> {
         let Some(packet) = &mut self.packet else { return (self.emit)(sealed.bytes) };
         if packet.gcm.is_some() && !sealed.bytes.is_empty() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use crate::archive::hex;
+use crate::report::hex;
 use crate::tar::select::{Patterns, unsafe_member};
 use crate::tar::{Entry, EntryType};
 

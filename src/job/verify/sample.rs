@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::stored::{agree, catalog};
 use super::{Amount, Confirmed, Deadline, PARALLEL};
 use crate::archive::catalog::FrameRecord;
-use crate::archive::check::Check;
+use crate::archive::check::{Check, texts};
 use crate::error::{Error, Result};
 use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;
@@ -29,7 +29,7 @@ pub(super) async fn sample(
     counters: &Counters,
 ) -> Result<Confirmed> {
     catalog(found, counters).await?;
-    let archive = found.open_with(passphrase, |entry| check.look(entry)).await?;
+    let archive = found.open_with(passphrase, |entry| check.observe(entry)).await?;
     let end = &archive.contents().end;
     agree(found, end)?;
     let runs = choose(&archive.contents().frames, amount.of(end.bytes), &mut Random::new()?);
@@ -54,7 +54,7 @@ pub(super) async fn sample(
     let share = if of == 0 { 100.0 } else { bytes as f64 / of as f64 * 100.0 };
     let (read, size, all) = (human_bytes(bytes), human_bytes(of), end.frames);
     let text = format!("{read} of {size} ({share:.1} %), {frames} of {all} frames, the whole catalog");
-    Ok(Confirmed { bytes, of, text, cut, unmet: check.finish() })
+    Ok(Confirmed { bytes, of, text, cut, unmet: texts(&check.unmet()) })
 }
 
 /// Runs of frames, as ranges of the source, in random order, that have `bytes` together, or a little more.

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use super::stored::{agree, catalog};
 use super::{Confirmed, Deadline, PARALLEL};
 use crate::archive::Format;
-use crate::archive::check::Check;
+use crate::archive::check::{Check, texts};
 use crate::archive::digest::Digest;
 use crate::archive::open::{Archive, EntryDigest, Opened};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub(super) async fn whole(
     counters: &Counters,
 ) -> Result<Confirmed> {
     catalog(found, counters).await?;
-    let archive = found.open_with(passphrase, |entry| check.look(entry)).await?;
+    let archive = found.open_with(passphrase, |entry| check.observe(entry)).await?;
     let end = &archive.contents().end;
     let mut checks = Checks::new(&archive);
     let mut batches = std::pin::pin!(archive.frames(&archive.whole(), PARALLEL));
@@ -46,7 +46,7 @@ pub(super) async fn whole(
     let members = if end.entries > 0 { format!(", {} tar members", end.entries) } else { String::new() };
     let (size, stored) = (human_bytes(end.bytes), human_bytes(end.stored_bytes));
     let text = format!("{size} in {} frames{members}, {stored} stored", end.frames);
-    Ok(Confirmed { bytes: counters.source.get(), of: end.bytes, text, cut, unmet: check.finish() })
+    Ok(Confirmed { bytes: counters.source.get(), of: end.bytes, text, cut, unmet: texts(&check.unmet()) })
 }
 
 /// What runs along while the archive is read in order.
