@@ -131,6 +131,8 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
         id: Id::new(started).unwrap(),
         job: "bench".into(),
         set: None,
+        host: None,
+        source_id: None,
         source: serde_json::Value::Null,
         kind: Format::Tar,
         codec,

@@ -55,6 +55,8 @@ mod failures;
 mod golden;
 // Nothing that comes from outside makes a reader panic.
 mod malformed;
+// What is written, stored and shown is one name; foreign names stop nothing, and two sources are not one job.
+mod names;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
 // A pipe that closes is an answer; a closed stdout and a terminal are refused what they cannot take.

@@ -47,6 +47,12 @@ pub struct ArchiveRecord {
     /// The set it belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
+    /// The host it was made on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// A digest that tells its source from others, without saying what it is: see [`crate::source::Source::identity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
     /// The source as it was asked for.
     pub source: serde_json::Value,
     /// Whether the source is a tar.

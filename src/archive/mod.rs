@@ -67,10 +67,13 @@ impl Format {
 }
 
 /// An archive's id: when it was begun (UTC) and eight random hex digits, `20261122T020000Z-1f2e3d4c`.
-/// Ids of a job sort by time.
+/// Ids of a job sort in the order in which its archives were made: see [`Id::after`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Id(String);
+
+/// What an id is made of: digits, hex digits, and the letters between.
+const PATTERN: &[u8] = b"dddddddd_dddddd_-xxxxxxxx";
 
 impl Id {
     /// A new id for something begun at `time`.
@@ -85,11 +88,40 @@ impl Id {
         Ok(Id(format!("{time}-{}", hex(&random))))
     }
 
+    /// A new id for something begun at `time`, later than all that were `seen`: where the clock does not say so (two within
+    /// a second, or a clock that was set back) the id's time is stepped past the latest of them.
+    ///
+    /// # Errors
+    /// No time comes after the latest of them.
+    pub fn after<'a>(time: jiff::Timestamp, seen: impl IntoIterator<Item = &'a Id>) -> Result<Self> {
+        let latest = seen.into_iter().filter_map(Id::time).max();
+        let time = match latest.filter(|latest| latest.as_second() >= time.as_second()) {
+            None => time,
+            Some(latest) => latest.checked_add(jiff::SignedDuration::from_secs(1)).map_err(|e| {
+                Error::failed("no id can be later than that of the newest archive")
+                    .because(e)
+                    .hint("was it made while the clock was wrong? use another --job")
+            })?,
+        };
+        Id::new(time)
+    }
+
     /// When it was begun; none where its digits are no time.
     pub fn time(&self) -> Option<jiff::Timestamp> {
         let digits = self.0.split('-').next()?;
         let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", digits).ok()?;
         Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    }
+
+    /// Whether an id may begin so.
+    pub fn can_begin_with(text: &str) -> bool {
+        let fits = |(i, (c, p)): (usize, (u8, &u8))| match p {
+            b'd' => c.is_ascii_digit(),
+            b'x' => matches!(c, b'0'..=b'9' | b'a'..=b'f'),
+            b'_' => c == if i == 8 { b'T' } else { b'Z' },
+            _ => c == *p,
+        };
+        (1..=PATTERN.len()).contains(&text.len()) && text.bytes().zip(PATTERN).enumerate().all(fits)
     }
 
     /// The id as text.
@@ -107,14 +139,7 @@ impl fmt::Display for Id {
 impl FromStr for Id {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let pattern = b"dddddddd_dddddd_-xxxxxxxx";
-        let fits = text.len() == pattern.len()
-            && text.bytes().zip(pattern).enumerate().all(|(i, (c, p))| match p {
-                b'd' => c.is_ascii_digit(),
-                b'x' => matches!(c, b'0'..=b'9' | b'a'..=b'f'),
-                b'_' => c == if i == 8 { b'T' } else { b'Z' },
-                _ => c == *p,
-            });
+        let fits = text.len() == PATTERN.len() && Id::can_begin_with(text);
         match fits {
             true => Ok(Id(text.into())),
             false => Err(Error::usage(format!("{text:?} is no archive id"))
@@ -139,6 +164,26 @@ impl From<Id> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_later_than_all_that_were_seen() {
+        let now: jiff::Timestamp = "2026-11-22T02:00:00.9Z".parse().unwrap();
+        let mut seen: Vec<Id> = Vec::new();
+        for _ in 0..20 {
+            let id = Id::after(now, &seen).unwrap();
+            assert!(seen.iter().all(|earlier| *earlier < id), "{id} {seen:?}");
+            seen.push(id);
+        }
+        // The clock was set forward once, and back again.
+        let ahead = Id::new("2031-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        let next = Id::after(now, [&ahead]).unwrap();
+        assert!(next > ahead && next.as_str().starts_with("20310101T000001Z-"), "{next}");
+        // An id whose digits are no time is nobody's.
+        let never: Id = "99999999T999999Z-ffffffff".parse().unwrap();
+        assert!(Id::after(now, [&never]).unwrap().as_str().starts_with("20261122T020000Z-"));
+        let last: Id = "99991230T220000Z-00000000".parse().unwrap();
+        assert!(Id::after(now, [&last]).unwrap_err().hint_text().unwrap().contains("--job"));
+    }
 
     #[test]
     fn an_id_reads_back_and_nothing_else_does() {

@@ -127,6 +127,8 @@ type Lock = (MessageKey, SecretString);
 ///     id: Id::new(started)?,
 ///     job: "notes".into(),
 ///     set: None,
+///     host: None,
+///     source_id: None,
 ///     source: serde_json::Value::Null,
 ///     kind: Format::Raw,
 ///     codec: Codec::Zstd,

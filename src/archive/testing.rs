@@ -52,6 +52,8 @@ impl How {
             id: Id::new(started).unwrap(),
             job: JOB.into(),
             set: None,
+            host: None,
+            source_id: None,
             source: serde_json::json!({"path": "/srv/db"}),
             kind: self.checks.format,
             codec: self.codec,

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::job::backup::{BackupRequest, Encryption, StoreRequest, WarnOk};
+use crate::job::origin::named_host;
 use crate::source::FileFilter;
 use crate::store::StoreOptions;
 
@@ -39,7 +40,7 @@ impl PassphraseOptions {
 
 impl ValueEnum for WarnOk {
     fn value_variants<'a>() -> &'a [Self] {
-        &[WarnOk::Changed, WarnOk::Passphrase, WarnOk::Links]
+        &[WarnOk::Changed, WarnOk::Passphrase, WarnOk::Links, WarnOk::Source]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -47,6 +48,9 @@ impl ValueEnum for WarnOk {
             WarnOk::Changed => ("changed", "Files that changed while they were read"),
             WarnOk::Passphrase => ("passphrase", "The job's newest archive has another passphrase"),
             WarnOk::Links => ("links", "A registry's links without blobs, as garbage collection leaves them"),
+            WarnOk::Source => {
+                ("source", "The job's newest archive is of another source; otherwise that is refused")
+            }
         };
         Some(PossibleValue::new(name).help(help))
     }
@@ -92,6 +96,9 @@ pub struct BackupOptions {
     /// Name under which the archives lie in the store; otherwise taken from the source
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     pub job: Option<String>,
+    /// Name of the host that the source lies on, for the archive's records; otherwise the engine's own, or this host's
+    #[arg(long, value_name = "NAME", value_parser = named_host)]
+    host: Option<String>,
     #[command(flatten)]
     passphrase: PassphraseOptions,
     /// Store in the clear
@@ -186,6 +193,7 @@ impl BackupOptions {
             warn_ok: self.warn_ok,
             files: FileFilter::default(),
             job: self.job,
+            host: self.host,
         })
     }
 

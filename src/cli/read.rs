@@ -20,7 +20,7 @@ use crate::store::{StoreOptions, StoreUrl};
 /// Which archive, and where it is.
 #[derive(Debug, Args)]
 pub struct ArchiveOptions {
-    /// JOB (its newest archive) or JOB@ID
+    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
     #[arg(value_name = "ARCHIVE")]
     pub archive: ArchiveRef,
     #[command(flatten)]
@@ -166,7 +166,7 @@ impl Show {
     after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExample:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas"
 )]
 pub struct Copy {
-    /// JOB (its newest archive) or JOB@ID
+    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
     #[arg(value_name = "ARCHIVE")]
     pub archive: ArchiveRef,
     #[command(flatten)]
@@ -317,6 +317,7 @@ impl List {
 mod tests {
     use super::*;
     use crate::cli::{Cli, Verb};
+    use crate::job::version::Version;
     use clap::Parser;
 
     fn parse(line: &str) -> Verb {
@@ -333,7 +334,7 @@ mod tests {
     #[test]
     fn a_diff_has_a_second_side() {
         let request = diff("db@20261122T020000Z-1f2e3d4c db etc/* --content").unwrap();
-        assert!(matches!(request.target, DiffTarget::Archive(second) if second.id.is_none()));
+        assert!(matches!(request.target, DiffTarget::Archive(second) if second.version == Version::Latest));
         assert_eq!((request.patterns.join(","), request.content), ("etc/*".into(), true));
         let request = diff("db --path /srv a b").unwrap();
         assert!(matches!(request.target, DiffTarget::Folder(dir) if dir == std::path::Path::new("/srv")));

@@ -100,7 +100,8 @@ fn not_of_a_set(given: impl Fn(&str) -> bool) -> Option<String> {
 #[command(after_help = RESTORE_EXAMPLES)]
 #[command(group = clap::ArgGroup::new("sink").required(true))]
 pub struct RestoreArchive {
-    /// JOB (its newest archive) or JOB@ID; with --object the key of an object in the store, or - for standard input
+    /// JOB (its newest archive), JOB@ID or JOB@2026-11-22; with --object the key of an object in the store, or - for
+    /// standard input
     #[arg(value_name = "ARCHIVE")]
     archive: String,
     #[command(flatten)]
@@ -246,6 +247,7 @@ pub struct RestoreSet {
 mod tests {
     use super::*;
     use crate::cli::{Cli, Verb};
+    use crate::job::version::Version;
     use clap::Parser;
 
     const ID: &str = "20261122T020000Z-1f2e3d4c";
@@ -278,7 +280,7 @@ mod tests {
             matches!(restore("db --to-stdout").unwrap().source, RestoreSource::Archive(a) if a.job == "db")
         );
         let front = restore(&format!("db@{ID} --sequential --to-stdout")).unwrap().source;
-        assert!(matches!(front, RestoreSource::Front(archive) if archive.id.is_some()));
+        assert!(matches!(front, RestoreSource::Front(archive) if archive.version != Version::Latest));
         let object = restore("old/Dump.tar.gz.gpg --object --to-stdout").unwrap().source;
         assert!(matches!(object, RestoreSource::Object(key) if key == "old/Dump.tar.gz.gpg"));
     }

@@ -8,6 +8,7 @@ use super::{ArchiveOptions, duration, size};
 use crate::archive::check::Check;
 use crate::error::{Error, Result};
 use crate::job::verify::{Amount, Depth, VerifyRequest};
+use crate::job::version::Version;
 
 /// What is expected of the members of an archive.
 #[derive(Debug, Clone, Args)]
@@ -91,7 +92,7 @@ impl Verify {
                 .hint("leave it out, or --expect and --min-entries"));
         }
         let ArchiveOptions { archive, open } = self.archive;
-        if self.since_last && archive.id.is_some() {
+        if self.since_last && archive.version != Version::Latest {
             return Err(Error::usage("--since-last takes a job, not one archive")
                 .hint(format!("sealift verify {} --since-last", archive.job)));
         }

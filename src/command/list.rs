@@ -20,11 +20,11 @@ pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
     let request = options.request()?;
     let (store, lines) = match wants_sets {
         true => {
-            let Listing { store, items } = job::list::sets(&request).await?;
+            let Listing { store, items, .. } = said(job::list::sets(&request).await?, ui);
             (store, items.iter().map(|(set, run)| set_line(set, run, mode)).collect())
         }
         false => {
-            let Listing { store, items } = job::list::archives(&request).await?;
+            let Listing { store, items, .. } = said(job::list::archives(&request).await?, ui);
             (store, archive_lines(&items, mode))
         }
     };
@@ -33,6 +33,19 @@ pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
         ui.note(&format!("no {what} at {store}"));
     }
     lines.iter().try_for_each(|line| print(line))
+}
+
+/// Tells what was passed over.
+fn said<T>(listing: Listing<T>, ui: &Reporter) -> Listing<T> {
+    for folder in &listing.unreadable {
+        ui.warn(&format!("{} cannot be read: archives in it are not listed", printable(folder)));
+    }
+    match listing.passed_over {
+        0 => {}
+        1 => ui.detail(&format!("1 object at {} is not sealift's: passed over", listing.store)),
+        n => ui.detail(&format!("{n} objects at {} are not sealift's: passed over", listing.store)),
+    }
+    listing
 }
 
 fn archive_lines(archives: &[Listed], mode: Mode) -> Vec<String> {

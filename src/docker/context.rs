@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::config_dir;
 use crate::error::{Context, Error, Result};
+use crate::host::environment::variable;
 use crate::report::hex;
 
 const TIMEOUT_SECONDS: u64 = 120;
@@ -20,11 +21,11 @@ pub struct Endpoint {
 
 /// The endpoint that the docker command would use.
 pub fn endpoint() -> Result<Endpoint> {
-    if let Some(host) = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
+    if let Some(host) = variable("DOCKER_HOST")?.filter(|host| !host.is_empty()) {
         return Ok(Endpoint { host, certificates: None });
     }
     let dir = config_dir().unwrap_or_default();
-    match current(std::env::var("DOCKER_CONTEXT").ok(), &dir) {
+    match current(variable("DOCKER_CONTEXT")?, &dir) {
         Some(name) if name != "default" => of_context(&name, &dir),
         _ => Ok(Endpoint { host: "unix:///var/run/docker.sock".into(), certificates: None }),
     }

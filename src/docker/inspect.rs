@@ -105,6 +105,11 @@ impl Engine {
         Ok(seen)
     }
 
+    /// What the engine's host is called, where it says so.
+    pub async fn host_name(&self) -> Option<String> {
+        self.docker.info().await.ok()?.name.filter(|name| !name.is_empty())
+    }
+
     /// Whether containers are confined by SELinux here.
     pub async fn has_selinux(&self) -> Result<bool> {
         let info = self.docker.info().await.context(|| "cannot ask the engine about itself".into())?;

@@ -1,6 +1,8 @@
 //! This process and its host: where secrets come from, how readily we give way to others, what runs beside us.
 
+pub mod environment;
 pub mod mounts;
+pub mod name;
 pub mod panics;
 pub mod passphrase;
 pub mod priority;

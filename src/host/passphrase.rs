@@ -1,10 +1,13 @@
 //! Where the passphrase comes from: a file, a command, the environment, a prompt. Never the command line.
 
+use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::process::Stdio;
 
 use secrecy::SecretString;
 
+use super::environment::variable;
 use crate::error::{Context, Error, Result};
 
 /// Environment variables that hold or lead to a secret; the children that we start do not inherit them.
@@ -100,16 +103,16 @@ impl Sources {
             return Ok(self.known.clone());
         }
         let [own, in_file, by_command] = self.secret.variables;
-        let variable = |name: &str| std::env::var(name).ok();
+        let value = |name: &str| std::env::var_os(name).map(OsString::into_vec);
         let secret = if let Some(file) = &self.file {
             self.read_file(file)?
         } else if let Some(command) = &self.command {
             self.run_command(command)?
-        } else if let Some(secret) = variable(own) {
-            self.not_empty(secret, own)?
-        } else if let Some(file) = variable(in_file) {
+        } else if let Some(secret) = value(own) {
+            self.first_line(secret, own)?
+        } else if let Some(file) = variable(in_file)? {
             self.read_file(&file)?
-        } else if let Some(command) = variable(by_command) {
+        } else if let Some(command) = variable(by_command)? {
             self.run_command(&command)?
         } else {
             return Ok(None);
@@ -158,7 +161,7 @@ impl Sources {
         if self.twice && ask("Again: ")? != secret {
             return Err(Error::usage(format!("the two {name}s differ")).hint("run it again"));
         }
-        self.not_empty(secret, "what was typed")
+        self.first_line(secret.into_bytes(), "what was typed")
     }
 
     fn run_command(&self, command: &str) -> Result<SecretString> {
@@ -172,11 +175,18 @@ impl Sources {
         self.first_line(output.stdout, &format!("the {name} command's output"))
     }
 
-    /// The first line without its newline, as gpg reads a passphrase file.
+    /// The first line without its newline, as gpg reads a passphrase file; the same wherever it comes from.
     fn first_line(&self, bytes: Vec<u8>, from: &str) -> Result<SecretString> {
         let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default().to_vec();
-        let text = String::from_utf8(line)
-            .map_err(|_| Error::usage(format!("{from} does not begin with a line of UTF-8 text")))?;
+        let hint = "other tools would read another one: use text without such bytes";
+        // gpg would end it there.
+        if line.contains(&0) {
+            let name = self.secret.name;
+            return Err(Error::usage(format!("the {name} has a NUL in it: {from}")).hint(hint));
+        }
+        let text = String::from_utf8(line).map_err(|_| {
+            Error::usage(format!("{from} does not begin with a line of UTF-8 text")).hint(hint)
+        })?;
         self.not_empty(text, from)
     }
 
@@ -208,7 +218,19 @@ mod tests {
         assert_eq!(read("secret").unwrap(), "secret");
         assert_eq!(read(" spaced \n").unwrap(), " spaced ");
         assert_eq!(read("\nsecond\n").unwrap_err().kind().exit_code(), 2);
-        assert!(any.first_line(vec![0xff, b'\n'], "x").is_err());
+        // As gpg, which keeps what other systems end their lines with.
+        assert_eq!(read("secret\r\n").unwrap(), "secret\r");
+    }
+
+    #[test]
+    fn what_other_tools_would_read_in_another_way_is_refused_with_a_hint() {
+        for bytes in [&b"\xff\n"[..], b"a\0b", b"\0"] {
+            let error = Sources::default().first_line(bytes.to_vec(), "x").unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2, "{error}");
+            assert!(error.hint_text().is_some_and(|hint| hint.contains("other tools")), "{error:?}");
+        }
+        // What stands below the first line is no part of it.
+        assert!(Sources::default().first_line(b"a\n\0\xff".to_vec(), "x").is_ok());
     }
 
     const OTHER: SecretName = SecretName {

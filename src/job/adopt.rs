@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive, no_archive};
+use super::version::Version;
 use crate::archive::Id;
 use crate::archive::digest::Digest;
 use crate::archive::open::Contents;
@@ -53,7 +54,7 @@ pub async fn adopt(request: &AdoptRequest, ui: &Reporter) -> Result<Adoption> {
     let found = store.unfinished(job).await?;
     let mut adoption =
         Adoption { store: store.name.clone(), adopted: Vec::new(), left: Vec::new(), failed: Vec::new() };
-    if let Some(ArchiveRef { job, id: Some(id) }) = &request.archive {
+    if let Some(ArchiveRef { job, version: Version::Id(id) }) = &request.archive {
         let one = one(&store, job, id, found).await?;
         adoption.adopted.push(adopt_one(&store, &one, &request.open, ui).await?);
         return Ok(adoption);
@@ -121,6 +122,8 @@ fn unproved(one: &Unfinished) -> Manifest {
         id: one.id.clone(),
         job: one.job.clone(),
         set: None,
+        host: None,
+        source_id: None,
         kind: crate::archive::Format::Raw,
         suffix,
         started: time,
@@ -146,6 +149,8 @@ fn manifest_of(contents: &Contents, one: &Unfinished) -> Result<Manifest> {
         id: archive.id.clone(),
         job: archive.job.clone(),
         set: archive.set.clone(),
+        host: archive.host.clone(),
+        source_id: archive.source_id.clone(),
         kind: archive.kind,
         suffix,
         started: archive.started,
@@ -201,7 +206,7 @@ mod tests {
     fn request(url: &str, id: Option<&Id>, all: bool) -> AdoptRequest {
         let open =
             OpenRequest { store: StoreUrl::new(url), passphrase: Sources::default(), no_encrypt: true };
-        let archive = id.map(|id| ArchiveRef { job: JOB.into(), id: Some(id.clone()) });
+        let archive = id.map(|id| ArchiveRef { job: JOB.into(), version: Version::Id(id.clone()) });
         AdoptRequest { open, archive, all }
     }
 

@@ -29,6 +29,8 @@ use crate::stream::source::{ByteStream, Running};
 use crate::stream::warning::Warning;
 
 pub use super::Outcome;
+use super::origin::{self, Origin};
+use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, StoreRequest, Task, WarnOk};
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
@@ -136,6 +138,7 @@ struct BackupRun {
     passphrase: Option<SecretString>,
     /// The catalog's first record; the format is known when the first bytes are there.
     record: ArchiveRecord,
+    is_compared: bool,
     format: Option<Format>,
     expected: SourceChecks,
     clock: Instant,
@@ -149,7 +152,8 @@ impl BackupRun {
         let job = task.job().ok_or_else(|| {
             Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
         })?;
-        let Task { source, request, format, metadata, check, is_message, warnings, notes, set } = task;
+        let Task { source, is_compared, request, format, metadata, check, is_message, warnings, notes, set } =
+            task;
         let stores = create_stores(&request.stores, ui)?;
         let plan = memory_budget(&request.budget, &stores, ui)?;
         let passphrase = read_passphrase(&request, &source, ui)?;
@@ -159,6 +163,8 @@ impl BackupRun {
             id: Id::new(started)?,
             job,
             set: set.map(|set| set.to_string()),
+            host: None,
+            source_id: None,
             source: with_metadata(with_metadata(source.describe(), request.files.describe()), metadata),
             kind: Format::Raw,
             codec: request.budget.codec,
@@ -185,6 +191,7 @@ impl BackupRun {
             stores,
             passphrase,
             record,
+            is_compared,
             format,
             expected,
             clock: Instant::now(),
@@ -197,6 +204,9 @@ impl BackupRun {
     /// Before anything is started: is the engine there, and are the stores?
     async fn ready(&mut self, source: &Source, fan: &mut FanOut, ui: &Reporter) -> Result<Option<Engine>> {
         let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
+        let origin = Origin::of(source, self.request.host.as_deref(), engine.as_ref()).await;
+        self.record.source_id = origin.source_id.filter(|_| self.is_compared);
+        self.record.host = origin.host;
         self.probe_stores(fan, ui).await?;
         Ok(engine)
     }
@@ -209,13 +219,15 @@ impl BackupRun {
         Walk { filter: self.request.files.clone(), stores: stores.collect() }
     }
 
-    /// Are the stores there, and does the newest archive open with this passphrase?
+    /// Are the stores there, is the newest archive of this source, and does it open with this passphrase?
     async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
+        let mut seen = Vec::new();
         for store in std::mem::take(&mut self.stores) {
             match store.newest(&self.record.job).await {
                 Ok(newest) => {
                     if let Some(id) = newest {
-                        self.compare_passphrase(&store, &id, ui).await;
+                        self.compare(&store, &id, ui).await?;
+                        seen.push(id);
                     }
                     store.probe_create_only(&self.record.job, ui).await;
                     drop_abandoned(&store, &self.record.job, ui);
@@ -224,17 +236,33 @@ impl BackupRun {
                 Err(error) => fan.give_up(&store.name, error),
             }
         }
+        // "Newest" is what was made last, whatever the clocks say.
+        self.record.id = Id::after(self.record.started, &seen)?;
         fan.any_left(self.stores.len())
     }
 
-    async fn compare_passphrase(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) {
+    /// Holds the newest archive of a store against this backup.
+    async fn compare(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) -> Result<()> {
+        // It is another day's archive: whatever else is wrong with it is no matter of this backup.
+        let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
+        let named = (self.record.job.as_str(), id);
+        let origin = Origin { host: None, source_id: self.record.source_id.clone() };
+        let is_accepted = self.request.warn_ok.contains(&WarnOk::Source);
+        origin.compare(named, &store.name, &newest, is_accepted, ui)?;
+        if let Some(text) = origin::clock_behind(self.record.started, named, &newest) {
+            ui.warn(&text);
+            self.warnings.push(text);
+        }
+        self.compare_passphrase(store, id, &newest, ui).await;
+        Ok(())
+    }
+
+    async fn compare_passphrase(&mut self, store: &Arc<Store>, id: &Id, newest: &Manifest, ui: &Reporter) {
         let (Some(passphrase), job) = (&self.passphrase, &self.record.job) else { return };
         let head = async {
-            let manifest = store.manifest(job, id).await?;
-            let object = Object::open(store, store.key(job, id, &manifest.suffix)).await?;
+            let object = Object::open(store, store.key(job, id, &newest.suffix)).await?;
             open::open_head(&object, passphrase).await
         };
-        // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         if head.await.is_err_and(|error| error.kind() == Kind::WrongPassphrase)
             && !self.request.warn_ok.contains(&WarnOk::Passphrase)
         {
@@ -280,6 +308,8 @@ impl BackupRun {
             id: self.record.id.clone(),
             job: self.record.job.clone(),
             set: self.record.set.clone(),
+            host: self.record.host.clone(),
+            source_id: self.record.source_id.clone(),
             kind: self.record.kind,
             suffix: self.suffix(),
             started: self.record.started,
@@ -372,14 +402,6 @@ fn drop_abandoned(store: &Store, job: &str, ui: &Reporter) {
     }
 }
 
-/// What the catalog says of a source, and what is known beside it.
-fn with_metadata(mut described: serde_json::Value, metadata: serde_json::Value) -> serde_json::Value {
-    if let (Some(described), serde_json::Value::Object(metadata)) = (described.as_object_mut(), metadata) {
-        described.extend(metadata);
-    }
-    described
-}
-
 fn largest(plan: &MemoryBudget) -> String {
     match plan.parts.largest_archive() {
         Some(bytes) => format!("the largest archive within that bound: {}", human_bytes(bytes)),
@@ -389,8 +411,6 @@ fn largest(plan: &MemoryBudget) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::request::tests::request;
     use super::*;
     use crate::archive::check::Check;
@@ -468,13 +488,6 @@ mod tests {
         let raw = BackupRequest { format: Some(Format::Raw), ..request(&[]) };
         assert_eq!(volume(raw).format, Some(Format::Raw));
         assert_eq!(Task::new(Source::Stdin, request(&[])).format, None);
-    }
-
-    #[test]
-    fn what_a_restore_needs_stands_beside_the_source() {
-        let both = with_metadata(json!({"volume": ["v"]}), json!({"dtr": {"version": "2.7"}}));
-        assert_eq!(both, json!({"volume": ["v"], "dtr": {"version": "2.7"}}));
-        assert_eq!(with_metadata(json!({"stdin": {}}), serde_json::Value::Null), json!({"stdin": {}}));
     }
 
     #[test]

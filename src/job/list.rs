@@ -1,9 +1,9 @@
 //! `list`: what a store holds.
 
 use crate::error::Result;
-use crate::store::StoreUrl;
 use crate::store::list::Listed;
 use crate::store::set::{SetRef, SetRun};
+use crate::store::{Store, StoreUrl};
 
 /// What to list.
 #[derive(Debug, Clone)]
@@ -21,6 +21,17 @@ pub struct Listing<T> {
     pub store: String,
     /// What was asked for.
     pub items: Vec<T>,
+    /// How much lies there that is not ours.
+    pub passed_over: u64,
+    /// Folders that could not be read; archives may lie there.
+    pub unreadable: Vec<String>,
+}
+
+impl<T> Listing<T> {
+    fn new(store: &Store, items: Vec<T>) -> Self {
+        let (passed_over, unreadable) = (store.passed_over(), store.unreadable());
+        Listing { store: store.name.clone(), items, passed_over, unreadable }
+    }
 }
 
 /// The archives, oldest first within a job.
@@ -30,7 +41,7 @@ pub struct Listing<T> {
 pub async fn archives(request: &ListRequest) -> Result<Listing<Listed>> {
     let store = request.store.open()?;
     let items = store.archives(request.job.as_deref()).await?;
-    Ok(Listing { store: store.name.clone(), items })
+    Ok(Listing::new(&store, items))
 }
 
 /// The sets' runs.
@@ -40,5 +51,5 @@ pub async fn archives(request: &ListRequest) -> Result<Listing<Listed>> {
 pub async fn sets(request: &ListRequest) -> Result<Listing<(SetRef, SetRun)>> {
     let store = request.store.open()?;
     let items = store.set_runs().await?.into_iter().collect();
-    Ok(Listing { store: store.name.clone(), items })
+    Ok(Listing::new(&store, items))
 }

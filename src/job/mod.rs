@@ -13,6 +13,7 @@ pub mod copy;
 pub mod diff;
 pub mod list;
 pub mod ls;
+pub mod origin;
 pub mod plan;
 mod request;
 pub mod restore;
@@ -22,6 +23,7 @@ pub mod set;
 pub mod show;
 pub mod stored;
 pub mod verify;
+pub mod version;
 
 /// How work that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,8 @@ pub enum WarnOk {
     Passphrase,
     /// A registry's links without blobs, as garbage collection leaves them.
     Links,
+    /// The job's newest archive is of another source.
+    Source,
 }
 
 impl WarnOk {
@@ -73,6 +75,8 @@ pub struct Encryption {
 pub struct BackupRequest {
     /// The job under which the archive lies; otherwise the source's own.
     pub job: Option<String>,
+    /// The host that its source lies on; otherwise the engine's own name, or this host's.
+    pub host: Option<String>,
     /// Where it goes: at least one store.
     pub stores: Vec<StoreRequest>,
     /// How it is encrypted; none: stored in the clear.
@@ -105,6 +109,8 @@ pub struct BackupRequest {
 pub struct Task {
     /// Where its bytes come from.
     pub source: Source,
+    /// Whether the job's newest archive must be of the same source. What a preset finds is named by its version and node.
+    pub is_compared: bool,
     /// How it is made.
     pub request: BackupRequest,
     /// What its bytes must be; none: found out.
@@ -128,7 +134,18 @@ impl Task {
     pub fn new(source: Source, request: BackupRequest) -> Self {
         let (metadata, format) = (serde_json::Value::Null, request.format.or_else(|| source.format()));
         let (check, warnings, notes) = (Check::default(), Vec::new(), Vec::new());
-        Task { source, request, format, metadata, check, is_message: false, warnings, notes, set: None }
+        Task {
+            source,
+            is_compared: true,
+            request,
+            format,
+            metadata,
+            check,
+            is_message: false,
+            warnings,
+            notes,
+            set: None,
+        }
     }
 
     /// The job under which the archive will lie.
@@ -137,8 +154,21 @@ impl Task {
     }
 }
 
+/// What the catalog says of a source, and what is known beside it.
+pub(super) fn with_metadata(
+    mut described: serde_json::Value,
+    metadata: serde_json::Value,
+) -> serde_json::Value {
+    if let (Some(described), serde_json::Value::Object(metadata)) = (described.as_object_mut(), metadata) {
+        described.extend(metadata);
+    }
+    described
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::archive::frame::{Codec, FRAME_LEN};
 
@@ -147,6 +177,7 @@ pub(crate) mod tests {
         let store = |url: &&str| StoreRequest { url: (*url).into(), options: StoreOptions::default() };
         BackupRequest {
             job: None,
+            host: None,
             stores: urls.iter().map(store).collect(),
             encryption: None,
             budget: BudgetRequest {
@@ -194,5 +225,12 @@ pub(crate) mod tests {
             kinds(&[WarnOk::Links, WarnOk::Changed]),
             [WarningKind::Changed, WarningKind::DanglingLinks]
         );
+    }
+
+    #[test]
+    fn what_a_restore_needs_stands_beside_the_source() {
+        let both = with_metadata(json!({"volume": ["v"]}), json!({"dtr": {"version": "2.7"}}));
+        assert_eq!(both, json!({"volume": ["v"], "dtr": {"version": "2.7"}}));
+        assert_eq!(with_metadata(json!({"stdin": {}}), serde_json::Value::Null), json!({"stdin": {}}));
     }
 }

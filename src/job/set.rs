@@ -178,6 +178,7 @@ impl<'a> SetRun<'a> {
         request.job = Some(component.name.map_or(job.clone(), |name| format!("{job}/{name}")));
         Task {
             source: component.source,
+            is_compared: false,
             request,
             format: component.format,
             metadata: component.metadata.to_json(),

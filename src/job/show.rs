@@ -43,7 +43,7 @@ pub async fn show(request: &ShowRequest) -> Result<Description> {
     let object = format!("{}{}", found.id, found.manifest.suffix);
     Ok(Description {
         name: found.name(),
-        object: format!("{}/{}", found.store.name, opened.object().name()),
+        object: found.store.url_of(&found.store.key(&found.job, &found.id, &found.manifest.suffix)),
         by_hand: by_hand(&object, found.cipher(), archive.codec, archive.kind),
         archive,
         end,

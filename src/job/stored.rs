@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use super::version::Version;
 use crate::archive::Id;
 use crate::archive::name::JobName;
 use crate::archive::open::{self, Archive, Contents};
@@ -18,31 +19,31 @@ use crate::store::{Store, StoreUrl};
 use crate::stream::channel::{Reader, channel_from};
 use crate::tar::Entry;
 
-/// `JOB` or `JOB@ID`.
+/// `JOB`, `JOB@ID`, `JOB@latest`, `JOB@2026-11-22` or `JOB@` and an id's beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveRef {
     /// The job.
     pub job: String,
-    /// The id; otherwise the newest.
-    pub id: Option<Id>,
+    /// Which of its archives.
+    pub version: Version,
 }
 
 impl FromStr for ArchiveRef {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let (job, id) = match text.split_once('@') {
-            Some((job, id)) => (job, Some(id.parse()?)),
-            None => (text, None),
+        let (job, version) = match text.split_once('@') {
+            Some((job, version)) => (job, version.parse()?),
+            None => (text, Version::Latest),
         };
-        Ok(ArchiveRef { job: job.parse::<JobName>()?.into(), id })
+        Ok(ArchiveRef { job: job.parse::<JobName>()?.into(), version })
     }
 }
 
 impl fmt::Display for ArchiveRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.id {
-            Some(id) => write!(f, "{}@{id}", self.job),
-            None => f.write_str(&self.job),
+        match &self.version {
+            Version::Latest => f.write_str(&self.job),
+            version => write!(f, "{}@{version}", self.job),
         }
     }
 }
@@ -92,7 +93,7 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
 
 /// Names, where the newest archive of a job is damaged, the newest one that is not, as far as a list shows.
 pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef) -> Error {
-    if error.kind() != Kind::Damaged || archive.id.is_some() {
+    if error.kind() != Kind::Damaged || archive.version != Version::Latest {
         return error;
     }
     let listed = async { from.open()?.archives(Some(&archive.job)).await };
@@ -126,9 +127,13 @@ impl StoredArchive {
     pub async fn find(from: &StoreUrl, archive: &ArchiveRef) -> Result<StoredArchive> {
         let store = Arc::new(from.open()?);
         let job = archive.job.clone();
-        let id = match &archive.id {
-            Some(id) => id.clone(),
-            None => store.newest(&job).await?.ok_or_else(|| no_archive(&job, &store))?,
+        let id = match &archive.version {
+            Version::Id(id) => id.clone(),
+            Version::Latest => store.newest(&job).await?.ok_or_else(|| no_archive(&job, &store))?,
+            version => {
+                let at = || format!("looking at {}", store.name);
+                version.pick(&job, &store.ids(&job).await?).map_err(|e| e.context(at()))?
+            }
         };
         let manifest = store.manifest(&job, &id).await?;
         Ok(StoredArchive { store, job, id, manifest })
@@ -294,6 +299,8 @@ mod tests {
             id: ID.parse().unwrap(),
             job: "db".into(),
             set: None,
+            host: None,
+            source_id: None,
             kind: Format::Tar,
             started: time,
             finished: time,
@@ -324,8 +331,8 @@ mod tests {
             let mut upload = Upload::begin(&store, key, Class::Catalog, 1, &Arc::default()).await.unwrap();
             upload.complete().await.unwrap();
         }
-        let newest = ArchiveRef { job: "db".into(), id: None };
-        let named = ArchiveRef { id: Some(ids[1].clone()), ..newest.clone() };
+        let newest = ArchiveRef { job: "db".into(), version: Version::Latest };
+        let named = ArchiveRef { version: Version::Id(ids[1].clone()), ..newest.clone() };
         let error = StoredArchive::find(&url, &newest).await.unwrap().open(None).await.err().unwrap();
         let hinted = or_newest_whole(error.clone(), &url, &newest).await;
         assert!(
@@ -343,20 +350,23 @@ mod tests {
     #[test]
     fn archives_are_named_by_job_and_id() {
         let named: ArchiveRef = "team/db@20261122T020000Z-1f2e3d4c".parse().unwrap();
-        assert_eq!((named.job.as_str(), named.id.is_some()), ("team/db", true));
-        for bad in ["", "../x", "a//b", "UPPER", "job@1", "a/.hidden", "/a"] {
+        assert_eq!((named.job.as_str(), named.version), ("team/db", Version::Id(ID.parse().unwrap())));
+        for bad in ["", "../x", "a//b", "UPPER", "job@x", "a/.hidden", "/a"] {
             assert!(bad.parse::<ArchiveRef>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn an_archive_without_an_id_is_the_newest() {
-        assert_eq!("db".parse::<ArchiveRef>().unwrap(), ArchiveRef { job: "db".into(), id: None });
+        assert_eq!(
+            "db".parse::<ArchiveRef>().unwrap(),
+            ArchiveRef { job: "db".into(), version: Version::Latest }
+        );
     }
 
     #[test]
     fn a_reference_is_shown_as_it_was_written() {
-        for text in ["db", "team/db@20261122T020000Z-1f2e3d4c"] {
+        for text in ["db", "team/db@20261122T020000Z-1f2e3d4c", "db@2026-11-22", "db@2026"] {
             assert_eq!(text.parse::<ArchiveRef>().unwrap().to_string(), text);
         }
     }

@@ -90,7 +90,7 @@ impl Source {
             Source::Run(spec) => Some(spec.name.clone().unwrap_or_else(|| image_name(&spec.image))),
             Source::Exec { container, .. } => Some(container.clone()),
             Source::Volume(names) => one(names),
-            Source::Image(names) => one(names).map(|name| image_name(&name)),
+            Source::Image(names) => one(names).map(|name| tagged_name(&name)),
             Source::Path(dirs) => one(dirs).and_then(|dir| {
                 let dir = std::path::absolute(dir).ok()?;
                 Some(dir.file_name()?.to_string_lossy().into_owned())
@@ -100,6 +100,45 @@ impl Source {
             Source::Stdin => None,
         };
         JobName::from_source(&name?).map(String::from)
+    }
+
+    /// What tells it from other sources: a digest of its kind, its host and its place there, of which nothing is told.
+    /// None for what has no place (standard input) or is found by a preset.
+    ///
+    /// A version is not part of a container's image here: the next one backs the same thing up.
+    pub fn identity(&self, host: Option<&str>) -> Option<String> {
+        let sorted = |mut parts: Vec<Vec<u8>>| {
+            parts.sort();
+            parts.dedup();
+            parts
+        };
+        let bytes = |texts: &[String]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+        let (kind, host, parts) = match self {
+            Source::Run(spec) => {
+                let name = spec.name.clone().unwrap_or_default();
+                let own = [vec![name, repository(&spec.image).into()], spec.command.clone()].concat();
+                ("run", host, bytes(&own))
+            }
+            Source::Exec { container, command } => {
+                ("exec", host, bytes(&[vec![container.clone()], command.clone()].concat()))
+            }
+            Source::Volume(names) => ("volume", host, sorted(bytes(names))),
+            // An image is the same one on every host.
+            Source::Image(names) => {
+                let names: Vec<_> = names.iter().map(|name| with_tag(name)).collect();
+                ("image", None, sorted(bytes(&names)))
+            }
+            Source::Path(dirs) => ("path", host, sorted(dirs.iter().map(|dir| real_path(dir)).collect())),
+            Source::Folder { .. } | Source::UnlockKey | Source::Stdin => return None,
+        };
+        let mut digest = blake3::Hasher::new();
+        for part in [kind.as_bytes(), host.unwrap_or_default().as_bytes()]
+            .into_iter()
+            .chain(parts.iter().map(Vec::as_slice))
+        {
+            digest.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        Some(digest.finalize().to_hex().to_string())
     }
 
     /// What the catalog says of it: enough to do it again, and no secret.
@@ -147,6 +186,35 @@ impl Source {
     }
 }
 
+/// The one true path of a folder, as far as it is there.
+fn real_path(dir: &str) -> Vec<u8> {
+    let path = std::fs::canonicalize(dir).or_else(|_| std::path::absolute(dir));
+    path.map_or_else(|_| dir.into(), |path| path.into_os_string().into_encoded_bytes())
+}
+
+/// An image's reference without tag and digest.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or_default();
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find(':').map_or(name, |colon| &name[..last + colon])
+}
+
+/// An image's reference with the tag that is meant where none is written.
+fn with_tag(reference: &str) -> String {
+    match repository(reference) == reference {
+        true => format!("{reference}:latest"),
+        false => reference.into(),
+    }
+}
+
+/// `registry:5000/docker/dtr:2.7` → `docker/dtr-2.7`: another tag is another image.
+fn tagged_name(reference: &str) -> String {
+    let tag = reference.split('@').next().unwrap_or_default().strip_prefix(repository(reference));
+    let tag = tag.and_then(|tag| tag.strip_prefix(':')).filter(|tag| *tag != "latest");
+    let name = image_name(reference);
+    tag.map_or(name.clone(), |tag| format!("{name}-{tag}"))
+}
+
 /// `registry:5000/docker/dtr:2.7` → `docker/dtr`
 fn image_name(reference: &str) -> String {
     let name = reference.split('@').next().unwrap_or_default();
@@ -176,7 +244,8 @@ mod tests {
     fn jobs_are_named_after_their_source() {
         let job = |source: Source| source.default_job();
         assert_eq!(job(Source::Volume(vec!["DB_Data".into()])).as_deref(), Some("db_data"));
-        assert_eq!(job(Source::Image(vec!["docker/dtr:2.7".into()])).as_deref(), Some("docker/dtr"));
+        assert_eq!(job(Source::Image(vec!["docker/dtr:2.7".into()])).as_deref(), Some("docker/dtr-2.7"));
+        assert_eq!(job(Source::Image(vec!["docker/dtr:latest".into()])).as_deref(), Some("docker/dtr"));
         assert_eq!(
             job(Source::Image(vec!["127.0.0.1:5000/team/app@sha256:00".into()])).as_deref(),
             Some("team/app")
@@ -200,6 +269,51 @@ mod tests {
         ] {
             assert_eq!(image_name(reference), name, "{reference}");
         }
+    }
+
+    #[test]
+    fn sources_of_one_name_are_told_apart() {
+        let text = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let exec = |command: &[&str]| Source::Exec { container: "db".into(), command: text(command) };
+        let run = |image: &str| Source::Run(Box::new(RunSpec { image: image.into(), ..RunSpec::default() }));
+        let all = [
+            Source::Volume(text(&["Data"])),
+            Source::Volume(text(&["data"])),
+            Source::Volume(text(&["a", "b"])),
+            Source::Volume(text(&["ab"])),
+            Source::Image(text(&["docker/dtr:2.7"])),
+            Source::Image(text(&["docker/dtr:2.8"])),
+            Source::Image(text(&["r.example:5000/docker/dtr:2.8"])),
+            Source::Image(text(&["bb"])),
+            run("bb"),
+            Source::Path(text(&["/a/data"])),
+            Source::Path(text(&["/b/data"])),
+            exec(&["pg_dump", "a"]),
+            exec(&["pg_dump", "b"]),
+        ];
+        let ids: Vec<_> = all.iter().map(|source| source.identity(Some("h")).unwrap()).collect();
+        for (i, id) in ids.iter().enumerate() {
+            assert_eq!(ids.iter().position(|other| other == id), Some(i), "{:?}", all[i]);
+        }
+        let of = |source: &Source, host: &str| source.identity(Some(host));
+        assert_ne!(of(&all[0], "h"), of(&all[0], "other"));
+        assert_eq!(of(&all[4], "h"), of(&all[4], "other"), "an image is the same one everywhere");
+        for stdin in [Source::Stdin, Source::UnlockKey] {
+            assert_eq!(of(&stdin, "h"), None);
+        }
+    }
+
+    #[test]
+    fn one_source_written_in_two_ways_stays_one() {
+        let id = |source: Source| source.identity(Some("h"));
+        let path = |dirs: &[&str]| id(Source::Path(dirs.iter().map(|dir| dir.to_string()).collect()));
+        assert_eq!(path(&["/usr/"]), path(&["/usr/bin/.."]));
+        assert_eq!(path(&["/usr", "/etc"]), path(&["/etc", "/usr"]));
+        let image = |name: &str| id(Source::Image(vec![name.into()]));
+        assert_eq!(image("bb"), image("bb:latest"));
+        let run =
+            |image: &str| id(Source::Run(Box::new(RunSpec { image: image.into(), ..RunSpec::default() })));
+        assert_eq!(run("postgres:16"), run("postgres:17"));
     }
 
     #[test]

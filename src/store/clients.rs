@@ -6,11 +6,12 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
+use super::folder::Folder;
+use super::foreign::PassedOver;
 use super::http::Watching;
 use super::multipart::Uploads;
 use super::roots::Roots;
@@ -38,23 +39,30 @@ impl Client {
 }
 
 /// Opens the client of a store.
-pub(super) fn open_client(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Client> {
+pub(super) fn open_client(
+    kind: Kind,
+    url: &Url,
+    options: &StoreOptions,
+    passed_over: &PassedOver,
+) -> Result<Client> {
     let cannot = || "the store's settings are not enough".to_string();
+    let watching =
+        || Ok::<_, Error>(Watching::new(Roots::read(options.ca_file.as_deref())?, passed_over.clone()));
     Ok(match kind {
         Kind::File => {
-            let folder = open_folder(url)?;
+            let folder = open_folder(url, passed_over)?;
             Client { requests: Arc::clone(&folder), uploads: Uploads::Whole(folder), probes: false }
         }
         Kind::Memory => Client::of(memory::shared(url.host_str())),
         Kind::S3 => {
-            let builder = s3(&bucket_of(url)?, options)?;
+            let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching()?);
             environment::check_s3(&builder)?;
             let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
             Client { probes: elsewhere, ..Client::of(Arc::new(builder.build().context(cannot)?)) }
         }
         Kind::Azure => {
             let container = bucket_of(url)?;
-            let watching = Watching::trusting(Roots::read(options.ca_file.as_deref())?);
+            let watching = watching()?;
             let open = |retry| {
                 let builder = azure(&container, retry).with_http_connector(watching.clone());
                 environment::check_azure(&builder)?;
@@ -68,8 +76,7 @@ pub(super) fn open_client(kind: Kind, url: &Url, options: &StoreOptions) -> Resu
         }
         Kind::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket_of(url)?);
-            let watching = Watching::trusting(Roots::read(options.ca_file.as_deref())?);
-            let builder = builder.with_http_connector(watching).with_retry(once());
+            let builder = builder.with_http_connector(watching()?).with_retry(once());
             Client::of(Arc::new(builder.build().context(cannot)?))
         }
     })
@@ -89,8 +96,7 @@ fn within(options: &StoreOptions) -> RetryConfig {
 // `with_client_options` would drop what the environment said (proxy, certificates): only single keys are set.
 fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    let watching = Watching::trusting(Roots::read(options.ca_file.as_deref())?);
-    builder = builder.with_http_connector(watching).with_retry(once());
+    builder = builder.with_retry(once());
     // The service's own variable wins over the general one, as with the vendor's command line.
     if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_S3") {
         builder = builder.with_endpoint(endpoint);
@@ -141,27 +147,15 @@ pub(super) fn no_folder(folder: &std::path::Path) -> Error {
 }
 
 /// A folder as a store.
-fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
+fn open_folder(url: &Url, passed_over: &PassedOver) -> Result<Arc<dyn ObjectStore>> {
     let folder = folder_of(url)?;
     if !folder.exists() {
         return Err(no_folder(&folder));
     }
-    let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| {
+    let store = Folder::open(&folder, passed_over).map_err(|e| {
         Error::failed(format!("cannot use folder {}", folder.display())).because(e).hint("is it a folder?")
     })?;
-    // A store that says "done" has the bytes on the disk, as the others have. Where folders cannot be synced (CIFS), that
-    // is no failure: there a file is on the server when it was closed.
-    Ok(Arc::new(store.with_fsync(can_sync(&folder))))
-}
-
-/// Whether the file system lets a folder be synced.
-fn can_sync(folder: &std::path::Path) -> bool {
-    use rustix::fs::{Mode, OFlags};
-    use rustix::io::Errno;
-    let opened =
-        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let synced = opened.and_then(rustix::fs::fsync);
-    !matches!(synced, Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS))
+    Ok(Arc::new(store))
 }
 
 #[cfg(test)]
@@ -180,9 +174,9 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_synced_is_known_before_the_first_byte() {
-        assert!(can_sync(&std::env::current_dir().unwrap()));
+        assert!(super::super::folder::can_sync(&std::env::current_dir().unwrap()));
         // The kernel's answer there is the one that CIFS gives.
-        assert!(!can_sync(std::path::Path::new("/proc/self")));
+        assert!(!super::super::folder::can_sync(std::path::Path::new("/proc/self")));
     }
 
     #[test]

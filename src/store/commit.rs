@@ -110,6 +110,8 @@ impl Target {
     ///     id: id.clone(),
     ///     job: "db".into(),
     ///     set: None,
+    ///     host: None,
+    ///     source_id: None,
     ///     kind: Format::Raw,
     ///     suffix: ".raw".into(),
     ///     started: now,

@@ -18,6 +18,7 @@ use object_store::client::{
 };
 use tokio::time::{Instant, Sleep};
 
+use super::foreign::{PassedOver, keepable};
 use super::pages::Pages;
 use super::roots::Roots;
 
@@ -36,12 +37,13 @@ pub(super) struct Watching {
     /// How long a request may make no progress.
     stall: Duration,
     roots: Roots,
+    passed_over: PassedOver,
 }
 
 impl Watching {
-    /// Connects to servers that these authorities vouch for, too.
-    pub(super) fn trusting(roots: Roots) -> Self {
-        Watching { stall: STALL, roots }
+    /// Connects to servers that these authorities vouch for, too; what lists lose is counted in `passed_over`.
+    pub(super) fn new(roots: Roots, passed_over: PassedOver) -> Self {
+        Watching { stall: STALL, roots, passed_over }
     }
 }
 
@@ -81,7 +83,8 @@ impl HttpConnector for Watching {
         }
         builder = builder.tls_certs_merge(self.roots.certificates());
         let client = builder.build().map_err(failed)?;
-        Ok(HttpClient::new(Watched { client, stall: self.stall, pages: Pages::default() }))
+        let passed_over = self.passed_over.clone();
+        Ok(HttpClient::new(Watched { client, stall: self.stall, pages: Pages::default(), passed_over }))
     }
 }
 
@@ -91,6 +94,7 @@ struct Watched {
     client: reqwest::Client,
     stall: Duration,
     pages: Pages,
+    passed_over: PassedOver,
 }
 
 #[async_trait]
@@ -118,7 +122,7 @@ impl HttpService for Watched {
             Some(asked) if parts.status.is_success() => {
                 let bytes = body.bytes().await?;
                 self.pages.check(&asked, &bytes)?;
-                Ok(HttpResponse::from_parts(parts, bytes.into()))
+                Ok(HttpResponse::from_parts(parts, keepable(&bytes, &self.passed_over).into()))
             }
             _ => Ok(HttpResponse::from_parts(parts, body)),
         }
@@ -280,7 +284,11 @@ mod tests {
             .with_allow_http(true)
             .with_access_key_id("k")
             .with_secret_access_key("s")
-            .with_http_connector(Watching { stall, roots: Roots::default() })
+            .with_http_connector(Watching {
+                stall,
+                roots: Roots::default(),
+                passed_over: PassedOver::default(),
+            })
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .build()
             .unwrap()

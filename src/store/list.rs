@@ -10,6 +10,7 @@ use super::Store;
 use super::manifest::{Manifest, SUFFIX};
 use super::record::VerificationKey;
 use crate::archive::Id;
+use crate::archive::name::JobName;
 use crate::error::{Error, Kind, Result};
 
 /// Manifests read at once.
@@ -76,6 +77,14 @@ impl Store {
         Ok(self.keys(Some(job)).await?.pop_last().map(|((_, id), _)| id))
     }
 
+    /// The ids of a job's archives, oldest first.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn ids(&self, job: &str) -> Result<Vec<Id>> {
+        Ok(self.keys(Some(job)).await?.into_keys().map(|(_, id)| id).collect())
+    }
+
     /// Jobs and ids that have a manifest, in order, each with its verification records.
     async fn keys(&self, job: Option<&str>) -> Result<Keys> {
         self.keys_and_objects(job).await.map(|(keys, _)| keys)
@@ -84,6 +93,7 @@ impl Store {
     /// [`Store::keys`], and everything else that lies there.
     async fn keys_and_objects(&self, job: Option<&str>) -> Result<(Keys, HashSet<Path>)> {
         let explain = |e| self.explain("listing", e);
+        self.passed_over.reset();
         let metas: Vec<_> = match job {
             // A job's archives lie directly in its folder; what lies deeper belongs to other jobs.
             Some(job) => {
@@ -92,7 +102,13 @@ impl Store {
             None => self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?,
         };
         let (mut keys, mut records) = (BTreeMap::new(), Vec::new());
-        for (archive, object) in metas.iter().filter_map(|meta| self.parse(&meta.location)) {
+        for meta in &metas {
+            let Some((archive, object)) = self.parse(&meta.location) else {
+                if !self.is_ours(&meta.location) {
+                    self.passed_over.add();
+                }
+                continue;
+            };
             match object {
                 Beside::Manifest => drop(keys.insert(archive, Vec::new())),
                 Beside::Record(mark) => records.push((archive, mark)),
@@ -109,13 +125,26 @@ impl Store {
 
     /// `PREFIX/JOB/ID.manifest.json` → job, id and what it is.
     fn parse(&self, key: &Path) -> Option<((String, Id), Beside)> {
-        let parts: Vec<_> = key.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_string()).collect();
-        let (name, job) = parts.split_last()?;
+        let (job, name) = self.below_job(key)?;
         let (id, object) = match name.strip_suffix(SUFFIX) {
             Some(id) => (id.parse().ok()?, Beside::Manifest),
             None => VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
         };
-        (!job.is_empty()).then(|| ((job.join("/"), id), object))
+        // An id that is no time was made by nobody, and would be the newest for ever.
+        id.time().map(|_| ((job.into(), id), object))
+    }
+
+    /// The job that a key lies under, and what it is called there; none where no job can be called so.
+    pub(super) fn below_job<'a>(&self, key: &'a Path) -> Option<(JobName, &'a str)> {
+        key.prefix_matches(&self.prefix).then_some(())?;
+        let (job, name) = self.shown(key).rsplit_once('/')?;
+        Some((job.parse().ok()?, name))
+    }
+
+    /// Whether an object is one of an archive or of a set, by its name.
+    fn is_ours(&self, key: &Path) -> bool {
+        let id = |name: &str| name.split_once('.').is_some_and(|(id, _)| id.parse::<Id>().is_ok());
+        self.below_job(key).is_some_and(|(_, name)| id(name))
     }
 
     /// The text of a small object; none where there is no such object.

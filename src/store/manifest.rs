@@ -41,6 +41,12 @@ pub struct Manifest {
     /// The set it belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
+    /// The host it was made on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// A digest that tells its source from others, without saying what it is: see [`crate::source::Source::identity`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
     /// Whether its source is a tar.
     pub kind: Format,
     /// What the archive object's name ends with.
@@ -139,6 +145,8 @@ mod tests {
             id: Id::new(now).unwrap(),
             job: "db".into(),
             set: None,
+            host: None,
+            source_id: None,
             kind: Format::Tar,
             suffix: ".tar.zst.gpg".into(),
             started: now,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt};
-use url::Url;
 
 use crate::archive::Id;
 use crate::archive::budget::PartLimits;
@@ -23,6 +22,8 @@ mod failure;
 pub mod fan;
 #[cfg(test)]
 pub(crate) mod faults;
+mod folder;
+mod foreign;
 mod hints;
 mod http;
 mod json;
@@ -41,15 +42,18 @@ pub mod set;
 mod staged;
 pub mod unfinished;
 pub mod upload;
+mod variables;
 
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
+use foreign::PassedOver;
 use multipart::Uploads;
 use patient::Patient;
 use retry::Patience;
 
 pub use failure::status_of;
-pub use location::StoreUrl;
+pub use location::{StoreUrl, locate};
+use location::{bucket_of, folder_of, prefix_of, shown_as};
 
 const MIB: u64 = 1 << 20;
 
@@ -142,6 +146,7 @@ pub struct Store {
     /// Whether it is to be found out if it can create an object without replacing one.
     probes: bool,
     attributes: Attributes,
+    passed_over: PassedOver,
 }
 
 /// What was found out about a store and the key to it.
@@ -161,10 +166,8 @@ impl Store {
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
         if options.make_folder
-            && let Some(folder) = Url::parse(url)
-                .ok()
-                .filter(|url| url.scheme() == "file")
-                .and_then(|url| url.to_file_path().ok())
+            && let (Kind::File, parsed) = locate(url)?
+            && let folder = folder_of(&parsed)?
             && !folder.exists()
         {
             // A missing parent is a missing mount.
@@ -201,12 +204,12 @@ impl Store {
             attributes.insert(Attribute::StorageClass, class.into());
         }
         let cannot = || format!("cannot open store {url}");
-        let client = decorate(open_client(kind, &parsed, options).map_err(|e| e.context(cannot()))?);
-        let prefix = match kind {
-            Kind::File => Path::default(),
-            _ => Path::from_url_path(parsed.path()).context(cannot)?,
-        };
-        let name = url.trim_end_matches('/').to_string();
+        variables::check(kind)?;
+        let passed_over = PassedOver::default();
+        let opened = open_client(kind, &parsed, options, &passed_over).map_err(|e| e.context(cannot()))?;
+        let client = decorate(opened);
+        let prefix = prefix_of(kind, &parsed)?;
+        let name = location::name_of(url);
         let place = match kind {
             Kind::File => {
                 let folder = folder_of(&parsed)?;
@@ -219,7 +222,20 @@ impl Store {
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
         let Client { uploads, probes, .. } = client;
-        Ok(Store { name, kind, place, prefix, up, down, uploads, patience, known, probes, attributes })
+        Ok(Store {
+            name,
+            kind,
+            place,
+            prefix,
+            up,
+            down,
+            uploads,
+            patience,
+            known,
+            probes,
+            attributes,
+            passed_over,
+        })
     }
 
     /// Tells `ui` when a request is tried again for long.
@@ -288,16 +304,36 @@ impl Store {
         self.below(&format!("{job}/{id}{suffix}"))
     }
 
-    /// A key below the store's prefix.
+    /// A job's or an archive's key below the store's prefix.
     fn below(&self, rest: &str) -> Path {
-        let parts = self.prefix.parts().map(|part| part.as_ref().to_string());
-        Path::from_iter(parts.chain(rest.split('/').map(String::from)))
+        // Names of jobs and ids have only characters that stand for themselves; what has others is encoded, and is no
+        // key of ours.
+        self.at(rest).unwrap_or_else(|_| {
+            let encoded = Path::from(rest);
+            Path::from_iter(self.prefix.parts().chain(encoded.parts()))
+        })
     }
 
-    /// A foreign object's key below the store's prefix, to the letter: [`Store::below`] would encode some characters.
+    /// A key below the store's prefix, to the letter: the library's own joining would encode some characters, and those
+    /// of the prefix a second time.
     fn at(&self, key: &str) -> Result<Path, object_store::path::Error> {
         let prefix = self.prefix.as_ref();
         Path::parse(if prefix.is_empty() { key.into() } else { format!("{prefix}/{key}") })
+    }
+
+    /// How many objects, files and folders the latest list passed over because they are not ours.
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over.count()
+    }
+
+    /// Folders that the latest list could not read; archives may lie there.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.passed_over.unreadable()
+    }
+
+    /// The URL of an object of this store.
+    pub fn url_of(&self, key: &Path) -> String {
+        format!("{}/{}", self.name, shown_as(self.shown(key)))
     }
 
     /// A key as it is counted from the store's URL.
@@ -336,52 +372,6 @@ impl Store {
             }
         }
     }
-}
-
-/// What a store's URL says, without opening it.
-///
-/// # Errors
-/// It is none that is known, names no place, or carries credentials.
-pub fn locate(url: &str) -> Result<(Kind, Url)> {
-    let known = "file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix";
-    let parsed = Url::parse(url)
-        .map_err(|e| Error::usage(format!("{url:?} is no store")).because(e).hint(format!("give {known}")))?;
-    if parsed.password().is_some() || !parsed.username().is_empty() || parsed.query().is_some() {
-        return Err(Error::usage("a store's URL carries no credentials and no options")
-            .hint("give keys in the environment (AWS_ACCESS_KEY_ID, AZURE_STORAGE_ACCOUNT_KEY, …)"));
-    }
-    let kind = match parsed.scheme() {
-        "file" => Kind::File,
-        "s3" => Kind::S3,
-        "az" | "azure" => Kind::Azure,
-        "gs" => Kind::Gcs,
-        "memory" => Kind::Memory,
-        other => {
-            return Err(
-                Error::usage(format!("unknown kind of store {other:?}")).hint(format!("give {known}"))
-            );
-        }
-    };
-    match kind {
-        Kind::File => drop(folder_of(&parsed)?),
-        Kind::Memory => {}
-        Kind::S3 | Kind::Azure | Kind::Gcs => drop(bucket_of(&parsed)?),
-    }
-    Ok((kind, parsed))
-}
-
-fn bucket_of(url: &Url) -> Result<String> {
-    url.host_str().map(String::from).ok_or_else(|| {
-        Error::usage(format!("{url} names no bucket"))
-            .hint("write s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
-    })
-}
-
-fn folder_of(url: &Url) -> Result<std::path::PathBuf> {
-    url.to_file_path().map_err(|()| {
-        Error::usage(format!("{url} names no folder of this host"))
-            .hint("write file:///folder with three slashes")
-    })
 }
 
 #[cfg(test)]
@@ -465,27 +455,6 @@ mod tests {
         let error = store(Kind::File).explain("uploading a part", full);
         assert!(error.hint_text().unwrap().starts_with("the file system is full"));
         assert!(store(Kind::S3).explain("listing", generic("odd")).hint_text().is_none());
-    }
-
-    #[test]
-    fn a_url_says_kind_and_place() {
-        for (url, kind) in [
-            ("file:///usr", Kind::File),
-            ("s3://b/p", Kind::S3),
-            ("az://c", Kind::Azure),
-            ("azure://c/p", Kind::Azure),
-            ("gs://b", Kind::Gcs),
-            ("memory://x", Kind::Memory),
-        ] {
-            assert_eq!(locate(url).unwrap().0, kind, "{url}");
-        }
-        for (url, text) in [
-            ("s3:///prefix", "s3:///prefix names no bucket"),
-            ("gs://b?x=1", "a store's URL carries no credentials and no options"),
-            ("ftp://h/x", "unknown kind of store \"ftp\""),
-        ] {
-            assert_eq!(locate(url).unwrap_err().to_string(), text);
-        }
     }
 
     #[test]

@@ -191,10 +191,9 @@ impl Store {
     }
 
     fn parse_set(&self, key: &object_store::path::Path) -> Option<SetRef> {
-        let parts: Vec<_> = key.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_string()).collect();
-        let (name, set) = parts.split_last()?;
-        let id = name.strip_suffix(SUFFIX)?.parse().ok()?;
-        (!set.is_empty()).then(|| SetRef { name: set.join("/"), id })
+        let (set, name) = self.below_job(key)?;
+        let id: Id = name.strip_suffix(SUFFIX)?.parse().ok()?;
+        id.time().map(|_| SetRef { name: set.into(), id })
     }
 }
 

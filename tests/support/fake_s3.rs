@@ -75,6 +75,11 @@ impl FakeS3 {
         names
     }
 
+    /// Puts an empty object there, by bucket and key: `/b/team/x`.
+    pub fn plant(&self, path: &str) {
+        self.state.lock().expect("state").objects.insert(path.into(), (0, Vec::new()));
+    }
+
     pub fn uploads(&self) -> usize {
         self.state.lock().expect("state").uploads.len()
     }
@@ -238,7 +243,7 @@ fn answer(
             state.objects.remove(path);
             Some(("204 No Content", "e".into(), String::new()))
         }
-        _ if query.contains("list-type=2") => ok(list(path, query, fault, &state.objects)),
+        _ if query.contains("list-type=2") => ok(list(path, query, fault, &state)),
         _ => match state.objects.get(path) {
             Some((size, _)) if method == "HEAD" => ok(size.to_string()),
             Some((_, bytes)) => ok(String::from_utf8_lossy(bytes).into_owned()),
@@ -247,24 +252,41 @@ fn answer(
     }
 }
 
-/// One page, without folders: nobody asks for those.
-fn list(path: &str, query: &str, fault: Fault, objects: &HashMap<String, (u64, Vec<u8>)>) -> String {
-    let value = |name: &str| query.split('&').find_map(|field| field.strip_prefix(&format!("{name}=")[..]));
-    let prefix = format!("{}/{}", path.trim_end_matches('/'), value("prefix").unwrap_or_default());
-    let prefix = prefix.replace("%2F", "/");
-    let mut page = String::from("<ListBucketResult>");
-    for (key, (size, _)) in objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
-        let key = key.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
-        page += &format!(
-            "<Contents><Key>{key}</Key><LastModified>2026-11-22T02:00:00.000Z</LastModified>\
-             <ETag>\"e\"</ETag><Size>{size}</Size></Contents>"
-        );
+/// The objects below the prefix that a query names; with a delimiter only those directly there.
+fn list(path: &str, query: &str, fault: Fault, state: &State) -> String {
+    if fault == Fault::HtmlList {
+        return "<html><body>log in</body></html>".into();
     }
-    match fault {
-        Fault::HtmlList => "<html><body>log in</body></html>".into(),
-        Fault::EndlessList => format!(
-            "{page}<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken></ListBucketResult>"
-        ),
-        _ => format!("{page}<IsTruncated>false</IsTruncated></ListBucketResult>"),
+    let field = |name: &str| query.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+    let (prefix, deep) = (decoded(field("prefix=")), field("delimiter=").is_empty());
+    let below = format!("{}/{prefix}", path.trim_end_matches('/'));
+    let objects = state.objects.iter().map(|(key, object)| (decoded(key), object));
+    let contents =
+        objects.filter(|(key, _)| key.strip_prefix(&below).is_some_and(|rest| deep || !rest.contains('/')));
+    let contents = contents.map(|(key, (size, _))| {
+        let key = key.splitn(3, '/').nth(2).unwrap_or_default().replace('&', "&amp;");
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-11-22T02:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{size}</Size></Contents>"
+        )
+    });
+    let contents: String = contents.collect();
+    let end = match fault {
+        Fault::EndlessList => {
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>"
+        }
+        _ => "<IsTruncated>false</IsTruncated>",
+    };
+    format!("<ListBucketResult>{contents}{end}</ListBucketResult>")
+}
+
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let (byte, used) =
+            if *first == b'%' { code.map_or((b'%', 0), |code| (code, 2)) } else { (*first, 0) };
+        bytes.push(byte);
+        rest = &tail[used..];
     }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

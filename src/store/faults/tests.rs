@@ -58,6 +58,8 @@ pub(super) fn manifest() -> Manifest {
         id: id(),
         job: JOB.into(),
         set: None,
+        host: None,
+        source_id: None,
         kind: Format::Raw,
         suffix: ARCHIVE.into(),
         started: now,

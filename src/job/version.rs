@@ -1,0 +1,156 @@
+//! Which of a job's archives: the part of `JOB@ID` behind the `@`.
+
+use std::fmt;
+
+use crate::archive::Id;
+use crate::error::{Error, Kind, Result};
+
+/// Ids that an error names.
+const NAMED: usize = 8;
+
+/// Which of a job's archives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Version {
+    /// The one made last: `JOB`, `JOB@latest`.
+    #[default]
+    Latest,
+    /// This one.
+    Id(Id),
+    /// The only one whose id begins so: `JOB@20261122T02`.
+    Begins(String),
+    /// The last one of a day of UTC: `JOB@2026-11-22`.
+    Day(jiff::civil::Date),
+}
+
+impl std::str::FromStr for Version {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "latest" {
+            return Ok(Version::Latest);
+        }
+        if let Some(date) =
+            text.contains('-').then(|| text.parse().ok()).flatten().filter(|_| text.len() == 10)
+        {
+            return Ok(Version::Day(date));
+        }
+        match text.parse() {
+            Ok(id) => Ok(Version::Id(id)),
+            Err(_) if Id::can_begin_with(text) => Ok(Version::Begins(text.into())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Version::Latest => f.write_str("latest"),
+            Version::Id(id) => id.fmt(f),
+            Version::Begins(text) => f.write_str(text),
+            Version::Day(date) => date.fmt(f),
+        }
+    }
+}
+
+impl Version {
+    /// Finds it among the `ids` of a job, which are in order.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn pick(&self, job: &str, ids: &[Id]) -> Result<Id> {
+        let begin = |text: &str| ids.iter().filter(|id| id.as_str().starts_with(text)).collect::<Vec<_>>();
+        let found = match self {
+            Version::Latest => ids.last(),
+            Version::Id(wanted) => ids.iter().find(|id| *id == wanted),
+            Version::Day(date) => begin(&date.strftime("%Y%m%dT").to_string()).pop(),
+            Version::Begins(text) => match begin(text)[..] {
+                [] => None,
+                [id] => Some(id),
+                ref several => {
+                    return Err(Error::usage(format!(
+                        "{job}@{text} may be any of {} archives",
+                        several.len()
+                    ))
+                    .hint(format!("say which: {}", shown(several))));
+                }
+            },
+        };
+        found.cloned().ok_or_else(|| {
+            let there = match &ids[ids.len().saturating_sub(NAMED)..] {
+                [] => "the job has none".to_string(),
+                last => format!("the job's last ones: {}", shown(&last.iter().collect::<Vec<_>>())),
+            };
+            Error::new(Kind::NotFound, format!("there is no archive {job}@{self}")).hint(there)
+        })
+    }
+}
+
+fn shown(ids: &[&Id]) -> String {
+    let first: Vec<_> = ids.iter().take(NAMED).map(|id| id.as_str()).collect();
+    let more = if ids.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", first.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> Vec<Id> {
+        let ids = [
+            "20261121T020000Z-00000000",
+            "20261122T020000Z-1f2e3d4c",
+            "20261122T020001Z-0a0b0c0d",
+            "20261123T020000Z-ffffffff",
+        ];
+        ids.iter().map(|id| id.parse().unwrap()).collect()
+    }
+
+    fn pick(text: &str) -> Result<String> {
+        text.parse::<Version>()?.pick("db", &ids()).map(String::from)
+    }
+
+    #[test]
+    fn the_latest_a_day_and_a_unique_beginning_are_understood() {
+        assert_eq!(pick("latest").unwrap(), "20261123T020000Z-ffffffff");
+        assert_eq!(pick("2026-11-22").unwrap(), "20261122T020001Z-0a0b0c0d");
+        assert_eq!(pick("20261121").unwrap(), "20261121T020000Z-00000000");
+        assert_eq!(pick("20261122T020000Z-1").unwrap(), "20261122T020000Z-1f2e3d4c");
+        assert_eq!(pick("20261122T020000Z-1f2e3d4c").unwrap(), "20261122T020000Z-1f2e3d4c");
+    }
+
+    #[test]
+    fn a_beginning_of_several_is_refused_and_lists_them() {
+        let error = pick("20261122T02").unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (Kind::Usage, "db@20261122T02 may be any of 2 archives")
+        );
+        let hint = error.hint_text().unwrap();
+        assert!(
+            hint.contains("1f2e3d4c") && hint.contains("0a0b0c0d") && !hint.contains("ffffffff"),
+            "{hint}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found_and_what_is_no_version_is_refused() {
+        for text in ["2026-11-24", "2025", "20261122T020000Z-00000000"] {
+            let error = pick(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound, "{text}");
+            assert!(error.hint_text().unwrap().contains("20261123T020000Z-ffffffff"));
+        }
+        assert_eq!(Version::Latest.pick("db", &[]).unwrap_err().hint_text(), Some("the job has none"));
+        for text in
+            ["", "newest", "2026-13-01", "2026-11-2", "20261122t", "20261122T020000Z-1f2e3d4c0", "@", "Z"]
+        {
+            assert_eq!(pick(text).unwrap_err().kind(), Kind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_shown_as_it_was_written() {
+        for text in ["latest", "2026-11-22", "20261122T02", "20261122T020000Z-1f2e3d4c"] {
+            assert_eq!(text.parse::<Version>().unwrap().to_string(), text);
+        }
+    }
+}
