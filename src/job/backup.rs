@@ -230,7 +230,7 @@ impl BackupRun {
                         seen.push(id);
                     }
                     store.probe_create_only(&self.record.job, ui).await;
-                    drop_abandoned(&store, &self.record.job, ui);
+                    store.clear_abandoned(&self.record.job, ui);
                     self.stores.push(store);
                 }
                 Err(error) => fan.give_up(&store.name, error),
@@ -390,16 +390,6 @@ fn read_passphrase(request: &BackupRequest, source: &Source, ui: &Reporter) -> R
     };
     let stdin_is_data = matches!(source, Source::Stdin);
     passphrase::Sources { stdin_is_data, twice: true, ..passphrase.clone() }.read().map(Some)
-}
-
-/// Deletes what an earlier run of the job that was killed left in a folder, and says so.
-fn drop_abandoned(store: &Store, job: &str, ui: &Reporter) {
-    match store.drop_abandoned(job) {
-        Ok(names) => names.iter().for_each(|name| {
-            ui.note(&format!("{name} was left at {} by a run that was killed: deleted", store.name));
-        }),
-        Err(error) => ui.warn(&format!("left at {} by a run that was killed: {error}", store.name)),
-    }
 }
 
 fn largest(plan: &MemoryBudget) -> String {

@@ -10,6 +10,7 @@ use crate::archive::Id;
 use crate::error::{Context, Result};
 use crate::host::mounts::Mounts;
 use crate::host::process;
+use crate::report::Reporter;
 
 /// How long nothing was written to a run's files until it is surely gone, where its process cannot be looked for.
 const SURELY_GONE: Duration = Duration::from_secs(3600);
@@ -18,6 +19,16 @@ const SURELY_GONE: Duration = Duration::from_secs(3600);
 const LOCAL: [&str; 9] = ["btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"];
 
 impl Store {
+    /// Deletes what an earlier run of the job that was killed left in a folder, and says so.
+    pub fn clear_abandoned(&self, job: &str, ui: &Reporter) {
+        match self.drop_abandoned(job) {
+            Ok(names) => names.iter().for_each(|name| {
+                ui.note(&format!("{name} was left at {} by a run that was killed: deleted", self.name));
+            }),
+            Err(error) => ui.warn(&format!("left at {} by a run that was killed: {error}", self.name)),
+        }
+    }
+
     /// Deletes what runs of this job that were killed have left in a folder; returns the names. What belongs to a run that
     /// may still be under way stays.
     ///
