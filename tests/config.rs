@@ -57,7 +57,7 @@ fn a_job_is_backed_up_listed_and_restored_by_names_alone() {
     run(&lab, "restore host --to-path out").expect(0);
     assert_eq!(std::fs::read(lab.path("out/data/file")).expect("the file"), b"kept\n");
     run(&lab, "copy host").expect(2);
-    run(&lab, &format!("copy host --to file://{}", lab.path("far").display())).expect(0);
+    run(&lab, &format!("copy host --make-store --to file://{}", lab.path("far").display())).expect(0);
     let mut by_environment = sealift(&lab);
     ended(by_environment.env("SEALIFT_STORE", "near").args(["verify", "host"])).expect(0);
 }
@@ -65,7 +65,7 @@ fn a_job_is_backed_up_listed_and_restored_by_names_alone() {
 #[test]
 fn options_win_over_the_environment_and_that_over_the_job_and_that_over_the_top() {
     let lab = lab(&format!("level = 30\n{HOST}compress = \"gzip\"\nlevel = 2\njob = \"own\"\n"));
-    let other = format!("file://{}", lab.path("other").display());
+    let other = lab.new_store("other");
     run(&lab, "backup job host").expect(0);
     run(&lab, "backup job host --compress none --job given --level 0").expect(0);
     ended(sealift(&lab).env("SEALIFT_STORE", &other).args(["backup", "job", "host"])).expect(0);
@@ -156,6 +156,8 @@ fn check_tells_every_problem() {
                   [jobs.e]\nsource = \"path\"\ndirs = [\"x\"]\n\
                   [sets.s]\njobs = [\"a\", \"f\", \"a\"]\n";
     lab.write("broken.toml", broken.as_bytes());
+    lab.write("p", b"");
+    lab.write("x", b"");
     let told = run(&lab, "config check --config broken.toml").expect_error(2, "problems");
     let text = told.text();
     for (line, words) in [

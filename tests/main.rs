@@ -69,6 +69,8 @@ mod readme;
 mod registry;
 // Archives without a catalog, and objects of other tools, are read from their front.
 mod sequential;
+// What the operator named is what is stored, and nothing in the environment changes that.
+mod sources;
 // The stand-ins for Docker EE behave as the vendor documents.
 mod standins;
 // A store that fails is named with a hint, nothing is listed, and the source is stopped.

@@ -14,7 +14,7 @@ fn a_rate_is_not_exceeded() {
     // The other way round would depend on the machine.
     assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
     assert!(lab.run(&["restore", JOB, "--to-stdout", "--from", &store]).expect(0).stdout == input);
-    let there = format!("file://{}", lab.path("there").display());
+    let there = lab.new_store("there");
     let start = Instant::now();
     lab.run(&["copy", JOB, "--from", &store, "--to", &there, "--limit-rate", "1MB"]).expect(0);
     assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());

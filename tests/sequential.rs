@@ -100,7 +100,7 @@ fn what_others_packed_is_unpacked() {
     let dir = lab.dir.display().to_string();
     lab.write("noise", &noise(23, 1_500_000));
     lab.write("text", &text(1_500_000));
-    sh(&format!("cd {dir}; mkdir -m 700 gnupg store store/Old; tar -cf tar noise text"));
+    sh(&format!("cd {dir}; mkdir -m 700 gnupg; mkdir -p store/Old; tar -cf tar noise text"));
     let store = lab.file_store();
     let gpg = "gpg --homedir gnupg --batch --quiet --pinentry-mode loopback --passphrase-file passphrase --symmetric";
     for (i, (packed, encrypted)) in PACKED.iter().enumerate() {
@@ -154,7 +154,7 @@ fn raw_bytes_that_begin_like_a_tar_are_not_held_to_be_one() {
 #[test]
 fn a_stream_that_wants_too_much_memory_is_not_called_damaged() {
     let lab = Lab::new();
-    sh(&format!("mkdir {}/store", lab.dir.display()));
+    sh(&format!("mkdir -p {}/store", lab.dir.display()));
     lab.write("text", &text(1_000_000));
     let window = "zstd --ultra -20 --long=30 -c";
     sh(&format!("cd {}; cat text | {window} > store/w~1.zst", lab.dir.display()));
@@ -167,7 +167,7 @@ fn a_stream_that_wants_too_much_memory_is_not_called_damaged() {
 fn a_hostile_tar_without_a_catalog() {
     let lab = Lab::new();
     let dir = lab.dir.display().to_string();
-    sh(&format!("cd {dir}; mkdir store in; echo good > in/good; echo evil > evil"));
+    sh(&format!("cd {dir}; mkdir -p store in; echo good > in/good; echo evil > evil"));
     let store = lab.file_store();
     for bad in ["-P --transform='s|evil|../../evil2|'", "-P --transform='s|evil|/tmp/sealift-evil|'"] {
         sh(&format!("cd {dir}; tar -cf store/bad.tar in/good; tar -rf store/bad.tar {bad} evil"));
@@ -196,7 +196,7 @@ fn an_old_tar_of_a_volume_into_a_volume() {
     ));
     // As the vendor's guides made them: by the whole path in the old days, from the volumes' folder today.
     sh(&format!(
-        "cd {dir}; mkdir store; tar -czf store/old.tar.gz {parent} 2>/dev/null; tar -cf store/new.tar -C {volumes} {from}; \
+        "cd {dir}; mkdir -p store; tar -czf store/old.tar.gz {parent} 2>/dev/null; tar -cf store/new.tar -C {volumes} {from}; \
          tar -cf store/wrong.tar -C {files} ."
     ));
     let store = lab.file_store();

@@ -191,8 +191,10 @@ fn a_store_that_asks_to_slow_down_is_asked_again() {
 #[test]
 fn an_error_inside_an_ok_is_an_error() {
     let (lab, sink) = (Lab::new(), FakeS3::start(Fault::ErrorInsideOk));
-    to_fake_s3(&lab, &sink).expect_error(1, "completing the upload");
-    assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 0));
+    to_fake_s3(&lab, &sink)
+        .expect_error(1, "commit unknown: completing the upload")
+        .hint("nothing was deleted");
+    assert_eq!((suffixes(&sink), sink.uploads()), (vec![], 2), "it may still be completed");
 }
 
 #[test]
@@ -216,6 +218,47 @@ fn a_manifest_whose_fate_is_unknown_deletes_nothing() {
     let (lab, sink) = (Lab::new(), FakeS3::start(Fault::SilentAfterManifest));
     to_fake_s3(&lab, &sink).expect_error(1, "commit unknown").hint("nothing was deleted");
     assert_eq!((suffixes(&sink), sink.uploads()), (WHOLE.map(String::from).to_vec(), 0));
+}
+
+#[test]
+fn a_manifest_whose_reset_put_arrives_later_is_a_whole_backup() {
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::LateManifest));
+    to_fake_s3(&lab, &sink).expect(0);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!((suffixes(&sink), sink.uploads()), (WHOLE.map(String::from).to_vec(), 0));
+}
+
+#[test]
+fn a_manifest_that_was_answered_but_not_stored_is_no_backup() {
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::SwallowedManifest));
+    to_fake_s3(&lab, &sink).expect_error(1, "commit unknown").hint("sealift adopt");
+    assert_eq!(suffixes(&sink), ["catalog.zst.gpg", "zst.gpg"]);
+}
+
+#[test]
+fn a_server_without_conditional_writes_takes_backups_and_it_is_said() {
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::NoConditionalPut));
+    let ended = to_fake_s3(&lab, &sink).expect(0);
+    assert!(ended.stderr.contains("cannot create an object without replacing one"), "{}", ended.stderr);
+    assert_eq!(suffixes(&sink), WHOLE);
+}
+
+#[test]
+fn a_key_that_may_only_write_and_list_is_enough() {
+    let (lab, sink) = (Lab::new(), FakeS3::start(Fault::NoReads));
+    to_fake_s3(&lab, &sink).expect(0);
+    assert_eq!(suffixes(&sink), WHOLE);
+}
+
+#[test]
+fn what_is_no_list_or_has_no_end_is_an_error() {
+    for (fault, text) in [(Fault::HtmlList, "is no list"), (Fault::EndlessList, "leads back")] {
+        let (lab, sink) = (Lab::new(), FakeS3::start(fault));
+        let mut command = lab.sealift();
+        command.env("AWS_ENDPOINT_URL", &sink.endpoint).args(["list", "--from", "s3://bucket/p"]);
+        let ended = feed(&mut command, b"").expect_error(1, "listing");
+        assert!(ended.stderr.contains(text), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -24,6 +24,14 @@ pub trait MemberCheck: std::fmt::Debug + Send + Sync {
     /// Looks at the next member.
     fn observe(&mut self, entry: &Entry);
 
+    /// Whether it wants to see what is in a member, too; only small files are handed over.
+    fn wants(&self, _: &Entry) -> bool {
+        false
+    }
+
+    /// Looks at what is in a member that it wanted to see, once that has passed by.
+    fn contents(&mut self, _: &Entry, _: &[u8]) {}
+
     /// What the members seen do not meet.
     fn unmet(&self) -> Vec<Warning>;
 
@@ -82,6 +90,17 @@ impl Check {
         for expected in self.expected.iter_mut().filter(|expected| !expected.seen) {
             expected.seen = expected.patterns.take(&entry.path);
         }
+    }
+
+    /// Whether a member's bytes are wanted as well.
+    pub fn wants(&self, entry: &Entry) -> bool {
+        self.more.iter().any(|check| check.wants(entry))
+    }
+
+    /// Looks at the bytes of a member that were wanted.
+    pub fn contents(&mut self, entry: &Entry, bytes: &[u8]) {
+        let wanting = self.more.iter_mut().filter(|check| check.wants(entry));
+        wanting.for_each(|check| check.contents(entry, bytes));
     }
 
     /// The expectations that were not met by the members seen.

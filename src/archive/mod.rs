@@ -11,6 +11,7 @@ use crate::stream::source::ByteStream;
 use crate::tar;
 
 pub mod budget;
+mod capture;
 pub mod catalog;
 pub mod check;
 pub mod digest;

@@ -15,7 +15,7 @@ use super::openpgp::layout::{Layout, Span};
 use super::openpgp::{HEAD_LEN, Head, Opener};
 use super::read_at::ReadAt;
 use super::{Id, catalog};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::stream::pool::Pool;
 use crate::tar::Entry;
 
@@ -255,12 +255,22 @@ impl Archive {
             .map(move |batch| {
                 let archive = Arc::clone(&archive);
                 async move {
-                    let fetched = archive.object.read_at(batch.span.object.clone()).await?;
-                    let open = tokio::task::spawn_blocking(move || archive.open_batch(&batch, fetched));
-                    open.await.map_err(|e| Error::failed("a worker died").because(e))?
+                    let batch = Arc::new(batch);
+                    match archive.fetch(&batch).await {
+                        // What was damaged on its way is whole the next time.
+                        Err(error) if error.kind() == Kind::Damaged => archive.fetch(&batch).await,
+                        opened => opened,
+                    }
                 }
             })
             .buffered(parallel)
+    }
+
+    async fn fetch(self: &Arc<Self>, batch: &Arc<Batch>) -> Result<Opened> {
+        let fetched = self.object.read_at(batch.span.object.clone()).await?;
+        let (archive, batch) = (Arc::clone(self), Arc::clone(batch));
+        let open = tokio::task::spawn_blocking(move || archive.open_batch(&batch, fetched));
+        open.await.map_err(|e| Error::failed("a worker died").because(e))?
     }
 
     /// The whole source as a range.
@@ -386,7 +396,6 @@ mod tests {
     use crate::archive::openpgp::Cipher;
     use crate::archive::read_at::InMemory;
     use crate::archive::testing::{How, JOB, PASSPHRASE, Stored, noise};
-    use crate::error::Kind;
     use crate::stream::source::ByteStream;
 
     async fn stored(cipher: Option<Cipher>) -> Stored {

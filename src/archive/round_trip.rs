@@ -3,17 +3,21 @@
 #![allow(clippy::single_range_in_vec_init, reason = "one range is a list of ranges, too")]
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use secrecy::SecretString;
 
 use super::frame::Codec;
+use super::open::{Archive, Opened};
 use super::openpgp::Cipher;
+use super::read_at::{InMemory, ReadAt};
 use super::sequential::{self, Layer};
 use super::testing::{How, PASSPHRASE, Stored, noise, read, source, tar, tar_checks, text};
-use crate::error::Kind;
-use crate::stream::source::Proof;
+use crate::error::{Kind, Result};
+use crate::stream::source::{ByteStream, Proof};
 use crate::tar::Entry;
 
 const FRAME: usize = 4096;
@@ -223,4 +227,40 @@ mod seal_open {
         clear_xz: None::<Cipher>, Codec::Xz;
         clear_none: None::<Cipher>, Codec::None;
     }
+}
+
+/// Flips a byte in so many answers.
+struct Flips(InMemory, AtomicU32);
+
+#[async_trait::async_trait]
+impl ReadAt for Flips {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
+        let mut bytes = self.0.read_at(range).await?.to_vec();
+        if self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            bytes[0] ^= 1;
+        }
+        Ok(bytes.into())
+    }
+}
+
+#[tokio::test]
+async fn a_byte_that_is_flipped_on_its_way_is_fetched_once_more() {
+    let stored = How::new(None, Codec::None, 1000).seal(ByteStream::from_bytes(noise(9_500))).await.unwrap();
+    let read = async |flips: u32| -> Result<Vec<Opened>> {
+        let object = Flips(InMemory::new("x", stored.archive.clone()), flips.into());
+        let archive = Arc::new(Archive::open(Arc::new(object), stored.contents(None).await?, None)?);
+        archive.frames(&archive.whole(), 1).try_collect().await
+    };
+    let pieces: Vec<Bytes> =
+        read(1).await.unwrap().into_iter().flat_map(|opened| opened.frames).map(|(_, plain)| plain).collect();
+    assert!(pieces.concat() == noise(9_500));
+    assert_eq!(read(2).await.err().map(|e| e.kind()), Some(Kind::Damaged));
 }

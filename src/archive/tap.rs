@@ -1,6 +1,7 @@
 //! The tap: cuts the source into frames, follows the tar as it passes by, and demands the proof of its end.
 
 use super::Format;
+use super::capture::Captures;
 use super::check::{Check, texts};
 use super::frame::Packed;
 use super::openpgp::message::Message;
@@ -107,11 +108,13 @@ pub fn tap(
 ) -> Result<Proof> {
     let mut walker = (expected.format == Format::Tar).then(Walker::new);
     let mut message = expected.is_message.then(Message::default);
+    let (mut captures, mut at) = (Captures::default(), 0);
     let follow = |bytes: &[u8]| {
         let mut entries = Vec::new();
         if let Some(walker) = &mut walker {
             walker.feed(bytes, &mut entries)?;
-            entries.iter().for_each(|entry| expected.check.observe(entry));
+            captures.observe(at, bytes, &entries, &mut expected.check);
+            at += bytes.len() as u64;
         }
         if let Some(message) = &mut message {
             message.feed(bytes)?;
@@ -132,13 +135,20 @@ pub fn tap(
             proof.warnings.push(Warning::new(WarningKind::TrailingBytes, text));
         }
         // Whatever the source could not prove, the end marker did.
-        proof.notes.clear();
+        proof.unproved.clear();
     }
     if let Some(message) = message.filter(|_| at > 0) {
         message.finish()?;
-        proof.notes.clear();
+        proof.unproved.clear();
     }
     let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
+    let incomplete: Vec<_> =
+        unmet.iter().filter(|warning| warning.kind == WarningKind::Incomplete).cloned().collect();
+    if !incomplete.is_empty() {
+        return Err(Error::failed("the source does not hold what it names itself")
+            .because(shortened(texts(&incomplete)).join("; "))
+            .hint("it ended as if it were whole: look at what makes it, and run it again"));
+    }
     if expected.strict && !unmet.is_empty() {
         return Err(Error::failed("the source does not hold what is expected")
             .because(texts(&unmet).join("; "))
@@ -146,8 +156,17 @@ pub fn tap(
     }
     proof.warnings.extend(unmet);
     proof.warnings.extend(expected.warnings.into_iter().map(Warning::other));
+    proof.notes.append(&mut proof.unproved);
     proof.notes.extend(expected.notes);
     Ok(proof)
+}
+
+/// The first few, and how many more there are.
+fn shortened(mut texts: Vec<String>) -> Vec<String> {
+    let more = texts.len().saturating_sub(5);
+    texts.truncate(5);
+    texts.extend((more > 0).then(|| format!("and {more} more")));
+    texts
 }
 
 /// Reads `source` to its EOF and sends its bytes on in frames, with the members that `follow` finds in each; returns how
@@ -255,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_end_marker_proves_what_the_source_could_not() {
-        let unproved = Proof { notes: vec!["the end is not proved".into()], ..Proof::default() };
+        let unproved = Proof { unproved: vec!["the end is not proved".into()], ..Proof::default() };
         let (_, ended) = tapped(source(tar(), 300, Ok(unproved.clone())), tar_checks());
         assert_eq!(ended.unwrap().notes.len(), 0);
         let (_, ended) = tapped(source(tar(), 300, Ok(unproved)), SourceChecks::default());

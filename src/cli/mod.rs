@@ -13,10 +13,11 @@ use crate::job::Subject;
 use crate::job::backup::BackupRequest;
 use crate::preset::Preset;
 use crate::report::Mode;
-use crate::source::Source;
+use crate::source::{FileFilter, Source};
 
 mod docker_run;
 mod explicit;
+mod files;
 mod options;
 mod plan;
 mod prescan;
@@ -28,11 +29,12 @@ mod stores;
 mod verify;
 
 pub use explicit::ExplicitArg;
+pub use files::FileOptions;
 pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
-pub use read::{ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
+pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
@@ -114,6 +116,8 @@ pub enum Verb {
     Show(Show),
     /// Copy an archive to another store; needs no passphrase
     Copy(Copy),
+    /// Commit a backup that lies complete in a store, but whose manifest never arrived
+    Adopt(Adopt),
     /// Check or show the settings file
     #[command(subcommand)]
     Config(Settings),
@@ -163,6 +167,8 @@ pub enum Backup {
     Volume {
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        files: FileOptions,
         /// The volumes
         #[arg(required = true)]
         volumes: Vec<String>,
@@ -181,8 +187,10 @@ pub enum Backup {
     Path {
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        files: FileOptions,
         /// The folders
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "DIRS")]
         dirs: Vec<String>,
     },
     /// Docker Trusted Registry: its metadata and its images
@@ -291,6 +299,7 @@ impl Backup {
     /// # Errors
     /// It is a set, or a job without a settings file; an option is wrong.
     pub fn request(self) -> Result<(Subject, BackupRequest)> {
+        let mut filter = FileFilter::default();
         let (subject, options) = match self {
             Backup::Run { options, run } => {
                 (Subject::Source(Source::Run(Box::new(RunSpec::try_from(run)?))), options)
@@ -298,9 +307,15 @@ impl Backup {
             Backup::Exec { options, container, command } => {
                 (Subject::Source(Source::Exec { container, command }), options)
             }
-            Backup::Volume { options, volumes } => (Subject::Source(Source::Volume(volumes)), options),
+            Backup::Volume { options, files, volumes } => {
+                filter = files.filter()?;
+                (Subject::Source(Source::Volume(volumes)), options)
+            }
             Backup::Image { options, images } => (Subject::Source(Source::Image(images)), options),
-            Backup::Path { options, dirs } => (Subject::Source(Source::Path(dirs)), options),
+            Backup::Path { options, files, dirs } => {
+                filter = files.filter()?;
+                (Subject::Source(Source::Path(dirs)), options)
+            }
             Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
             Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr.into())), options),
             Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp.into())), options),
@@ -315,7 +330,7 @@ impl Backup {
                     .hint("see `sealift config --help`"));
             }
         };
-        Ok((subject, options.request()?))
+        Ok((subject, BackupRequest { files: filter, ..options.request()? }))
     }
 }
 

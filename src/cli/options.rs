@@ -5,13 +5,14 @@ use clap::{Args, ValueEnum};
 
 use super::{CheckOptions, StoreAt, StoreFlags, job_name, rate, size};
 use crate::archive::Format;
-use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY};
+use crate::archive::budget::BudgetRequest;
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::job::backup::{BackupRequest, Encryption, StoreRequest, WarnOk};
+use crate::source::FileFilter;
 use crate::store::StoreOptions;
 
 /// How a passphrase is given.
@@ -148,6 +149,10 @@ pub struct BackupOptions {
     io_nice: Option<IoNice>,
     #[command(flatten)]
     store: StoreFlags,
+    /// Make the folder of a file:// store where its last part is missing; without it, a missing folder is a disk that is
+    /// not mounted
+    #[arg(long)]
+    make_store: bool,
 }
 
 impl BackupOptions {
@@ -179,6 +184,7 @@ impl BackupOptions {
             check: self.check.check()?,
             strict: self.strict,
             warn_ok: self.warn_ok,
+            files: FileFilter::default(),
             job: self.job,
         })
     }
@@ -209,7 +215,6 @@ impl BackupOptions {
     /// How a store is to be used: these options, then what the settings file says of it.
     fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
         let options = self.store.clone().or(store.flags.clone()).options()?;
-        let largest_part = self.part_size.unwrap_or(self.memory.max(DEFAULT_MEMORY));
-        Ok(StoreOptions { largest_part, ..options })
+        Ok(StoreOptions { make_folder: self.make_store, ..options })
     }
 }

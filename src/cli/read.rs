@@ -7,6 +7,7 @@ use clap::Args;
 use super::{PassphraseOptions, StoreAt, job_name, rate};
 use crate::error::{Error, Result};
 use crate::host::passphrase::Sources;
+use crate::job::adopt::AdoptRequest;
 use crate::job::cat::CatRequest;
 use crate::job::copy::CopyRequest;
 use crate::job::diff::{DiffRequest, DiffTarget};
@@ -176,6 +177,9 @@ pub struct Copy {
     /// At most so many bytes a second, on average, as in 10MiB; a part itself goes as fast as it can
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub limit_rate: Option<u64>,
+    /// Make the folder of a file:// store where its last part is missing
+    #[arg(long)]
+    pub make_store: bool,
 }
 
 impl Copy {
@@ -186,7 +190,42 @@ impl Copy {
     pub fn request(self) -> Result<CopyRequest> {
         let (from, mut to) = (self.from.request()?, store_url(&self.to)?);
         to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
+        to.options.make_folder = self.make_store;
         Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
+    }
+}
+
+/// `adopt`
+#[derive(Debug, Args)]
+#[command(after_help = ADOPT_EXAMPLES)]
+pub struct Adopt {
+    /// JOB@ID, or JOB: what lies there of it; otherwise of every job
+    #[arg(value_name = "ARCHIVE")]
+    pub archive: Option<ArchiveRef>,
+    #[command(flatten)]
+    pub open: OpenOptions,
+    /// Adopt every archive that is complete
+    #[arg(long)]
+    pub all: bool,
+}
+
+const ADOPT_EXAMPLES: &str = "\
+A backup that ends with \"commit unknown\" leaves its archive and its catalog in the store. They are listed here, and are
+adopted once the sealed catalog proves that every stored byte of the archive is there: the archive is read as a whole.
+Without JOB@ID and without --all nothing is changed.
+
+Examples:
+  sealift adopt --from s3://backups/prod
+  sealift adopt db@20261122T020000Z-1f2e3d4c --from s3://backups/prod --passphrase-file /etc/sealift.pass
+  sealift adopt db --all --from s3://backups/prod --passphrase-file /etc/sealift.pass";
+
+impl Adopt {
+    /// What to adopt, and what opens it.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::request`].
+    pub fn request(self) -> Result<AdoptRequest> {
+        Ok(AdoptRequest { open: self.open.request()?, archive: self.archive, all: self.all })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::{StoreOptions, locate};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Backup options")]
 pub struct StoreFlags {
-    /// How long a part is tried again before its store is given up; a try under way is not cut short [default: 5m]
+    /// How long each request is tried again before its store is given up [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     retry_for: Option<Duration>,
     /// Storage class of the archive: S3 class, Azure access tier

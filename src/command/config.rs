@@ -32,7 +32,11 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
     });
     let wrong: Vec<_> = wrong.collect();
     problems.extend(wrong);
+    problems.extend(config.missing_files());
     problems.sort_by_key(|problem| problem.line);
+    for idle in config.without_effect() {
+        ui.warn(&line(&idle, config.path(), Mode::Human));
+    }
     let path = config.path().display();
     if !problems.is_empty() {
         print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;

@@ -1,11 +1,13 @@
 //! The verbs, one a file: what was asked for goes to the work, what it found is printed.
 
+pub mod adopt;
 pub mod backup;
 pub mod cat;
 pub mod completions;
 pub mod config;
 pub mod copy;
 pub mod diff;
+pub mod dispatch;
 pub mod list;
 pub mod ls;
 pub mod parse;

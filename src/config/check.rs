@@ -3,13 +3,40 @@
 use clap::Command;
 
 use super::defaults::{self, Wrong, nearest};
-use super::file::{Problem, Table, toml_value};
+use super::file::{Problem, Setting, Table, toml_value};
 use super::{Job, Set};
 use crate::archive::name::JobName;
 use crate::store::locate;
 
 /// Keys that are noted for what will act on them one day.
 const RESERVED: [&str; 2] = ["schedule", "keep"];
+
+/// Options that a settings file would repeat every night, though they are meant for once.
+const FOR_ONCE: [&str; 1] = ["make_store"];
+
+/// The settings of a table that nothing acts on yet.
+pub fn without_effect(table: &Table) -> impl Iterator<Item = &Setting> {
+    table.settings.iter().filter(|setting| RESERVED.contains(&setting.key.as_str()))
+}
+
+/// Files that the settings of a table name, and that are not there, or not ours to read. Not looked for when the file is
+/// read: a job is not to fail for what another one lacks.
+pub fn missing_files<'a>(commands: &[&Command], table: &'a Table) -> impl Iterator<Item = Problem> + 'a {
+    let names_file = |setting: &&Setting| {
+        let args = commands.iter().filter_map(|command| defaults::argument(command, &setting.key));
+        args.flat_map(|arg| arg.get_value_names().into_iter().flatten())
+            .any(|name| matches!(name.as_str(), "FILE" | "DIRS"))
+    };
+    let named: Vec<_> = table.settings.iter().filter(|setting| setting.gives()).filter(names_file).collect();
+    named.into_iter().flat_map(move |setting| {
+        let files = setting.words().unwrap_or_default().into_iter().filter(|file| file != "-");
+        files.filter_map(move |file| {
+            let why = rustix::fs::access(&file, rustix::fs::Access::READ_OK).err()?;
+            let text = format!("{}: cannot read {file}: {}", setting.key, std::io::Error::from(why));
+            Some(table.problem(setting.line, text, Some("is it there, and may this user read it?".into())))
+        })
+    })
+}
 
 /// A `[stores.NAME]`.
 pub fn store(name: &str, table: &Table, problems: &mut Vec<Problem>) {
@@ -47,6 +74,10 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
         verbs.iter().flat_map(|verb| verb.get_arguments().map(move |arg| (verb, arg))).collect();
     for setting in &table.settings {
         let key = setting.key.as_str();
+        if let Some(problem) = for_once(table, setting) {
+            problems.push(problem);
+            continue;
+        }
         let takers: Vec<_> = verbs.iter().filter(|verb| defaults::top_takes(verb, key).is_some()).collect();
         let tried = || takers.iter().map(|verb| defaults::fits(verb, setting));
         if takers.is_empty() {
@@ -73,6 +104,25 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
     problems.extend(verbs.iter().find_map(|verb| conflict_in(verb, table)));
 }
 
+fn for_once(table: &Table, setting: &Setting) -> Option<Problem> {
+    let key = setting.key.as_str();
+    FOR_ONCE.contains(&key).then(|| {
+        let hint = format!("say --{} on the command line, once", key.replace('_', "-"));
+        table.problem(setting.line, format!("{key} cannot stand in a settings file"), Some(hint))
+    })
+}
+
+/// A command and its arguments that were given as one text: there is no program of that name.
+fn command_in_one_text(table: &Table) -> Option<Problem> {
+    let setting = table.get("command")?;
+    let words: Vec<_> = setting.value.as_str()?.split_whitespace().collect();
+    let list: Vec<_> = words.iter().map(|word| toml_value(&(*word).into())).collect();
+    (words.len() > 1).then(|| {
+        let text = "command is one text, and would be the name of one program";
+        table.problem(setting.line, text, Some(format!("command = [{}]", list.join(", "))))
+    })
+}
+
 fn conflict_in(command: &Command, table: &Table) -> Option<Problem> {
     let (one, other) = defaults::conflict_in(command, &table.settings)?;
     let text = format!("{} and {} exclude each other", other.key, one.key);
@@ -84,6 +134,10 @@ fn keys(command: &Command, table: &Table, more: &[&str], problems: &mut Vec<Prob
     let known: Vec<_> = command.get_arguments().map(|arg| arg.get_id().as_str()).collect();
     for setting in &table.settings {
         let key = setting.key.as_str();
+        if let Some(problem) = for_once(table, setting) {
+            problems.push(problem);
+            continue;
+        }
         let wrong = match (more.contains(&key), known.contains(&key)) {
             (true, _) => None,
             (_, true) => defaults::fits(command, setting).err(),
@@ -115,6 +169,7 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
     table.settings.retain(|setting| setting.key != "source");
     keys(command, &table, &RESERVED, problems);
     problems.extend(conflict_in(command, &table));
+    problems.extend(command_in_one_text(&table));
     let required = command.get_positionals().filter(|arg| arg.is_required_set());
     let missing = required
         .map(|arg| arg.get_id().as_str())
@@ -307,9 +362,61 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_a_list_of_words() {
+        let job =
+            |command: &str| format!("[jobs.a]\nsource = \"exec\"\ncontainer = \"db\"\ncommand = {command}\n");
+        let one = job("\"pg_dumpall -U postgres\"");
+        assert_eq!(
+            problems(&one),
+            [(4, "[jobs.a] command is one text, and would be the name of one program".into())]
+        );
+        assert_eq!(hint(&one), "command = [\"pg_dumpall\", \"-U\", \"postgres\"]");
+        for good in ["\"pg_dumpall\"", "[\"pg_dumpall\", \"-U\"]", "[\"a program\"]"] {
+            assert_eq!(problems(&job(good)), [], "{good}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_not_made_anew_every_night() {
+        let told = "make_store cannot stand in a settings file";
+        assert_eq!(only("make_store = true\n"), told);
+        assert_eq!(only("[jobs.a]\nsource = \"stdin\"\nmake_store = true\n"), format!("[jobs.a] {told}"));
+        assert_eq!(hint("make_store = true\n"), "say --make-store on the command line, once");
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_told_each_at_its_line() {
+        let text = "passphrase_file = \"/no/such/pass\"\n[jobs.a]\nsource = \"path\"\ndirs = [\"/usr\", \"/no/such/dir\"]\n\
+                    exclude_from = \"/no/such/list\"\n[jobs.b]\nsource = \"stdin\"\npassphrase_file = \"-\"\n";
+        let (config, problems) = config(text);
+        assert_eq!(problems, [], "it is no fault of the file itself");
+        let missing = config.missing_files();
+        let told: Vec<_> = missing.iter().map(|problem| (problem.line, problem.to_string())).collect();
+        let gone = "No such file or directory (os error 2)";
+        assert_eq!(
+            told,
+            [
+                (1, format!("passphrase_file: cannot read /no/such/pass: {gone}")),
+                (4, format!("[jobs.a] dirs: cannot read /no/such/dir: {gone}")),
+                (5, format!("[jobs.a] exclude_from: cannot read /no/such/list: {gone}")),
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_reserved_is_noted_and_does_nothing() {
         let text = "[jobs.a]\nsource = \"stdin\"\nschedule = \"0 2 * * *\"\nkeep = { daily = 7 }\n\
                     [sets.s]\njobs = [\"a\"]\nschedule = \"0 3 * * *\"\n";
         assert_eq!(problems(text), []);
+        let idle: Vec<_> =
+            config(text).0.without_effect().into_iter().map(|problem| problem.to_string()).collect();
+        assert_eq!(
+            idle,
+            [
+                "[jobs.a] nothing acts on schedule yet",
+                "[jobs.a] nothing acts on keep yet",
+                "[sets.s] nothing acts on schedule yet"
+            ]
+        );
     }
 }

@@ -258,15 +258,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_store_is_told_how_large_its_parts_may_become() {
-        let largest = |settings: &str| path(settings).unwrap().stores[0].options.largest_part;
-        assert_eq!(largest(""), 256 << 20);
-        assert_eq!(largest("memory = \"1GiB\""), 1 << 30);
-        assert_eq!(largest("memory = \"128MiB\""), 256 << 20);
-        assert_eq!(largest("part_size = \"64MiB\""), 64 << 20);
-    }
-
-    #[test]
     fn a_level_that_the_codec_does_not_have_is_refused() {
         let error = path("compress = \"gzip\"\nlevel = 30").unwrap_err();
         assert_eq!(error.to_string(), "gzip has no level 30");

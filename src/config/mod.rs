@@ -108,6 +108,34 @@ impl Config {
         config
     }
 
+    /// Files that the settings name and that cannot be read.
+    pub fn missing_files(&self) -> Vec<Problem> {
+        let root = Cli::command();
+        let mut found: Vec<_> = check::missing_files(&defaults::verbs(&root), &self.top).collect();
+        for job in &self.jobs {
+            let source: Vec<_> =
+                defaults::sources(&root).filter(|source| source.get_name() == job.source).collect();
+            found.extend(check::missing_files(&source, &job.table));
+        }
+        found
+    }
+
+    /// Settings that nothing acts on yet: whoever wrote them believes that something does.
+    pub fn without_effect(&self) -> Vec<Problem> {
+        let jobs = self.jobs.iter().map(|job| &job.table);
+        let tables = jobs.chain(self.sets.iter().map(|(_, set)| &set.table));
+        let problem = |table: &Table, setting: &Setting| {
+            let hint = match setting.key.as_str() {
+                "schedule" => "start sealift by cron or a systemd timer",
+                _ => "nothing is ever deleted",
+            };
+            table.problem(setting.line, format!("nothing acts on {} yet", setting.key), Some(hint.into()))
+        };
+        tables
+            .flat_map(|table| check::without_effect(table).map(move |setting| problem(table, setting)))
+            .collect()
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -24,6 +24,7 @@ mod image;
 pub mod inspect;
 mod process;
 pub mod run;
+pub mod saved;
 mod unlock;
 mod volume;
 

@@ -12,7 +12,7 @@ use super::attach::Attached;
 use super::exit::{self, Exit};
 use super::{Engine, running};
 use crate::error::{Context, Error, Result};
-use crate::report::{Lines, Reporter};
+use crate::report::{Lines, Reporter, printable};
 use crate::stream::channel::Sender;
 use crate::stream::source::{Proof, Running};
 
@@ -134,7 +134,7 @@ impl Engine {
         ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Proof> {
-        let stderr = pass_on(output, sender, ui, stop).await?;
+        let stderr = pass_on(output, sender, ui, stop).await?.stderr;
         let exit = tokio::select! {
             exit = self.exit(id, Some(SETTLES)) => exit?,
             () = stop.cancelled() => return Err(Error::interrupted()),
@@ -153,12 +153,20 @@ impl Engine {
         let Attached { id: exec, output, .. } = self.exec_attached(container, command, false).await?;
         let (engine, ui, stop, container) = (self.clone(), ui.clone(), stop.clone(), container.to_string());
         Ok(running(move |sender| async move {
-            let outcome = engine.drain_exec(&exec, output, &sender, &ui, &stop).await;
-            if outcome.is_err() {
-                ui.warn(&format!(
-                    "the command may still run in container {container}: the engine cannot stop it"
-                ));
-            }
+            let drained = async {
+                let said = pass_on(output, &sender, &ui, &stop).await?;
+                Ok((engine.exec_exit_code(&exec).await?, said))
+            };
+            let outcome = match drained.await {
+                // It has ended, whatever it ended with.
+                Ok((code, said)) => exec_proof(code, &said),
+                Err(error) => {
+                    ui.warn(&format!(
+                        "the command may still run in container {container}: the engine cannot stop it"
+                    ));
+                    Err(error)
+                }
+            };
             (sender, outcome)
         }))
     }
@@ -184,23 +192,23 @@ impl Engine {
     pub(super) async fn exec_runs(&self, id: &str) -> bool {
         !matches!(self.docker.inspect_exec(id).await, Ok(state) if state.running == Some(false))
     }
+}
 
-    async fn drain_exec(
-        &self,
-        id: &str,
-        output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
-        sender: &Sender<Bytes>,
-        ui: &Reporter,
-        stop: &CancellationToken,
-    ) -> Result<Proof> {
-        let stderr = pass_on(output, sender, ui, stop).await?;
-        match self.exec_exit_code(id).await? {
-            0 => Ok(Proof { exit_code: Some(0), ..Proof::default() }),
-            code => {
-                Err(Error::failed(format!("the command exited with code {code}")).because(stderr.join("; ")))
-            }
-        }
-    }
+/// What a command's exit code proves.
+fn exec_proof(code: i64, said: &Said) -> Result<Proof> {
+    let failed = || Error::failed(format!("the command exited with code {code}"));
+    let error = match code {
+        0 => return Ok(Proof { exit_code: Some(0), ..Proof::default() }),
+        // The engine itself gives these two codes where it could not start the command, and says why on its stdout.
+        126 | 127 if said.stderr.is_empty() => failed().because(said.reason()),
+        _ => failed().because(said.stderr.join("; ")),
+    };
+    Err(match code {
+        126 => error
+            .hint("the container has it, but cannot execute it: is it a program, and may its user run it?"),
+        127 => error.hint("is it in the container, and in its PATH? a shell's words need a shell: sh -c '…'"),
+        _ => error,
+    })
 }
 
 /// What the end of a container proves of the output that came; its last lines on stderr say why it failed.
@@ -217,29 +225,63 @@ fn proof(exit: Exit, stderr: &[String]) -> Result<Proof> {
     }
 }
 
-/// Sends stdout on, shows stderr, and returns stderr's last lines.
+/// What a process said beside its data.
+#[derive(Debug, Default)]
+struct Said {
+    /// Its last lines on stderr.
+    stderr: Vec<String>,
+    /// How its stdout began.
+    stdout: Vec<u8>,
+    /// Whether that was all of its stdout.
+    is_whole: bool,
+}
+
+impl Said {
+    /// Bytes of stdout that are kept: what an engine says in place of a process is short.
+    const KEPT: usize = 4096;
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = Self::KEPT - self.stdout.len();
+        self.is_whole = bytes.len() <= room && (self.is_whole || self.stdout.is_empty());
+        self.stdout.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// What the engine says on stdout in place of a process that it could not start; nothing where that is data.
+    fn reason(&self) -> String {
+        let text = std::str::from_utf8(&self.stdout).unwrap_or_default().trim();
+        let words =
+            ["exec failed", "executable file not found", "permission denied", "no such file or directory"];
+        let is_reason = self.is_whole && words.iter().any(|words| text.contains(words));
+        if is_reason { printable(text) } else { String::new() }
+    }
+}
+
+/// Sends stdout on, shows stderr, and returns what was said beside the data.
 async fn pass_on(
     output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>>,
     sender: &Sender<Bytes>,
     ui: &Reporter,
     stop: &CancellationToken,
-) -> Result<Vec<String>> {
+) -> Result<Said> {
     let mut output = std::pin::pin!(output);
-    let mut stderr = Lines::default();
+    let (mut stderr, mut said) = (Lines::default(), Said::default());
     loop {
         let next = tokio::select! {
             next = output.next() => next,
             () = stop.cancelled() => return Err(Error::interrupted()),
         };
         match next {
-            Some(Ok(LogOutput::StdOut { message })) => sender.send(message).await?,
+            Some(Ok(LogOutput::StdOut { message })) => {
+                said.keep(&message);
+                sender.send(message).await?;
+            }
             Some(Ok(LogOutput::StdErr { message })) => stderr.take(&message, ui),
             // Without a TTY every byte comes in a frame; the client hands what is in none over as console output.
             Some(Ok(LogOutput::Console { .. } | LogOutput::StdIn { .. })) => {
                 return Err(Error::failed("the engine's stream broke off inside a frame"));
             }
             Some(Err(error)) => return Err(error).context(|| "the engine's stream broke off".into()),
-            None => return Ok(stderr.finish(ui).last),
+            None => return Ok(Said { stderr: stderr.finish(ui).last, ..said }),
         }
     }
 }
@@ -275,6 +317,36 @@ mod tests {
         );
         let hint = proof(Exit::OutOfMemory, &[]).unwrap_err();
         assert_eq!(hint.hint_text(), Some("give it more memory, or the host"));
+    }
+
+    #[test]
+    fn a_command_that_could_not_be_started_is_told_with_the_engines_reason() {
+        let said = |stdout: &str| {
+            let mut said = Said::default();
+            stdout.as_bytes().chunks(7).for_each(|chunk| said.keep(chunk));
+            said
+        };
+        let reason = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"pg\": executable \
+                      file not found in $PATH: unknown";
+        let error = exec_proof(127, &said(&format!("{reason}\r\n"))).unwrap_err();
+        assert_eq!(error.to_string(), format!("the command exited with code 127: {reason}"));
+        assert!(error.hint_text().unwrap().contains("PATH"));
+        let error = exec_proof(126, &said("exec: \"/etc\": permission denied")).unwrap_err();
+        assert!(error.to_string().ends_with("permission denied"), "{error}");
+        // Data is never shown, nor is what a command of the operator's own said put aside.
+        let error = exec_proof(127, &said(&"exec failed ".repeat(1000))).unwrap_err();
+        assert_eq!(error.to_string(), "the command exited with code 127");
+        assert_eq!(
+            exec_proof(127, &said("INSERT INTO t")).unwrap_err().to_string(),
+            "the command exited with code 127"
+        );
+        let own = Said { stderr: vec!["sh: pg: not found".into()], ..said("half a dump") };
+        assert_eq!(
+            exec_proof(127, &own).unwrap_err().to_string(),
+            "the command exited with code 127: sh: pg: not found"
+        );
+        assert!(exec_proof(0, &said(reason)).is_ok());
+        assert_eq!(exec_proof(1, &said(reason)).unwrap_err().to_string(), "the command exited with code 1");
     }
 
     #[test]

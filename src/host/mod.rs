@@ -1,5 +1,6 @@
 //! This process and its host: where secrets come from, how readily we give way to others, what runs beside us.
 
+pub mod mounts;
 pub mod panics;
 pub mod passphrase;
 pub mod priority;

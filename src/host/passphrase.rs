@@ -106,7 +106,7 @@ impl Sources {
         } else if let Some(command) = &self.command {
             self.run_command(command)?
         } else if let Some(secret) = variable(own) {
-            self.checked(secret, own)?
+            self.not_empty(secret, own)?
         } else if let Some(file) = variable(in_file) {
             self.read_file(&file)?
         } else if let Some(command) = variable(by_command) {
@@ -158,7 +158,7 @@ impl Sources {
         if self.twice && ask("Again: ")? != secret {
             return Err(Error::usage(format!("the two {name}s differ")).hint("run it again"));
         }
-        self.checked(secret, "what was typed")
+        self.not_empty(secret, "what was typed")
     }
 
     fn run_command(&self, command: &str) -> Result<SecretString> {
@@ -177,10 +177,10 @@ impl Sources {
         let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default().to_vec();
         let text = String::from_utf8(line)
             .map_err(|_| Error::usage(format!("{from} does not begin with a line of UTF-8 text")))?;
-        self.checked(text, from)
+        self.not_empty(text, from)
     }
 
-    fn checked(&self, secret: String, from: &str) -> Result<SecretString> {
+    fn not_empty(&self, secret: String, from: &str) -> Result<SecretString> {
         if !secret.is_empty() {
             return Ok(SecretString::from(secret));
         }

@@ -1,6 +1,7 @@
 //! How every process is made that runs beside us: without our secrets, and where we read what it says, without what else
 //! the environment would change about it.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::passphrase::VARIABLES;
@@ -38,6 +39,41 @@ pub fn shell(script: &str) -> Command {
     let mut shell = without_secrets("sh");
     shell.args(["-c", script]);
     shell
+}
+
+/// Whether this process ignores a signal, as it was told to by whoever started it.
+pub fn ignores_signal(number: i32) -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_among_ignored(&status, number))
+}
+
+/// `SigIgn:	0000000000001000`: one bit a signal, from 1.
+fn is_among_ignored(status: &str, number: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = u32::try_from(number - 1).ok().and_then(|bit| 1u64.checked_shl(bit));
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
+}
+
+/// The process ids that the kernel itself begins with, as it names their namespace.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
+/// The files that processes of this host have open; none where some of the processes cannot be seen from here.
+pub fn open_files() -> Option<Vec<PathBuf>> {
+    let sees_all = rustix::process::geteuid().is_root()
+        && std::fs::read_link("/proc/self/ns/pid")
+            .is_ok_and(|namespace| namespace == Path::new(FIRST_NAMESPACE));
+    sees_all.then(|| {
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbered = processes.filter(|entry| entry.file_name().to_str().is_some_and(is_number));
+        // One that has ended since has nothing open.
+        let files =
+            numbered.flat_map(|entry| std::fs::read_dir(entry.path().join("fd")).into_iter().flatten());
+        files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect()
+    })
+}
+
+fn is_number(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn without_secrets(program: &str) -> Command {
@@ -100,6 +136,19 @@ mod tests {
         for name in ["TAR_OPTIONS", "XZ_OPT", "LANG", "LC_MESSAGES", "PATH"] {
             assert!(has(&seen, name), "{name} in {seen:?}");
         }
+    }
+
+    #[test]
+    fn a_signal_that_is_ignored_is_known() {
+        let status =
+            "Name:\tsealift\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t00000000000004\n";
+        assert!(is_among_ignored(status, 1) && is_among_ignored(status, 13));
+        assert!(
+            !is_among_ignored(status, 2) && !is_among_ignored(status, 15) && !is_among_ignored(status, 0)
+        );
+        assert!(!is_among_ignored("", 1) && !is_among_ignored(status, 65));
+        // Rust's own start ignores SIGPIPE.
+        assert!(ignores_signal(13) && !ignores_signal(9));
     }
 
     #[test]

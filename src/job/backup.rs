@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
 use crate::host::priority;
 use crate::report::{Event, Reporter, event, human_bytes};
-use crate::source::Source;
+use crate::source::{Source, StoreFolder, Walk};
 use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
@@ -58,7 +58,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         ready = run.ready(&source, &mut stores, ui) => ready?,
     };
     let stop = cancel.child_token();
-    let Running { stream, cleanup } = start(source, engine, ui, &stop, cancel).await?;
+    let Running { stream, cleanup } = start(source, engine, run.walk(), ui, &stop, cancel).await?;
     let streamed = tokio::select! {
         // First, because a signal may reach the source as well, and its end would look like any other.
         biased;
@@ -74,7 +74,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         Ok(sealed) => {
             stopped.await;
             let manifest = run.manifest(&sealed);
-            let (committed, failed) = stores.commit(&manifest).await?;
+            let (committed, failed) = stores.commit(&manifest, cancel).await?;
             let outcome = run.report(&sealed, &committed, &failed, ui);
             Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
@@ -98,12 +98,14 @@ async fn lower_priority(request: &BackupRequest, ui: &Reporter) -> Result<()> {
 async fn start(
     source: Source,
     engine: Option<Engine>,
+    walk: Walk,
     ui: &Reporter,
     stop: &CancellationToken,
     cancel: &CancellationToken,
 ) -> Result<Running> {
     let (shown, stopping) = (ui.clone(), stop.clone());
-    let mut opening = tokio::spawn(async move { source.open(engine.as_ref(), &shown, &stopping).await });
+    let mut opening =
+        tokio::spawn(async move { source.open(engine.as_ref(), &walk, &shown, &stopping).await });
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}
@@ -157,7 +159,7 @@ impl BackupRun {
             id: Id::new(started)?,
             job,
             set: set.map(|set| set.to_string()),
-            source: with_metadata(source.describe(), metadata),
+            source: with_metadata(with_metadata(source.describe(), request.files.describe()), metadata),
             kind: Format::Raw,
             codec: request.budget.codec,
             cipher: request.encryption.as_ref().map(|encryption| encryption.cipher),
@@ -167,7 +169,7 @@ impl BackupRun {
         };
         let expected = SourceChecks {
             allow_empty: request.allow_empty,
-            check: check.and(request.check.clone()),
+            check: source.check().and(check).and(request.check.clone()),
             strict: request.strict,
             is_message,
             warnings,
@@ -199,6 +201,14 @@ impl BackupRun {
         Ok(engine)
     }
 
+    /// How a source's folders are walked: a backup does not find itself there.
+    fn walk(&self) -> Walk {
+        let folders = self.stores.iter().filter_map(|store| store.folder());
+        let stores =
+            folders.map(|folder| StoreFolder { folder: folder.into(), job: self.record.job.clone() });
+        Walk { filter: self.request.files.clone(), stores: stores.collect() }
+    }
+
     /// Are the stores there, and does the newest archive open with this passphrase?
     async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
         for store in std::mem::take(&mut self.stores) {
@@ -207,6 +217,8 @@ impl BackupRun {
                     if let Some(id) = newest {
                         self.compare_passphrase(&store, &id, ui).await;
                     }
+                    store.probe_create_only(&self.record.job, ui).await;
+                    drop_abandoned(&store, &self.record.job, ui);
                     self.stores.push(store);
                 }
                 Err(error) => fan.give_up(&store.name, error),
@@ -318,6 +330,7 @@ fn create_stores(requests: &[StoreRequest], ui: &Reporter) -> Result<Vec<Arc<Sto
         if stores[..i].iter().any(|other| other.is_same(store)) {
             return Err(Error::usage(format!("{} is given twice", store.name)).hint("name each store once"));
         }
+        store.report_to(ui);
         store.ineffective(&request.options).iter().for_each(|option| {
             ui.warn(&format!("{option} has no effect at {}", store.name));
         });
@@ -347,6 +360,16 @@ fn read_passphrase(request: &BackupRequest, source: &Source, ui: &Reporter) -> R
     };
     let stdin_is_data = matches!(source, Source::Stdin);
     passphrase::Sources { stdin_is_data, twice: true, ..passphrase.clone() }.read().map(Some)
+}
+
+/// Deletes what an earlier run of the job that was killed left in a folder, and says so.
+fn drop_abandoned(store: &Store, job: &str, ui: &Reporter) {
+    match store.drop_abandoned(job) {
+        Ok(names) => names.iter().for_each(|name| {
+            ui.note(&format!("{name} was left at {} by a run that was killed: deleted", store.name));
+        }),
+        Err(error) => ui.warn(&format!("left at {} by a run that was killed: {error}", store.name)),
+    }
 }
 
 /// What the catalog says of a source, and what is known beside it.

@@ -60,6 +60,8 @@ pub struct Copied {
 pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Copied> {
     let found = StoredArchive::find(&request.from, &request.archive).await?;
     let store = Arc::new(request.to.create()?);
+    store.report_to(ui);
+    found.store.report_to(ui);
     let copied = |was_there: bool| Copied {
         job: found.job.clone(),
         id: found.id.clone(),
@@ -83,6 +85,7 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
     let naming = ObjectName { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
     let tracking = ui.track("copied", Arc::clone(&counters));
     let work = async {
+        store.probe_create_only(&found.job, ui).await;
         fan.begin(&[Arc::clone(&store)], &naming, parallel, &counters).await?;
         let counted = Arc::clone(&counters);
         let archive = archive.verified_stream(&found.manifest.archive);
@@ -100,7 +103,7 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
     if let Err(error) = ended {
         return Err(fan.abort_because(error).await);
     }
-    fan.commit(&found.manifest).await?;
+    fan.commit(&found.manifest, cancel).await?;
     Ok(copied(false))
 }
 

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::preset::Preset;
 use crate::source::Source;
 
+pub mod adopt;
 pub mod backup;
 pub mod cat;
 pub mod copy;

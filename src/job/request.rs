@@ -7,7 +7,7 @@ use crate::archive::openpgp::Cipher;
 use crate::error::Result;
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
-use crate::source::Source;
+use crate::source::{FileFilter, Source};
 use crate::store::set::SetRef;
 use crate::store::{Store, StoreOptions};
 use crate::stream::warning::WarningKind;
@@ -29,7 +29,10 @@ impl WarnOk {
         match kind {
             WarningKind::Changed => warn_ok.contains(&WarnOk::Changed),
             WarningKind::DanglingLinks => warn_ok.contains(&WarnOk::Links),
-            WarningKind::UnmetExpectation
+            // Of a file that shrank, zeros are stored that it never held.
+            WarningKind::Shrunk
+            | WarningKind::Incomplete
+            | WarningKind::UnmetExpectation
             | WarningKind::TrailingBytes
             | WarningKind::Engine
             | WarningKind::Other => false,
@@ -94,6 +97,8 @@ pub struct BackupRequest {
     pub strict: bool,
     /// Warnings that are no reason for [`Outcome::Warned`](super::Outcome::Warned).
     pub warn_ok: Vec<WarnOk>,
+    /// Which files of folders and volumes are taken.
+    pub files: FileFilter,
 }
 
 /// One archive to be made.
@@ -162,6 +167,7 @@ pub(crate) mod tests {
             check: Check::default(),
             strict: false,
             warn_ok: Vec::new(),
+            files: FileFilter::default(),
         }
     }
 
@@ -170,6 +176,8 @@ pub(crate) mod tests {
         let kinds = |warn_ok: &[WarnOk]| {
             let all = [
                 WarningKind::Changed,
+                WarningKind::Shrunk,
+                WarningKind::Incomplete,
                 WarningKind::DanglingLinks,
                 WarningKind::UnmetExpectation,
                 WarningKind::TrailingBytes,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::sequential;
-use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
+use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
 use crate::archive::Format;
 use crate::archive::open::Archive;
 use crate::error::{Error, Kind, Result};
@@ -70,6 +70,24 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
     let RestoreSource::Archive(archive) = &request.source else {
         return sequential::restore(request, ui, cancel).await;
     };
+    let (from, archive) = (request.open.store.clone(), archive.clone());
+    let restored = restore_archive(&archive, request, ui, cancel).await;
+    match restored {
+        Err(error) => Err(tokio::select! {
+            biased;
+            () = cancel.cancelled() => error.clone(),
+            hinted = or_newest_whole(error.clone(), &from, &archive) => hinted,
+        }),
+        done => done,
+    }
+}
+
+async fn restore_archive(
+    archive: &ArchiveRef,
+    request: RestoreRequest,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),

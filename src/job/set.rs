@@ -54,7 +54,7 @@ pub async fn preset(
         return Ok(backup(task.ok_or_else(Error::disconnected)?, ui, cancel).await?.outcome);
     }
     run.backup(parts, cancel).await;
-    run.finish().await
+    run.finish(cancel).await
 }
 
 /// Backs up a set.
@@ -73,7 +73,7 @@ pub async fn set(set: SetRequest, ui: &Reporter, cancel: &CancellationToken) -> 
             Err(error) => run.failed(run.job(job), error),
         }
     }
-    run.finish().await
+    run.finish(cancel).await
 }
 
 /// Asks for every secret once, and finds what is missing before the first backup.
@@ -225,7 +225,7 @@ impl<'a> SetRun<'a> {
     }
 
     /// Says at every store how the set ended.
-    async fn finish(self) -> Result<Outcome> {
+    async fn finish(self, cancel: &CancellationToken) -> Result<Outcome> {
         let complete = self.failure.is_none() && self.members.iter().all(|member| member.id.is_some());
         let manifest = SetManifest {
             format: FORMAT,
@@ -238,7 +238,11 @@ impl<'a> SetRun<'a> {
             tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
         };
         let mut warned = self.warned;
-        for error in put_everywhere(&self.set.jobs, &manifest).await {
+        let errors = tokio::select! {
+            errors = put_everywhere(&self.set.jobs, &manifest) => errors,
+            () = too_late(cancel) => vec![Error::failed("there was no time to note how the set ended")],
+        };
+        for error in errors {
             self.ui.warn(&error.to_string());
             warned = true;
         }
@@ -258,6 +262,12 @@ impl<'a> SetRun<'a> {
             None => Ok(Outcome::Done),
         }
     }
+}
+
+/// Returns when somebody has waited for long enough after asking to stop.
+async fn too_late(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
 }
 
 /// To each store that any job of the set uses, once.
@@ -364,6 +374,9 @@ mod tests {
         let ui = Reporter::silent();
         let mut run = run(vec![job("a", None)], &ui, false);
         run.leave_out("a".into());
-        assert_eq!(run.finish().await.unwrap_err().kind(), crate::error::Kind::Interrupted);
+        assert_eq!(
+            run.finish(&CancellationToken::new()).await.unwrap_err().kind(),
+            crate::error::Kind::Interrupted
+        );
     }
 }

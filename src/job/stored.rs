@@ -90,6 +90,19 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
         .hint(format!("see `sealift list --from {}`", store.name))
 }
 
+/// Names, where the newest archive of a job is damaged, the newest one that is not, as far as a list shows.
+pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef) -> Error {
+    if error.kind() != Kind::Damaged || archive.id.is_some() {
+        return error;
+    }
+    let listed = async { from.open()?.archives(Some(&archive.job)).await };
+    let Ok(listed) = listed.await else { return error };
+    match listed.iter().rev().skip(1).find(|listed| listed.manifest.is_ok()) {
+        Some(whole) => error.and_hint(format!("the one before it is {}@{}", whole.job, whole.id)),
+        None => error,
+    }
+}
+
 /// Members that are handed over at once.
 const BATCH: usize = 1024;
 
@@ -293,6 +306,33 @@ mod tests {
         };
         let store = Arc::new(StoreUrl::new("memory:///x").open().unwrap());
         StoredArchive { store, job: "db".into(), id: ID.parse().unwrap(), manifest }
+    }
+
+    #[tokio::test]
+    async fn the_one_before_a_damaged_newest_is_named() {
+        let url = StoreUrl::new("memory://stored-newest-damaged");
+        let store = Arc::new(url.open().unwrap());
+        let ids =
+            ["20261122T020000Z-1f2e3d4c", "20261123T020000Z-1f2e3d4c"].map(|id| id.parse::<Id>().unwrap());
+        for id in &ids {
+            let manifest = Manifest { id: id.clone(), ..stored(".raw").manifest };
+            store.put_manifest(&manifest).await.unwrap();
+        }
+        for suffix in [".raw", ".catalog.zst"] {
+            use crate::store::upload::{Class, Upload};
+            let key = store.key("db", &ids[0], suffix);
+            let mut upload = Upload::begin(&store, key, Class::Catalog, 1, &Arc::default()).await.unwrap();
+            upload.complete().await.unwrap();
+        }
+        let newest = ArchiveRef { job: "db".into(), id: None };
+        let named = ArchiveRef { id: Some(ids[1].clone()), ..newest.clone() };
+        let error = StoredArchive::find(&url, &newest).await.unwrap().open(None).await.err().unwrap();
+        let hinted = or_newest_whole(error.clone(), &url, &newest).await;
+        assert!(
+            hinted.hint_text().is_some_and(|hint| hint.contains("db@20261122T020000Z-1f2e3d4c")),
+            "{hinted:?}"
+        );
+        assert_eq!(or_newest_whole(error.clone(), &url, &named).await.hint_text(), error.hint_text());
     }
 
     fn request(no_encrypt: bool, known: Option<&str>) -> OpenRequest {

@@ -66,7 +66,7 @@ pub(super) async fn components(
     engine: &Engine,
     ui: &Reporter,
 ) -> Result<Vec<Component>> {
-    let Found { controller, version, image } = find(options, engine).await?;
+    let UcpInstance { controller, version, image } = find(options, engine).await?;
     ui.note(&format!("UCP {version}"));
     if !pauses_nothing(&version) {
         ui.warn(&format!(
@@ -110,7 +110,7 @@ pub(super) async fn components(
 }
 
 pub(super) async fn preview(options: &UcpOptions, engine: &Engine) -> Result<Preview> {
-    let Found { controller, version, image } = find(options, engine).await?;
+    let UcpInstance { controller, version, image } = find(options, engine).await?;
     let mut volumes: Vec<_> =
         controller.volumes.into_values().filter(|name| name.starts_with("ucp-")).collect();
     volumes.retain(|name| name != "ucp-metrics-data");
@@ -133,14 +133,14 @@ pub(super) async fn preview(options: &UcpOptions, engine: &Engine) -> Result<Pre
 }
 
 /// UCP as it runs on this node.
-pub(super) struct Found {
+pub(super) struct UcpInstance {
     controller: ContainerInfo,
     pub version: String,
     /// What it is backed up with.
     pub image: String,
 }
 
-pub(super) async fn find(options: &UcpOptions, engine: &Engine) -> Result<Found> {
+pub(super) async fn find(options: &UcpOptions, engine: &Engine) -> Result<UcpInstance> {
     // The whole name: whoever may start a container under another must not choose the image that gets the socket.
     let mut running = engine.containers(CONTROLLER).await?.into_iter();
     let controller = running.find(|container| container.name == CONTROLLER).ok_or_else(|| {
@@ -154,7 +154,7 @@ pub(super) async fn find(options: &UcpOptions, engine: &Engine) -> Result<Found>
     })?;
     let image =
         options.ucp_image.clone().unwrap_or_else(|| sibling(&controller.image, "-controller", version));
-    Ok(Found { version: version.into(), image, controller })
+    Ok(UcpInstance { version: version.into(), image, controller })
 }
 
 fn instance(options: &UcpOptions, controller: &ContainerInfo) -> Result<String> {

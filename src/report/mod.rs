@@ -167,6 +167,16 @@ pub fn human_bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// A time as a clock shows it: `0:12`, `1:02:03`.
+pub fn clock(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
 /// Bytes in lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -208,6 +218,12 @@ impl Observer for Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_shown_as_a_clock_shows_them() {
+        let shown = [12, 300, 3723].map(|seconds| clock(std::time::Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0:12", "5:00", "1:02:03"]);
+    }
 
     #[test]
     fn control_characters_are_escaped() {

@@ -9,6 +9,7 @@ use crate::docker::run::RunSpec;
 use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, printable};
 use crate::stream::sink::Sink;
+use crate::tar::gnu;
 
 use super::EarlyEnd;
 
@@ -89,6 +90,7 @@ pub async fn open(
     match to {
         RestoreTarget::Stdout => super::stdout(EarlyEnd::Incomplete),
         RestoreTarget::Path(dir) => {
+            gnu::require().await?;
             make_folder(&dir)?;
             if !overwrite && !is_empty(&dir)? {
                 return Err(not_empty(&dir.display().to_string()));
@@ -147,7 +149,10 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
         }
     }
     match is_here {
-        true => super::volume(&volume.mountpoint, original, ui),
+        true => {
+            gnu::require().await?;
+            super::volume(&volume.mountpoint, original, ui)
+        }
         false => engine.feed_volume(name, original, ui).await,
     }
 }

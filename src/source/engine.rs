@@ -6,13 +6,14 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::gnutar;
+use super::{Walk, gnutar};
 use crate::docker::Unlock;
 use crate::error::{Context, Error, Result};
 use crate::host::process;
 use crate::report::Reporter;
 use crate::stream::source::{Proof, Running};
 use crate::stream::warning::{Warning, WarningKind};
+use crate::tar::gnu;
 
 /// How the engine is stopped and started: shell commands.
 #[derive(Debug, Clone)]
@@ -40,13 +41,16 @@ pub async fn folder(
     below: &Path,
     name: &str,
     engine: Option<StopEngine>,
+    walk: &Walk,
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
     let members = [name.to_string()];
-    let Some(engine) = engine else { return gnutar::members(below, &members, ui, stop) };
+    let Some(engine) = engine else { return gnutar::members(below, &members, walk, ui, stop).await };
+    // What can be known beforehand does not cost the engine a stop.
+    gnu::require().await?;
     let guard = engine.stop(ui).await?;
-    let Running { mut stream, cleanup } = match gnutar::members(below, &members, ui, stop) {
+    let Running { mut stream, cleanup } = match gnutar::members(below, &members, walk, ui, stop).await {
         Ok(running) => running,
         Err(error) => {
             guard.start(ui).await;

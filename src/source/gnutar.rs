@@ -1,40 +1,64 @@
 //! Folders of this host through GNU tar, which knows owners, xattrs, ACLs and holes better than we could.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::roots::{self, Walk};
+use super::said::Said;
 use crate::error::{Context, Error, Result};
+use crate::host::mounts::Mounts;
 use crate::host::process;
 use crate::report::{Lines, Reporter};
 use crate::stream::source::{ByteStream, Proof, Running};
-use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::gnu;
 
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
 
 /// A tar of folders as named: absolute ones lose their leading slash, as with `tar` itself.
-pub fn folders(dirs: &[String], ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
-    for dir in dirs {
-        std::fs::metadata(dir).map_err(|e| Error::failed(format!("cannot read {dir}")).because(e)).map_err(
-            |e| e.hint("name a folder that exists on this host; for a volume use `backup volume`"),
-        )?;
-    }
-    spawn(gnu::create(None, dirs), ui, stop)
-}
-
-/// A tar of `members` as seen from the folder `from`.
-pub fn members(
-    from: &std::path::Path,
-    members: &[String],
+///
+/// # Errors
+/// A folder cannot be walked, or there is no GNU tar.
+pub async fn folders(
+    dirs: &[String],
+    walk: &Walk,
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
-    spawn(gnu::create(Some(from), members), ui, stop)
+    start(None, dirs, walk, ui, stop).await
+}
+
+/// A tar of `members` as seen from the folder `from`.
+///
+/// # Errors
+/// As [`folders`].
+pub async fn members(
+    from: &Path,
+    members: &[String],
+    walk: &Walk,
+    ui: &Reporter,
+    stop: &CancellationToken,
+) -> Result<Running> {
+    start(Some(from), members, walk, ui, stop).await
+}
+
+async fn start(
+    from: Option<&Path>,
+    names: &[String],
+    walk: &Walk,
+    ui: &Reporter,
+    stop: &CancellationToken,
+) -> Result<Running> {
+    let plan = roots::plan(from, names, walk, &Mounts::read())?;
+    gnu::require().await?;
+    plan.notes.iter().for_each(|text| ui.note(text));
+    plan.details.iter().for_each(|text| ui.detail(text));
+    spawn(gnu::create_with(from, plan.options, plan.members), ui, stop)
 }
 
 fn spawn(args: Vec<OsString>, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
@@ -50,11 +74,7 @@ fn spawn(args: Vec<OsString>, ui: &Reporter, stop: &CancellationToken) -> Result
         .stdout(writer)
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let child = command.spawn().map_err(|e| {
-        Error::failed("cannot run GNU tar")
-            .because(e)
-            .hint("install the package tar; other tars lack --xattrs and --sparse")
-    })?;
+    let child = command.spawn().map_err(gnu::missing)?;
     // The command holds our copy of the writing end; the reader must see EOF when tar's is closed.
     drop(command);
     let (prove, proof) = oneshot::channel();
@@ -68,9 +88,10 @@ fn spawn(args: Vec<OsString>, ui: &Reporter, stop: &CancellationToken) -> Result
 /// Waits for tar's exit code, which is the proof; kills it when the backup is stopped.
 async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Result<Proof> {
     let stderr = child.stderr.take();
+    let mut said = Said::default();
     let ended = async {
         let lines = match stderr {
-            Some(stderr) => Lines::default().read(stderr, ui).await,
+            Some(stderr) => Lines::default().read_each(stderr, ui, |line| said.take(line)).await,
             None => Lines::default(),
         };
         (lines, child.wait().await)
@@ -79,37 +100,18 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
         ended = ended => Some(ended),
         () = stop.cancelled() => None,
     };
-    let Some((mut lines, status)) = ended else {
+    let Some((lines, status)) = ended else {
         let _ = child.kill().await;
         return Err(Error::interrupted());
     };
     let status = status.context(|| "cannot wait for tar".into())?;
-    let exit_code = status.code().map(i64::from);
-    match exit_code {
-        Some(0) => Ok(Proof { exit_code, ..Proof::default() }),
-        // GNU tar: some files changed while they were archived.
-        Some(1) => {
-            if lines.count > lines.first.len() {
-                lines.first.push(format!("and {} more", lines.count - lines.first.len()));
-            }
-            let warnings = lines.first.into_iter().map(classify).collect();
-            Ok(Proof { exit_code, warnings, ..Proof::default() })
-        }
+    match status.code() {
+        // With 1, GNU tar says that some files were not the same all the time while it read them.
+        Some(code @ (0 | 1)) => Ok(said.proof(code)),
         _ => Err(Error::failed(format!("tar failed ({status})"))
             .because(lines.last.join("; "))
             .hint("every file must be readable: run as root for volumes and system folders")),
     }
-}
-
-/// A line of GNU tar's stderr, `tar: FILE: MESSAGE`, by its message: a file's own name may hold any words.
-fn classify(line: String) -> Warning {
-    let message = line.rsplit_once(": ").map_or(line.as_str(), |(_, message)| message);
-    let changed = ["changed as we read it", "removed before we read it", "shrank by"];
-    let kind = match changed.iter().any(|words| message.contains(words)) {
-        true => WarningKind::Changed,
-        false => WarningKind::Other,
-    };
-    Warning::new(kind, line)
 }
 
 #[cfg(test)]
@@ -139,10 +141,41 @@ mod tests {
         read
     }
 
+    /// A folder with what the script makes in it.
+    fn folder_with(script: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("sh").args(["-ec", script]).current_dir(dir.path()).status();
+        assert!(made.unwrap().success(), "{script}");
+        dir
+    }
+
+    /// The members of the tar of these folders, as seen from `from`.
+    async fn walked(from: &Path, names: &[&str], walk: &Walk) -> Result<Vec<String>> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let running = members(from, &names, walk, &quiet(), &CancellationToken::new()).await?;
+        let (bytes, proof) = read(running).await;
+        assert_eq!(proof?.warnings, []);
+        let (mut walker, mut entries) = (crate::tar::Walker::new(), Vec::new());
+        walker.feed(&bytes, &mut entries)?;
+        let mut names: Vec<_> = entries
+            .into_iter()
+            .map(|e| e.path + &e.link.map_or(String::new(), |l| format!(" > {l}")))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn without(patterns: &[&str]) -> Walk {
+        let exclude = patterns.iter().map(|pattern| crate::tar::exclude::Exclude::new(pattern).unwrap());
+        let filter = super::super::FileFilter { exclude: exclude.collect(), ..Default::default() };
+        Walk { filter, ..Walk::default() }
+    }
+
     #[tokio::test]
     async fn a_folder_comes_as_a_tar_with_its_proof() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let running = members(root, &["Cargo.toml".into()], &quiet(), &CancellationToken::new()).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (names, stop) = (["Cargo.toml".to_string()], CancellationToken::new());
+        let running = members(root, &names, &Walk::default(), &quiet(), &stop).await.unwrap();
         let (bytes, proof) = read(running).await;
         let proof = proof.unwrap();
         assert_eq!((proof.exit_code, proof.warnings.len()), (Some(0), 0));
@@ -151,14 +184,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_member_that_is_not_there_is_no_proof() {
-        let members = members(
-            std::path::Path::new("/"),
-            &["no such folder".into()],
-            &quiet(),
-            &CancellationToken::new(),
-        );
-        let error = read(members.unwrap()).await.1.unwrap_err();
+    async fn a_tar_that_fails_is_no_proof() {
+        let args = gnu::create(Some(Path::new("/")), &["no such folder".into()]);
+        let running = spawn(args, &quiet(), &CancellationToken::new()).unwrap();
+        let error = read(running).await.1.unwrap_err();
         assert_eq!(
             error.to_string(),
             "tar failed (exit status: 2): tar: no such folder: Cannot stat: No such file or directory; \
@@ -169,7 +198,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_told_before_tar_runs() {
-        let error = folders(&["/no such folder".into()], &quiet(), &CancellationToken::new()).err().unwrap();
+        let dirs = ["/no such folder".to_string()];
+        let error =
+            folders(&dirs, &Walk::default(), &quiet(), &CancellationToken::new()).await.err().unwrap();
         assert!(error.to_string().starts_with("cannot read /no such folder: "), "{error}");
         assert!(error.find::<std::io::Error>().is_some());
     }
@@ -179,45 +210,115 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         // A folder that takes tar longer than it takes us to look.
-        let running = folders(&["/usr".into()], &quiet(), &stop).unwrap();
+        let running = folders(&["/usr".into()], &Walk::default(), &quiet(), &stop).await.unwrap();
         let error = read(running).await.1.unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Interrupted);
     }
 
-    fn kind(line: &str) -> WarningKind {
-        let warning = classify(line.into());
-        assert_eq!(warning.text, line);
-        warning.kind
-    }
-
-    #[test]
-    fn a_file_that_did_not_hold_still_is_told_from_the_rest() {
-        for line in [
-            "tar: srv/db: file changed as we read it",
-            "tar: srv/db/: Directory removed before we read it",
-            "tar: srv/db: File removed before we read it",
-            "tar: srv/db: File shrank by 512 bytes; padding with zeros",
-            "tar: a: b: file changed as we read it",
-        ] {
-            assert_eq!(kind(line), WarningKind::Changed, "{line}");
-        }
-        for line in [
-            "tar: srv/db: Cannot stat: Permission denied",
-            "tar: srv/db: file is the archive; not dumped",
-            "tar: Exiting with failure status due to previous errors",
-            "and 7 more",
-            "",
-        ] {
-            assert_eq!(kind(line), WarningKind::Other, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_files_name_does_not_make_its_warning_one_of_a_change() {
-        assert_eq!(
-            kind("tar: file changed as we read it: Cannot stat: Permission denied"),
-            WarningKind::Other
+    #[tokio::test]
+    async fn a_root_that_is_a_link_is_followed_and_keeps_its_name_and_links_below_it_stay() {
+        let dir = folder_with(
+            "mkdir -p real/sub; echo x > real/f; ln real/f real/h; ln -s ./f real/sub/l; ln -s real link; ln -s link twice",
         );
-        assert_eq!(kind("tar: shrank by 1: socket ignored"), WarningKind::Other);
+        let names = walked(dir.path(), &["twice/"], &Walk::default()).await.unwrap();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert!(names[0] == "twice/" && names.contains(&"twice/sub/l > ./f".to_string()), "{names:?}");
+        assert!(names.iter().any(|name| name.contains(" > twice/")), "a hard link's target too: {names:?}");
+        let both = walked(dir.path(), &["link", "real"], &Walk::default()).await.unwrap();
+        assert!(both[0] == "link/" && both.contains(&"real/".to_string()) && both.len() == 10, "{both:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_behind_a_link_is_stored_under_the_links_name() {
+        let dir = folder_with(
+            "mkdir d; echo x > 'd/o&d,[name]$'; ln -s 'd/o&d,[name]$' 'li&n,k\\e'; echo y > other",
+        );
+        let link = "li&n,k\\e";
+        assert_eq!(walked(dir.path(), &[link, "other"], &Walk::default()).await.unwrap(), [link, "other"]);
+    }
+
+    #[tokio::test]
+    async fn patterns_leave_out_by_the_name_in_the_archive_through_a_link_too() {
+        let dir = folder_with(
+            "mkdir -p real/cache real/a/cache; echo x > real/f.log; echo x > real/a/cache/y; ln -s real link",
+        );
+        assert_eq!(
+            walked(dir.path(), &["link"], &without(&["link/*/cache", "*.log"])).await.unwrap(),
+            ["link/", "link/a/", "link/cache/"]
+        );
+        assert_eq!(
+            walked(dir.path(), &["real/a"], &without(&["real/a/cache/*"])).await.unwrap(),
+            ["real/a/", "real/a/cache/"]
+        );
+        let error = walked(dir.path(), &["link"], &without(&["l*"])).await.unwrap_err();
+        assert_eq!(error.to_string(), "\"l*\" leaves all of link out");
+    }
+
+    #[tokio::test]
+    async fn caches_that_are_tagged_are_left_out_and_that_is_no_warning() {
+        let tag = "Signature: 8a477f597d28d172789f06886806bc55";
+        let dir = folder_with(&format!(
+            "mkdir -p d/c; echo '{tag}' > d/c/CACHEDIR.TAG; echo x > d/c/big; echo y > d/f"
+        ));
+        let filter = super::super::FileFilter { exclude_caches: true, ..Default::default() };
+        let names = walked(dir.path(), &["d"], &Walk { filter, ..Walk::default() }).await.unwrap();
+        assert_eq!(names, ["d/", "d/c/", "d/c/CACHEDIR.TAG", "d/f"]);
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_noted_and_is_no_warning() {
+        let dir = folder_with("mkdir d; echo x > d/f");
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("d/s")).unwrap();
+        let (names, stop) = (["d".to_string()], CancellationToken::new());
+        let running = members(dir.path(), &names, &Walk::default(), &quiet(), &stop).await.unwrap();
+        let proof = read(running).await.1.unwrap();
+        assert_eq!(proof.warnings, []);
+        assert_eq!(proof.notes, ["d/s is a socket: nothing of it can be stored"]);
+    }
+
+    #[tokio::test]
+    async fn a_store_below_a_root_is_left_out() {
+        let dir = folder_with(
+            "mkdir -p 'd/st[o]re/job' d/stoore; echo x > 'd/st[o]re/job/y'; echo x > d/stoore/f; ln -s d link",
+        );
+        let folder = dir.path().canonicalize().unwrap().join("d/st[o]re");
+        let stores = vec![super::super::StoreFolder { folder, job: "job".into() }];
+        let walk = Walk { stores, ..Walk::default() };
+        for root in ["d", "link"] {
+            let names = walked(dir.path(), &[root], &walk).await.unwrap();
+            assert_eq!(names, ["", "stoore/", "stoore/f"].map(|name| format!("{root}/{name}")), "{names:?}");
+        }
+        for root in ["d/st[o]re", "d/st[o]re/job"] {
+            let error = walked(dir.path(), &[root], &walk).await.unwrap_err();
+            assert_eq!(error.to_string(), format!("{root} is where this backup is stored"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_root_beside_the_job_in_the_stores_folder_is_backed_up() {
+        let dir = folder_with(
+            "mkdir -p store/team/job store/team/data; echo x > store/team/data/f; echo x > store/team/job/archive",
+        );
+        let folder = dir.path().canonicalize().unwrap().join("store");
+        let walk = Walk {
+            stores: vec![super::super::StoreFolder { folder, job: "team/job".into() }],
+            ..Walk::default()
+        };
+        let names = walked(dir.path(), &["store/team"], &walk).await.unwrap();
+        assert_eq!(names, ["store/team/", "store/team/data/", "store/team/data/f"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_makes_up_is_not_walked_into() {
+        // Were it, the files of our own processes alone would make tar fail.
+        let plan = roots::plan(None, &["/".into()], &Walk::default(), &Mounts::read()).unwrap();
+        assert!(plan.options.contains(&"--exclude=/proc/*".into()), "{:?}", plan.options);
+        assert!(
+            plan.details.iter().any(|text| text.starts_with("/proc is the kernel's own")),
+            "{:?}",
+            plan.details
+        );
+        let named = roots::plan(None, &["/proc".into()], &Walk::default(), &Mounts::read()).unwrap();
+        assert!(!named.options.contains(&"--exclude=/proc/*".into()), "whoever names it means it");
     }
 }

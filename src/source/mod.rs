@@ -4,18 +4,23 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Format;
+use crate::archive::check::Check;
 use crate::archive::name::JobName;
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
+use crate::docker::saved::SavedImages;
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::stream::source::{ByteStream, Proof, Running};
 
 mod engine;
 mod gnutar;
+mod roots;
+mod said;
 mod volume;
 
 pub use engine::StopEngine;
+pub use roots::{FileFilter, StoreFolder, Walk};
 
 /// Where a backup's bytes come from.
 #[derive(Debug, Clone)]
@@ -59,6 +64,14 @@ impl Source {
             }
             Source::UnlockKey => Some(Format::Raw),
             Source::Run(_) | Source::Exec { .. } | Source::Stdin => None,
+        }
+    }
+
+    /// What its members must be by nature.
+    pub fn check(&self) -> Check {
+        match self {
+            Source::Image(_) => Check::of(SavedImages::default()),
+            _ => Check::default(),
         }
     }
 
@@ -106,13 +119,15 @@ impl Source {
         }
     }
 
-    /// Starts it. Its bytes must be read; `stop` ends it early and leaves nothing behind.
+    /// Starts it. Its bytes must be read; `stop` ends it early and leaves nothing behind. `walk` says which files of
+    /// folders and volumes are taken.
     ///
     /// # Errors
     /// What is missing: the volume, the image, the container, GNU tar.
     pub async fn open(
         self,
         engine: Option<&Engine>,
+        walk: &Walk,
         ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Running> {
@@ -120,11 +135,11 @@ impl Source {
         match self {
             Source::Run(spec) => engine()?.run(*spec, ui, stop).await,
             Source::Exec { container, command } => engine()?.exec(&container, command, ui, stop).await,
-            Source::Volume(names) => volume::open(engine()?, &names, ui, stop).await,
+            Source::Volume(names) => volume::open(engine()?, &names, walk, ui, stop).await,
             Source::Image(names) => engine()?.export(&names, stop).await,
-            Source::Path(dirs) => gnutar::folders(&dirs, ui, stop),
+            Source::Path(dirs) => gnutar::folders(&dirs, walk, ui, stop).await,
             Source::Folder { below, name, stop: engine } => {
-                engine::folder(&below, &name, engine, ui, stop).await
+                engine::folder(&below, &name, engine, walk, ui, stop).await
             }
             Source::UnlockKey => Ok(engine()?.send_unlock_key()),
             Source::Stdin => Ok(stdin()),
@@ -148,7 +163,7 @@ fn image_name(reference: &str) -> String {
 fn stdin() -> Running {
     let (prove, proof) = oneshot::channel();
     let note = "the end of standard input cannot be proved unless it is a tar".to_string();
-    let _ = prove.send(Ok(Proof { notes: vec![note], ..Proof::default() }));
+    let _ = prove.send(Ok(Proof { unproved: vec![note], ..Proof::default() }));
     let stream = ByteStream::from_reader(std::io::stdin(), proof);
     Running { stream, cleanup: tokio::spawn(async {}) }
 }
@@ -200,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn an_engines_source_without_an_engine_is_refused() {
         let (ui, stop) = (Reporter::silent(), CancellationToken::new());
-        let error = Source::UnlockKey.open(None, &ui, &stop).await.err().unwrap();
+        let error = Source::UnlockKey.open(None, &Walk::default(), &ui, &stop).await.err().unwrap();
         assert_eq!(error.to_string(), "this source needs the Docker Engine");
     }
 }

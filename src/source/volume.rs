@@ -4,16 +4,22 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use super::gnutar;
+use super::{Walk, gnutar};
 use crate::docker::{Engine, Volume};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::stream::source::Running;
+
+/// What the engine's way does not do as GNU tar does.
+const THROUGH_THE_ENGINE: &str = "the volume's folder cannot be read here: it comes through the engine, without xattrs, \
+                                  ACLs, holes, fractions of a second and sockets; a file that changes while it is read is \
+                                  not noticed there, but one that shrinks ends the backup";
 
 /// Members are `VOLUME/_data/…` either way, so that `tar -x -C /var/lib/docker/volumes` restores them.
 pub async fn open(
     engine: &Engine,
     names: &[String],
+    walk: &Walk,
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
@@ -24,13 +30,16 @@ pub async fn open(
     match common_folder(engine, &volumes) {
         Some(folder) => {
             let members: Vec<_> = volumes.iter().map(|volume| format!("{}/_data", volume.name)).collect();
-            gnutar::members(&folder, &members, ui, stop)
+            gnutar::members(&folder, &members, walk, ui, stop).await
         }
+        None if !walk.filter.takes_all() => Err(Error::usage(
+            "the volume's folder cannot be read here, and the engine leaves no file of it out",
+        )
+        .hint(
+            "run as root on the engine's host, or without --exclude, --exclude-caches and --one-file-system",
+        )),
         None => {
-            ui.note(
-                "the volume's folder cannot be read here: it comes through the engine, without xattrs, ACLs, \
-                 holes and fractions of a second",
-            );
+            ui.note(THROUGH_THE_ENGINE);
             engine.archive_volumes(names, ui, stop).await
         }
     }

@@ -5,81 +5,92 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
+use object_store::multipart::MultipartStore;
+use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
+use super::http::Watching;
+use super::multipart::Uploads;
 use super::roots::Roots;
 use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
-/// The slowest upload that is waited for, in bytes a second.
-const SLOWEST: u64 = 128 << 10;
-/// Requests keep one signature while they are retried: well below the five minutes that S3 accepts.
-const LONGEST_SIGNATURE: Duration = Duration::from_secs(180);
+/// The client's own attempts keep one signature: well below the quarter of an hour that stores accept.
+const LONGEST_SIGNATURE: Duration = Duration::from_secs(600);
 
-pub(super) type Clients = (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>);
+/// A store's client, which makes each request once.
+pub(super) struct Client {
+    /// For all requests but those of large objects.
+    pub(super) requests: Arc<dyn ObjectStore>,
+    /// For large objects.
+    pub(super) uploads: Uploads,
+    /// Whether it is to be found out if it can create an object without replacing one.
+    pub(super) probes: bool,
+}
 
-/// Two clients, because an upload of a large part may take long and an answer to a small request may not.
-pub(super) fn open_clients(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Clients> {
-    let upload = Duration::from_secs((options.largest_part / SLOWEST).max(60));
-    let download = Duration::from_secs(120);
-    let cannot = || "the store's settings are not enough".to_string();
-    let roots = || Roots::read(options.ca_file.as_deref());
-    let both = |open: &dyn Fn(Duration) -> Result<Arc<dyn ObjectStore>>| Ok((open(upload)?, open(download)?));
-    match kind {
-        Kind::File => {
-            let folder = open_folder(url)?;
-            Ok((Arc::clone(&folder), folder))
-        }
-        Kind::Memory => {
-            let memory = memory::shared(url.host_str());
-            Ok((Arc::clone(&memory), memory))
-        }
-        Kind::S3 => {
-            let bucket = bucket_of(url)?;
-            let roots = roots()?;
-            both(&|timeout| {
-                let builder = s3(&bucket, options, timeout)?.with_http_connector(roots.clone());
-                environment::check_s3(&builder)?;
-                Ok(Arc::new(builder.build().context(cannot)?))
-            })
-        }
-        Kind::Azure => {
-            let container = bucket_of(url)?;
-            let roots = roots()?;
-            both(&|timeout| {
-                let builder = azure(&container, options, timeout).with_http_connector(roots.clone());
-                environment::check_azure(&builder)?;
-                Ok(Arc::new(builder.build().context(cannot)?))
-            })
-        }
-        Kind::Gcs => {
-            let (bucket, roots) = (bucket_of(url)?, roots()?);
-            both(&|timeout| {
-                let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
-                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket);
-                let builder = builder.with_config(key, seconds(timeout)).with_retry(retry(options));
-                let builder = builder.with_http_connector(roots.clone());
-                Ok(Arc::new(builder.build().context(cannot)?))
-            })
-        }
+impl Client {
+    fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
+        let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
+        Client { requests: store, uploads, probes: false }
     }
 }
 
-fn retry(options: &StoreOptions) -> RetryConfig {
-    RetryConfig { retry_timeout: options.retry_for.min(LONGEST_SIGNATURE), ..RetryConfig::default() }
+/// Opens the client of a store.
+pub(super) fn open_client(kind: Kind, url: &Url, options: &StoreOptions) -> Result<Client> {
+    let cannot = || "the store's settings are not enough".to_string();
+    Ok(match kind {
+        Kind::File => {
+            let folder = open_folder(url)?;
+            Client { requests: Arc::clone(&folder), uploads: Uploads::Whole(folder), probes: false }
+        }
+        Kind::Memory => Client::of(memory::shared(url.host_str())),
+        Kind::S3 => {
+            let builder = s3(&bucket_of(url)?, options)?;
+            environment::check_s3(&builder)?;
+            let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
+            Client { probes: elsewhere, ..Client::of(Arc::new(builder.build().context(cannot)?)) }
+        }
+        Kind::Azure => {
+            let container = bucket_of(url)?;
+            let watching = Watching::trusting(Roots::read(options.ca_file.as_deref())?);
+            let open = |retry| {
+                let builder = azure(&container, retry).with_http_connector(watching.clone());
+                environment::check_azure(&builder)?;
+                builder.build().context(cannot).map(Arc::new)
+            };
+            let client = Client::of(open(once())?);
+            match options.storage_class {
+                None => client,
+                Some(_) => Client { uploads: Uploads::Whole(open(within(options))?), ..client },
+            }
+        }
+        Kind::Gcs => {
+            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket_of(url)?);
+            let watching = Watching::trusting(Roots::read(options.ca_file.as_deref())?);
+            let builder = builder.with_http_connector(watching).with_retry(once());
+            Client::of(Arc::new(builder.build().context(cannot)?))
+        }
+    })
 }
 
-fn seconds(time: Duration) -> String {
-    format!("{}s", time.as_secs())
+/// No attempts but the first: what is asked again gets a new signature.
+fn once() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+/// As many as there is time for.
+fn within(options: &StoreOptions) -> RetryConfig {
+    let retry_timeout = options.retry_for.min(LONGEST_SIGNATURE);
+    RetryConfig { max_retries: usize::MAX, retry_timeout, ..RetryConfig::default() }
 }
 
 // `with_client_options` would drop what the environment said (proxy, certificates): only single keys are set.
-fn s3(bucket: &str, options: &StoreOptions, timeout: Duration) -> Result<AmazonS3Builder> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry(options));
-    builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), seconds(timeout));
+fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let watching = Watching::trusting(Roots::read(options.ca_file.as_deref())?);
+    builder = builder.with_http_connector(watching).with_retry(once());
     // The service's own variable wins over the general one, as with the vendor's command line.
     if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_S3") {
         builder = builder.with_endpoint(endpoint);
@@ -110,9 +121,9 @@ fn s3(bucket: &str, options: &StoreOptions, timeout: Duration) -> Result<AmazonS
     Ok(builder)
 }
 
-fn azure(container: &str, options: &StoreOptions, timeout: Duration) -> MicrosoftAzureBuilder {
-    let builder = MicrosoftAzureBuilder::from_env().with_container_name(container).with_retry(retry(options));
-    let builder = builder.with_config(AzureConfigKey::Client(ClientConfigKey::Timeout), seconds(timeout));
+fn azure(container: &str, retry: RetryConfig) -> MicrosoftAzureBuilder {
+    let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
+    let builder = builder.with_retry(retry);
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint).unwrap_or_default();
     match endpoint.starts_with("http://") {
         true => builder.with_allow_http(true),
@@ -120,11 +131,13 @@ fn azure(container: &str, options: &StoreOptions, timeout: Duration) -> Microsof
     }
 }
 
-/// A folder that is not there is not made, but for its last part: it may be a mount that is missing.
+/// A folder that is not there is not made unless that was asked for, and then only its last part: it may be a mount that
+/// is missing.
 pub(super) fn no_folder(folder: &std::path::Path) -> Error {
     let folder = folder.display();
-    Error::failed(format!("there is no folder {folder}"))
-        .hint(format!("is it mounted? otherwise: mkdir -p {folder}"))
+    Error::failed(format!("there is no folder {folder}")).hint(format!(
+        "is it mounted? the folder of a new store is made by `mkdir -p {folder}`, or by --make-store"
+    ))
 }
 
 /// A folder as a store.
@@ -136,8 +149,19 @@ fn open_folder(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let store = LocalFileSystem::new_with_prefix(&folder).map_err(|e| {
         Error::failed(format!("cannot use folder {}", folder.display())).because(e).hint("is it a folder?")
     })?;
-    // A store that says "done" has the bytes on the disk, as the others have.
-    Ok(Arc::new(store.with_fsync(true)))
+    // A store that says "done" has the bytes on the disk, as the others have. Where folders cannot be synced (CIFS), that
+    // is no failure: there a file is on the server when it was closed.
+    Ok(Arc::new(store.with_fsync(can_sync(&folder))))
+}
+
+/// Whether the file system lets a folder be synced.
+fn can_sync(folder: &std::path::Path) -> bool {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+    let opened =
+        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let synced = opened.and_then(rustix::fs::fsync);
+    !matches!(synced, Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS))
 }
 
 #[cfg(test)]
@@ -145,18 +169,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_not_retried_for_longer_than_their_signature_lasts() {
-        let within = |seconds| {
+    fn a_client_asks_once_and_never_longer_than_its_signature_lasts() {
+        assert_eq!(once().max_retries, 0);
+        let limit = |seconds| {
             let retry_for = Duration::from_secs(seconds);
-            retry(&StoreOptions { retry_for, ..StoreOptions::default() }).retry_timeout.as_secs()
+            within(&StoreOptions { retry_for, ..StoreOptions::default() }).retry_timeout.as_secs()
         };
-        assert_eq!((within(5), within(180), within(3600)), (5, 180, 180));
+        assert_eq!((limit(5), limit(600), limit(3600)), (5, 600, 600));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_known_before_the_first_byte() {
+        assert!(can_sync(&std::env::current_dir().unwrap()));
+        // The kernel's answer there is the one that CIFS gives.
+        assert!(!can_sync(std::path::Path::new("/proc/self")));
     }
 
     #[test]
     fn an_unknown_checksum_is_a_usage_error() {
         let options = |checksum: &str| StoreOptions { checksum: Some(checksum.into()), ..Default::default() };
-        let s3 = |checksum: &str| s3("b", &options(checksum), Duration::from_secs(60)).map(drop);
+        let s3 = |checksum: &str| s3("b", &options(checksum)).map(drop);
         assert!(s3("sha256").is_ok() && s3("crc64nvme").is_ok());
         let error = s3("md5").unwrap_err();
         assert_eq!(error.to_string(), "unknown part checksum \"md5\"");

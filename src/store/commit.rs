@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio_util::sync::CancellationToken;
 
 use super::Store;
+use super::create::CreateError;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix};
-use super::upload::{Class, Completed, Upload};
+use super::upload::{Class, Incomplete, Upload};
 use crate::archive::Id;
 use crate::error::{Error, Result};
 use crate::stream::counters::Counter;
@@ -22,6 +23,8 @@ pub struct Target {
     /// Bytes of the catalog.
     pub catalog: Upload,
     manifest: Path,
+    /// `JOB@ID`
+    shown: String,
 }
 
 impl Target {
@@ -41,7 +44,10 @@ impl Target {
         let archive = Upload::begin(store, key(suffix), Class::Archive, parallel, taken).await?;
         let catalog = Upload::begin(store, key(catalog_suffix(suffix)), Class::Catalog, 1, taken).await;
         match catalog {
-            Ok(catalog) => Ok(Target { store: Arc::clone(store), archive, catalog, manifest: key(SUFFIX) }),
+            Ok(catalog) => {
+                let (store, shown) = (Arc::clone(store), format!("{job}@{id}"));
+                Ok(Target { store, archive, catalog, manifest: key(SUFFIX), shown })
+            }
             Err(error) => Err(archive.abort_because(error).await),
         }
     }
@@ -51,30 +57,30 @@ impl Target {
         &self.store.name
     }
 
-    /// Waits until all that was sent has arrived.
-    ///
-    /// # Errors
-    /// As [`Upload::part`].
-    pub async fn drain(&mut self) -> Result<()> {
-        self.archive.drain().await?;
-        self.catalog.drain().await
+    /// What beginning the uploads may have left behind, though it succeeded.
+    pub fn left_by_beginning(&self) -> impl Iterator<Item = String> {
+        [&self.archive, &self.catalog].into_iter().filter_map(Upload::left_by_beginning)
     }
 
     /// Ends both uploads without an object. `cause` stays the cause.
     pub async fn abort_because(self, cause: Error) -> Error {
-        let cause = self.archive.abort_because(cause).await;
-        self.catalog.abort_because(cause).await
+        // Both at once; what they leave is said of each.
+        let nothing = || Error::failed("");
+        let ended =
+            tokio::join!(self.archive.abort_because(nothing()), self.catalog.abort_because(nothing()));
+        let left = [ended.0, ended.1];
+        left.iter().filter_map(Error::hint_text).fold(cause, |cause, left| cause.and_hint(left))
     }
 
     /// Makes the backup exist.
     ///
-    /// Both uploads are completed and looked at; only then is the manifest put, create-only. Readers see nothing before
-    /// that, and all of it after. An answer that was lost is settled by reading back what is there. When this returns
-    /// without an error, archive, catalog and manifest are in the store.
+    /// Both uploads are completed and looked at; only then is the manifest put, create-only, and read back. Readers see
+    /// nothing before that, and all of it after. A request whose answer was lost is made again for as long as the store's
+    /// options say. When this returns without an error, archive, catalog and manifest are in the store.
     ///
     /// # Errors
-    /// The backup does not exist; what was uploaded is taken back, unless the error says "commit unknown" or names what is
-    /// left.
+    /// The backup does not exist, and what was uploaded is taken back, where the store refused something or the work was
+    /// cancelled before the manifest was put. Otherwise the error says "commit unknown", and nothing is deleted.
     ///
     /// # Examples
     /// ```
@@ -115,77 +121,72 @@ impl Target {
     ///     tool: "an example".into(),
     /// };
     /// assert_eq!(store.newest("db").await?, None);
-    /// target.commit(&manifest).await?;
+    /// target.commit(&manifest, &Default::default()).await?;
     /// assert_eq!(store.newest("db").await?, Some(id));
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn commit(self, manifest: &Manifest) -> Result<()> {
+    pub async fn commit(mut self, manifest: &Manifest, cancel: &CancellationToken) -> Result<()> {
         let text = manifest.to_text()?;
-        let archive = match self.archive.complete().await {
-            Ok(archive) => archive,
-            Err(error) => return Err(self.catalog.abort_because(error).await),
+        let completing = async { tokio::join!(self.archive.complete(), self.catalog.complete()) };
+        let completed = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            completed = completing => Some(completed),
         };
-        let catalog = match self.catalog.complete().await {
-            Ok(catalog) => catalog,
-            Err(error) => return Err(archive.delete_because(error).await),
-        };
-        put_manifest(&self.store, &self.manifest, text, [catalog, archive]).await
-    }
-}
-
-/// Puts the manifest; where it certainly is not there, what it belongs to is taken back.
-async fn put_manifest(store: &Store, key: &Path, text: String, objects: [Completed; 2]) -> Result<()> {
-    match store.put_once(key, text).await {
-        Ok(()) => Ok(()),
-        Err(CreateError::Another) => {
-            Err(Error::failed(format!("{} has another manifest at {key}", store.name))
-                .hint("two backups cannot share an id: run it again"))
+        match completed {
+            None => return Err(self.abort_because(Error::interrupted()).await),
+            Some((Ok(_), Ok(_))) => {}
+            Some((archive, catalog)) => return Err(self.incomplete([archive.err(), catalog.err()]).await),
         }
-        Err(CreateError::Missing(error)) => {
-            let mut error = store.explain("writing the manifest", error);
-            for object in objects {
-                error = object.delete_because(error).await;
+        let put = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
+            put = self.store.put_once(&self.manifest, text) => put,
+        };
+        match put {
+            Ok(()) => Ok(()),
+            Err(CreateError::Another) => {
+                Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
+                    .hint("two backups cannot share an id: run it again"))
             }
-            Err(error)
-        }
-        Err(CreateError::Unknown(error)) => {
-            Err(store.explain("writing the manifest", error).context("commit unknown").hint(format!(
-                "nothing was deleted at {}; `sealift list` shows the backup if its manifest {key} arrived",
-                store.name
-            )))
+            Err(CreateError::Refused(error)) => {
+                let error = self.store.explain("writing the manifest", error);
+                Err(self.abort_because(error).await)
+            }
+            Err(CreateError::Lost) => {
+                let text = format!("{} took the manifest {} and has it not", self.store.name, self.manifest);
+                Err(self.unknown(Error::failed(text).context("commit unknown")))
+            }
+            Err(CreateError::Unknown(error)) => {
+                let error = self.store.explain("writing the manifest", error);
+                Err(self.unknown(error.context("commit unknown")))
+            }
         }
     }
-}
 
-/// Why a small object was not written.
-pub(super) enum CreateError {
-    /// Another one has its key.
-    Another,
-    /// It is not there.
-    Missing(object_store::Error),
-    /// Nobody knows whether it is there.
-    Unknown(object_store::Error),
-}
-
-impl Store {
-    /// Writes a small object that must not be there yet; an unclear answer is settled by reading it back.
-    pub(super) async fn put_once(&self, key: &Path, text: String) -> Result<(), CreateError> {
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let Err(error) = self.up.put_opts(key, PutPayload::from(text.clone()), create).await else {
-            return Ok(());
-        };
-        let read = async { self.down.get(key).await?.bytes().await };
-        match read.await {
-            Ok(there) if there == text.as_bytes() => Ok(()),
-            Ok(_) => Err(CreateError::Another),
-            Err(object_store::Error::NotFound { .. }) => {
-                match self.put_where_links_are_missing(key, &text).await {
-                    true => Ok(()),
-                    false => Err(CreateError::Missing(error)),
-                }
-            }
-            Err(_) => Err(CreateError::Unknown(error)),
+    /// One of the uploads is no object: where that is certain, the other is taken back too.
+    async fn incomplete(self, why: [Option<Incomplete>; 2]) -> Error {
+        let mut why: Vec<_> = why.into_iter().flatten().collect();
+        let unknown = why.iter().position(|why| matches!(why, Incomplete::Unknown(_)));
+        let first = why.swap_remove(unknown.unwrap_or_default());
+        let others = why.into_iter().map(Incomplete::into_error);
+        let error = others.fold(first.into_error(), |error, other| {
+            other.hint_text().into_iter().fold(error, |error, hint| error.and_hint(hint))
+        });
+        match unknown {
+            None => self.abort_because(error).await,
+            Some(_) => self.unknown(error.context("commit unknown")),
         }
+    }
+
+    /// Nothing is deleted; says what can be done.
+    fn unknown(&self, error: Error) -> Error {
+        let (store, shown) = (&self.store.name, &self.shown);
+        let (archive, catalog) = (self.archive.key(), self.catalog.key());
+        error.and_hint(format!(
+            "nothing was deleted at {store}, neither {archive} nor {catalog}; `sealift list --from {store}` shows the \
+             backup if it is there, otherwise `sealift adopt {shown} --from {store}` finishes it"
+        ))
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,8 +19,6 @@ use crate::error::{Error, Kind, Result};
 const RANGE_LEN: u64 = 8 << 20;
 /// Requests of a whole object in flight.
 const PARALLEL: usize = 4;
-/// Times that a range is asked for again, beside what the client does by itself.
-const TRIES: u32 = 4;
 
 /// An object as it was when it was first looked at; one that changes since is an error.
 #[derive(Debug, Clone)]
@@ -64,20 +61,20 @@ impl Object {
         Ok(Object { store: Arc::clone(store), key: path, e_tag: meta.e_tag, size: meta.size })
     }
 
-    /// [`Object::stream`], which ends without a failure only where what came is what is said of it.
+    /// [`Object::stream`], which ends without a failure only where what came is what is expected of it.
     ///
     /// # Errors
     /// Each item: as those of [`ReadAt::read_at`]; the last: [`Kind::Damaged`] where size or BLAKE3 is another.
     pub fn verified_stream(
         &self,
-        said: &manifest::Object,
+        expected: &manifest::Object,
     ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
-        let (object, said, mut digest) = (self.clone(), said.clone(), Digest::new());
+        let (object, expected, mut digest) = (self.clone(), expected.clone(), Digest::new());
         let with_end = self.stream().map(Some).chain(futures_util::stream::iter([None]));
         with_end.filter_map(move |next| {
             let next = match next {
                 Some(piece) => Some(piece.inspect(|bytes| digest.update(bytes))),
-                None => digest.finish().verify(object.name(), &said.blake3, said.size).err().map(Err),
+                None => digest.finish().verify(object.name(), &expected.blake3, expected.size).err().map(Err),
             };
             std::future::ready(next)
         })
@@ -93,26 +90,22 @@ impl Object {
         &self.key
     }
 
+    /// The client asks again what gets no answer; an answer that is too short is asked for once more.
     async fn range(&self, range: Range<u64>) -> Result<Bytes> {
-        let mut tries = 0;
-        loop {
-            let error = match self.try_range(&range).await {
+        for _ in 0..2 {
+            match self.try_range(&range).await {
                 Ok(bytes) if bytes.len() as u64 == range.end - range.start => return Ok(bytes),
-                Ok(_) => Error::damaged(format!("{} ends early", self.key)),
+                Ok(_) => {}
                 Err(object_store::Error::Precondition { .. }) => {
                     return Err(Error::damaged(format!("{} changed while it was read", self.key)));
                 }
                 Err(object_store::Error::NotFound { .. }) => {
                     return Err(Error::damaged(format!("{} vanished while it was read", self.key)));
                 }
-                Err(e) => self.store.explain(&format!("reading {}", self.key), e),
-            };
-            tries += 1;
-            if tries == TRIES || error.kind() == Kind::Damaged {
-                return Err(error);
+                Err(e) => return Err(self.store.explain(&format!("reading {}", self.key), e)),
             }
-            tokio::time::sleep(Duration::from_millis(200 << tries)).await;
         }
+        Err(Error::damaged(format!("{} ends early", self.key)))
     }
 
     async fn try_range(&self, range: &Range<u64>) -> Result<Bytes, object_store::Error> {
@@ -149,7 +142,6 @@ impl ReadAt for Object {
         self.size
     }
 
-    /// Tries again, for some seconds, what may be another answer then.
     async fn read_at(&self, range: Range<u64>) -> Result<Bytes> {
         if range.is_empty() { Ok(Bytes::new()) } else { self.range(range).await }
     }

@@ -5,7 +5,9 @@ use std::error::Error as StdError;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::Kind;
+use super::retry::Tried;
 use crate::error::chain_of;
+use crate::report::clock;
 
 /// What a failed request means to the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,86 @@ pub(super) fn classify(error: &object_store::Error, kind: Kind) -> Failure {
         _ if is_transport(error) => Failure::Unreachable,
         _ => Failure::Other,
     }
+}
+
+/// What is to be done about a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was not done, and never will be.
+    Refused,
+    /// It was not done; a clock that was set or a token that was renewed may change that.
+    RefusedNow,
+    /// There are no credentials, or none could be fetched.
+    NoCredentials,
+    /// The answer is one that no store gives.
+    Odd,
+    /// It may have been done, or may be another time.
+    Unclear,
+}
+
+/// Says whether a failed request to a store of this kind is worth another.
+pub(super) fn verdict(error: &object_store::Error, kind: Kind) -> Verdict {
+    use object_store::Error as E;
+    if find::<Tried>(error).is_some() {
+        return Verdict::Unclear;
+    }
+    if kind == Kind::File {
+        return verdict_of_folder(error);
+    }
+    let code = service_code(error);
+    let code = code.as_deref().unwrap_or_default();
+    match (error, status_of(error).unwrap_or_default()) {
+        (E::NotImplemented { .. } | E::NotSupported { .. } | E::InvalidPath { .. }, _) => Verdict::Refused,
+        // Where create-only meets another request, S3 says 409; what is there already is 412.
+        (_, 409) if is_conflict(error, kind, code) => Verdict::Unclear,
+        (
+            E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } | E::NotFound { .. },
+            _,
+        ) => Verdict::Refused,
+        (_, 400) if ["RequestTimeout", "IncompleteBody", "BadDigest", "SlowDown"].contains(&code) => {
+            Verdict::Unclear
+        }
+        (_, 400) if ["ExpiredToken", "TokenRefreshRequired"].contains(&code) => Verdict::RefusedNow,
+        (_, 401 | 403) => Verdict::RefusedNow,
+        (_, 408 | 429) => Verdict::Unclear,
+        (_, 501 | 505 | 300..=499) => Verdict::Refused,
+        (_, 500..) => Verdict::Unclear,
+        _ if lacks_credentials(error) => Verdict::NoCredentials,
+        _ if find::<HttpError>(error).is_some_and(|http| http.kind() != HttpErrorKind::Decode) => {
+            Verdict::Unclear
+        }
+        // S3 says so below a status of 200.
+        _ if ["InternalError", "SlowDown"].contains(&code) => Verdict::Unclear,
+        _ => Verdict::Odd,
+    }
+}
+
+fn is_conflict(error: &object_store::Error, kind: Kind, code: &str) -> bool {
+    let said = chain_of(error).iter().any(|e| e.to_string().contains("status code: 409"));
+    let is_s3 = matches!(kind, Kind::S3 | Kind::Gcs | Kind::Memory);
+    is_s3 && said || ["ConditionalRequestConflict", "OperationAborted", "OperationTimedOut"].contains(&code)
+}
+
+/// A folder's failures stay, but for those of a network that it may be on.
+fn verdict_of_folder(error: &object_store::Error) -> Verdict {
+    use rustix::io::Errno;
+    let number = find::<std::io::Error>(error).and_then(std::io::Error::raw_os_error);
+    match number.map(Errno::from_raw_os_error) {
+        Some(Errno::INTR | Errno::AGAIN | Errno::TIMEDOUT | Errno::STALE) => Verdict::Unclear,
+        _ => Verdict::Refused,
+    }
+}
+
+/// Whether a request that got no answer may have reached the store.
+pub(super) fn was_sent(error: &object_store::Error) -> bool {
+    !find::<HttpError>(error).is_some_and(|http| http.kind() == HttpErrorKind::Connect)
+}
+
+/// Whether a store says that it does not know what it was asked for.
+pub(super) fn is_unknown_to_store(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotImplemented { .. })
+        || status_of(error) == Some(501)
+        || service_code(error).as_deref() == Some("NotImplemented")
 }
 
 /// The HTTP status that a store answered with; none where no answer came, or where it is not known.
@@ -93,6 +175,9 @@ fn lacks_credentials(error: &object_store::Error) -> bool {
 
 /// An error's innermost text, and of an XML answer its code and message.
 pub(super) fn in_short(error: &object_store::Error) -> String {
+    if let Some(tried) = find::<Tried>(error) {
+        return format!("{} (tried for {})", in_short(&tried.error), clock(tried.elapsed));
+    }
     // What the transport says last is often too short to be understood alone.
     let whole = error.to_string();
     let is_xml = whole.contains("<?xml") || whole.contains("<Error>");

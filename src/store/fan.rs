@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use object_store::PutPayload;
 use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use super::commit::Target;
@@ -24,6 +26,8 @@ use crate::stream::pool::Pool;
 
 /// Bytes of a catalog's parts: its stream is thin, and every store takes this size.
 const CATALOG_PART: u64 = 6 << 20;
+/// How long the beginning of an upload is waited for once the work is to be ended.
+const BEGINNING: Duration = Duration::from_secs(2);
 
 /// A store that took no part in the end.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ impl Failed {
 /// What begins or ends an upload runs in a task of its own: a signal stops this from waiting for it, and
 /// [`FanOut::abort_because`] then waits instead, so that no upload is lost sight of.
 pub struct FanOut {
-    beginning: VecDeque<JoinHandle<(String, Result<Target>)>>,
+    beginning: VecDeque<Beginning>,
     targets: Vec<Target>,
     ending: VecDeque<JoinHandle<(String, Error)>>,
     failed: Vec<Failed>,
@@ -55,6 +59,14 @@ pub struct FanOut {
     /// Bytes of the largest part that the pool has room for.
     room: u64,
     ui: Reporter,
+}
+
+/// An upload that is being begun.
+struct Beginning {
+    store: String,
+    /// `JOB@ID`
+    archive: String,
+    handle: JoinHandle<Result<Target>>,
 }
 
 /// What an upload is called in its store.
@@ -119,17 +131,23 @@ impl FanOut {
         for store in stores {
             let (store, taken) = (Arc::clone(store), counters.store(&store.name));
             let (job, id, suffix) = (naming.job.to_string(), naming.id.clone(), naming.suffix.to_string());
-            self.beginning.push_back(tokio::spawn(async move {
-                let begun = Target::begin(&store, &job, &id, &suffix, parallel, &taken).await;
-                (store.name.clone(), begun)
-            }));
+            let (name, archive) = (store.name.clone(), format!("{job}@{id}"));
+            let handle =
+                tokio::spawn(
+                    async move { Target::begin(&store, &job, &id, &suffix, parallel, &taken).await },
+                );
+            self.beginning.push_back(Beginning { store: name, archive, handle });
         }
         while let Some(beginning) = self.beginning.front_mut() {
-            let begun = beginning.await;
+            let begun = (&mut beginning.handle).await;
+            let store = std::mem::take(&mut beginning.store);
             self.beginning.pop_front();
             match begun.map_err(died)? {
-                (_, Ok(target)) => self.targets.push(target),
-                (store, Err(error)) => self.give_up(&store, error),
+                Ok(target) => {
+                    target.left_by_beginning().for_each(|left| self.ui.note(&left));
+                    self.targets.push(target);
+                }
+                Err(error) => self.give_up(&store, error),
             }
         }
         self.any_left(self.targets.len())
@@ -164,9 +182,7 @@ impl FanOut {
                 }
             }
         }
-        // Here, not in the commit, so that a signal still aborts.
-        let drained = join_all(self.targets.iter_mut().map(Target::drain)).await;
-        self.leave_behind(drained).await
+        Ok(())
     }
 
     async fn archive(&mut self, parts: &mut PartSplitter, bytes: Option<Bytes>) -> Result<()> {
@@ -232,15 +248,20 @@ impl FanOut {
         self.any_left(self.targets.len())
     }
 
-    /// Makes the backup exist in every store that is left; returns where it does, and which stores failed.
+    /// Makes the backup exist in every store that is left; returns where it does, and which stores failed. No store waits
+    /// for another.
     ///
     /// # Errors
-    /// It exists nowhere.
-    pub async fn commit(mut self, manifest: &Manifest) -> Result<(Vec<String>, Vec<Failed>)> {
+    /// It exists nowhere, as far as is known.
+    pub async fn commit(
+        mut self,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> Result<(Vec<String>, Vec<Failed>)> {
         let targets = std::mem::take(&mut self.targets);
         let commits = targets.into_iter().map(|target| async {
             let name = target.name().to_string();
-            (name, target.commit(manifest).await)
+            (name, target.commit(manifest, cancel).await)
         });
         let mut committed = Vec::new();
         for (name, outcome) in join_all(commits).await {
@@ -255,16 +276,27 @@ impl FanOut {
 
     /// Ends every upload without an object. `cause` stays the cause.
     pub async fn abort_because(mut self, mut cause: Error) -> Error {
-        for beginning in self.beginning {
-            if let Ok((_, Ok(target))) = beginning.await {
-                self.targets.push(target);
+        for Beginning { store, archive, mut handle } in std::mem::take(&mut self.beginning) {
+            match tokio::time::timeout(BEGINNING, &mut handle).await {
+                Ok(Ok(Ok(target))) => self.targets.push(target),
+                Ok(_) => {}
+                Err(_) => {
+                    handle.abort();
+                    cause = cause.and_hint(format!(
+                        "an upload of {archive} may have been begun at {store}: a lifecycle rule for incomplete \
+                         uploads collects it"
+                    ));
+                }
             }
         }
-        for target in self.targets {
-            cause = target.abort_because(cause).await;
+        let aborts = self.targets.into_iter().map(|target| target.abort_because(Error::failed("")));
+        for left in join_all(aborts).await {
+            cause = left.hint_text().into_iter().fold(cause, Error::and_hint);
         }
         for ending in self.ending {
-            let _ = ending.await;
+            if let Ok((_, error)) = ending.await {
+                cause = error.hint_text().into_iter().fold(cause, Error::and_hint);
+            }
         }
         cause
     }

@@ -1,6 +1,6 @@
 //! What a store holds: only what has a manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
@@ -38,6 +38,9 @@ impl Listed {
     }
 }
 
+/// Jobs and ids, each with its verification records.
+type Keys = BTreeMap<(String, Id), Vec<VerificationKey>>;
+
 /// An object of an archive that a list cares about.
 enum Beside {
     Manifest,
@@ -50,9 +53,11 @@ impl Store {
     /// # Errors
     /// The store does not answer. A damaged manifest is no error, but said of its archive.
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
-        let keys = self.keys(job).await?;
+        let (keys, objects) = self.keys_and_objects(job).await?;
+        let objects = &objects;
         let read = futures_util::stream::iter(keys).map(|((job, id), marks)| async move {
             let manifest = self.manifest(&job, &id).await;
+            let manifest = manifest.and_then(|manifest| self.if_present(manifest, objects));
             match manifest {
                 // Deleted since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => Ok(None),
@@ -72,7 +77,12 @@ impl Store {
     }
 
     /// Jobs and ids that have a manifest, in order, each with its verification records.
-    async fn keys(&self, job: Option<&str>) -> Result<BTreeMap<(String, Id), Vec<VerificationKey>>> {
+    async fn keys(&self, job: Option<&str>) -> Result<Keys> {
+        self.keys_and_objects(job).await.map(|(keys, _)| keys)
+    }
+
+    /// [`Store::keys`], and everything else that lies there.
+    async fn keys_and_objects(&self, job: Option<&str>) -> Result<(Keys, HashSet<Path>)> {
         let explain = |e| self.explain("listing", e);
         let metas: Vec<_> = match job {
             // A job's archives lie directly in its folder; what lies deeper belongs to other jobs.
@@ -93,7 +103,8 @@ impl Store {
             // Without its manifest there is no archive, whatever else is there.
             keys.entry(archive).and_modify(|marks| marks.push(mark));
         }
-        Ok(keys)
+        let objects = metas.into_iter().map(|meta| meta.location);
+        Ok((keys, objects.filter(|key| self.parse(key).is_none()).collect()))
     }
 
     /// `PREFIX/JOB/ID.manifest.json` → job, id and what it is.
@@ -132,8 +143,12 @@ impl Store {
             Error::new(Kind::NotFound, format!("there is no archive {job}@{id} at {}", self.name))
                 .hint("`sealift list` shows the ones there are")
         })?;
-        let manifest =
-            Manifest::from_text(&text).map_err(|e| e.context(format!("the manifest of {job}@{id}")))?;
+        let read = match Manifest::from_text(&text) {
+            // What was damaged on its way is whole the next time.
+            Err(_) => Manifest::from_text(&self.small(&key, "a manifest").await?.unwrap_or_default()),
+            read => read,
+        };
+        let manifest = read.map_err(|e| e.context(format!("the manifest of {job}@{id}")))?;
         match manifest.job == job && manifest.id == *id {
             true => Ok(manifest),
             false => {

@@ -48,12 +48,15 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_made_for_writing_only() {
+    fn a_folder_is_made_where_that_was_asked_for_and_never_to_read() {
         let parent = tempfile::tempdir().unwrap();
         let location = StoreUrl::new(format!("file://{}/new", parent.path().display()));
         assert_eq!(location.open().unwrap_err().kind().exit_code(), 1);
         assert!(!parent.path().join("new").exists());
-        location.create().unwrap();
+        assert_eq!(location.create().unwrap_err().kind().exit_code(), 1);
+        assert!(!parent.path().join("new").exists(), "it may be a disk that is not mounted");
+        let options = StoreOptions { make_folder: true, ..StoreOptions::default() };
+        StoreUrl { options, ..location }.create().unwrap();
         assert!(parent.path().join("new").is_dir());
     }
 }

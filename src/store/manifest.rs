@@ -83,7 +83,7 @@ pub fn parts_of_suffix(suffix: &str) -> (Codec, Option<Cipher>) {
     all_parts().find(is).unwrap_or((Codec::None, None))
 }
 
-fn is_archive_suffix(suffix: &str) -> bool {
+pub(super) fn is_archive_suffix(suffix: &str) -> bool {
     parts_of_suffix(suffix) != (Codec::None, None) || matches!(suffix, ".tar" | ".raw")
 }
 

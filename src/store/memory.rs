@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 static STORES: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeMap::new());
 
 /// The store of that name, for as long as the process lives; without a name, one that nobody else sees.
-pub(super) fn shared(name: Option<&str>) -> Arc<dyn ObjectStore> {
+pub(super) fn shared(name: Option<&str>) -> Arc<InMemory> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Arc::new(InMemory::new()) };
     let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
     let store: &Arc<InMemory> = stores.entry(name.into()).or_default();
-    Arc::clone(store) as Arc<dyn ObjectStore>
+    Arc::clone(store)
 }
 
 #[cfg(test)]

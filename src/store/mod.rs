@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use object_store::path::Path;
@@ -11,9 +12,11 @@ use url::Url;
 use crate::archive::Id;
 use crate::archive::budget::PartLimits;
 use crate::error::{Context, Error, Result};
+use crate::report::Reporter;
 
 mod clients;
 pub mod commit;
+mod create;
 pub mod download;
 mod environment;
 mod failure;
@@ -21,19 +24,29 @@ pub mod fan;
 #[cfg(test)]
 pub(crate) mod faults;
 mod hints;
+mod http;
 mod json;
 pub mod list;
 mod location;
 pub mod manifest;
 mod memory;
+mod multipart;
+mod pages;
+mod patient;
 pub mod rate;
 pub mod record;
+mod retry;
 mod roots;
 pub mod set;
+mod staged;
+pub mod unfinished;
 pub mod upload;
 
-use clients::{no_folder, open_clients};
+use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
+use multipart::Uploads;
+use patient::Patient;
+use retry::Patience;
 
 pub use failure::status_of;
 pub use location::StoreUrl;
@@ -81,10 +94,10 @@ pub struct StoreOptions {
     pub checksum: Option<String>,
     /// Certificates, in PEM, of authorities that are trusted beside the system's.
     pub ca_file: Option<std::path::PathBuf>,
-    /// How long a part, or a request, is tried again.
+    /// How long a request is tried again.
     pub retry_for: Duration,
-    /// Bytes of the largest part, for the time an upload may take.
-    pub largest_part: u64,
+    /// Make the folder of a `file://` store where its last part is missing.
+    pub make_folder: bool,
 }
 
 impl Default for StoreOptions {
@@ -96,7 +109,7 @@ impl Default for StoreOptions {
             checksum: None,
             ca_file: None,
             retry_for: Duration::from_secs(300),
-            largest_part: 256 * MIB,
+            make_folder: false,
         }
     }
 }
@@ -119,22 +132,39 @@ pub struct Store {
     pub kind: Kind,
     place: Place,
     prefix: Path,
-    /// For requests that carry much: patient.
+    /// For requests that write.
     up: Arc<dyn ObjectStore>,
     /// For everything else.
     down: Arc<dyn ObjectStore>,
-    retry_for: Duration,
+    uploads: Uploads,
+    patience: Arc<Patience>,
+    known: Arc<Known>,
+    /// Whether it is to be found out if it can create an object without replacing one.
+    probes: bool,
     attributes: Attributes,
 }
 
+/// What was found out about a store and the key to it.
+#[derive(Debug, Default)]
+struct Known {
+    /// Objects cannot be asked for: their sizes are seen in lists.
+    may_not_read: AtomicBool,
+    /// Nothing can be created without replacing what is there.
+    lacks_create_only: AtomicBool,
+}
+
 impl Store {
-    /// Opens a store to write to: a folder is made when only its last part is missing.
+    /// Opens a store to write to. Where the options say so, its folder is made when only its last part is missing: nobody
+    /// else can tell a store that is new from a disk that is not mounted.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn create(url: &str, options: &StoreOptions) -> Result<Store> {
-        if let Some(folder) =
-            Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+        if options.make_folder
+            && let Some(folder) = Url::parse(url)
+                .ok()
+                .filter(|url| url.scheme() == "file")
+                .and_then(|url| url.to_file_path().ok())
             && !folder.exists()
         {
             // A missing parent is a missing mount.
@@ -154,6 +184,15 @@ impl Store {
     /// # Errors
     /// The URL is none that is known, or the environment lacks what the store needs.
     pub fn open(url: &str, options: &StoreOptions) -> Result<Store> {
+        Self::open_through(url, options, |client| client)
+    }
+
+    /// Opens it with its client as `decorate` makes it.
+    fn open_through(
+        url: &str,
+        options: &StoreOptions,
+        decorate: impl FnOnce(Client) -> Client,
+    ) -> Result<Store> {
         let (kind, parsed) = locate(url)?;
         let mut attributes = Attributes::new();
         if let Some(class) =
@@ -162,7 +201,7 @@ impl Store {
             attributes.insert(Attribute::StorageClass, class.into());
         }
         let cannot = || format!("cannot open store {url}");
-        let (up, down) = open_clients(kind, &parsed, options).map_err(|e| e.context(cannot()))?;
+        let client = decorate(open_client(kind, &parsed, options).map_err(|e| e.context(cannot()))?);
         let prefix = match kind {
             Kind::File => Path::default(),
             _ => Path::from_url_path(parsed.path()).context(cannot)?,
@@ -175,7 +214,25 @@ impl Store {
             }
             _ => Place::Bucket(kind, parsed.host_str().unwrap_or_default().into()),
         };
-        Ok(Store { name, kind, place, prefix, up, down, retry_for: options.retry_for, attributes })
+        let patience = Arc::new(Patience::new(&name, kind, options.retry_for));
+        let up: Arc<dyn ObjectStore> =
+            Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
+        let (down, known) = (Arc::clone(&up), Arc::default());
+        let Client { uploads, probes, .. } = client;
+        Ok(Store { name, kind, place, prefix, up, down, uploads, patience, known, probes, attributes })
+    }
+
+    /// Tells `ui` when a request is tried again for long.
+    pub fn report_to(&self, ui: &Reporter) {
+        self.patience.report_to(ui);
+    }
+
+    /// The folder that it is, by its one true path.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        match &self.place {
+            Place::Folder(folder) => Some(folder),
+            Place::Bucket(..) => None,
+        }
     }
 
     /// Whether both are one place: two uploads to one key would take each other's objects away.
@@ -203,7 +260,7 @@ impl Store {
         let id = name.split('.').next().unwrap_or_default();
         let folder = key.as_ref().strip_suffix(name).unwrap_or_default();
         let Ok(manifest) = Path::parse(format!("{folder}{id}{}", manifest::SUFFIX)) else { return true };
-        !matches!(self.down.head(&manifest).await, Err(object_store::Error::NotFound { .. }))
+        !matches!(self.look(&manifest).await, Ok(None))
     }
 
     /// Deletes what an upload that failed left in a folder: `NAME#1` and so on, which no list shows.
@@ -433,7 +490,8 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_mounted_is_not_made() {
-        let error = Store::create("file:///no/such/parent", &StoreOptions::default()).unwrap_err();
+        let options = StoreOptions { make_folder: true, ..StoreOptions::default() };
+        let error = Store::create("file:///no/such/parent", &options).unwrap_err();
         assert!(error.to_string().starts_with("there is no folder /no/such/parent: "), "{error}");
         assert!(error.find::<std::io::Error>().is_some());
         assert!(error.hint_text().unwrap().starts_with("is it mounted?"));

@@ -8,9 +8,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use object_store::{PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 
+use super::create::CreateError;
 use super::{Store, json};
 use crate::archive::Id;
 use crate::archive::catalog::FORMAT;
@@ -185,11 +185,14 @@ impl Store {
             tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
         };
         let (key, text) = (self.key(job, id, &mark.suffix()), record.to_text()?);
-        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.up.put_opts(&key, PutPayload::from(text.clone()), create).await {
-            Ok(_) => Ok(mark),
-            Err(_) if self.put_where_links_are_missing(&key, &text).await => Ok(mark),
-            Err(error) => Err(self.explain("writing the verification record", error)),
+        match self.put_once(&key, text).await {
+            Ok(()) => Ok(mark),
+            Err(CreateError::Refused(error) | CreateError::Unknown(error)) => {
+                Err(self.explain("writing the verification record", error))
+            }
+            Err(CreateError::Another | CreateError::Lost) => {
+                Err(Error::failed(format!("{} did not keep the verification record {key}", self.name)))
+            }
         }
     }
 

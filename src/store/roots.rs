@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use object_store::client::{HttpClient, HttpConnector, ReqwestConnector};
-use object_store::{Certificate, ClientOptions};
+use reqwest::Certificate;
 
 use crate::error::{Error, Result};
 
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 /// system's certificates are.
 const VARIABLE: &str = "AWS_CA_BUNDLE";
 
-/// Connects to servers whose certificate is signed by these authorities, or by those that the system trusts.
+/// Authorities that are trusted beside those of the system.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roots(Vec<Certificate>);
 
@@ -23,6 +22,11 @@ impl Roots {
             Some(file) => Ok(Roots(certificates(&file)?)),
             None => Ok(Roots::default()),
         }
+    }
+
+    /// The certificates.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = Certificate> + use<'_> {
+        self.0.iter().cloned()
     }
 }
 
@@ -37,14 +41,6 @@ fn certificates(file: &Path) -> Result<Vec<Certificate>> {
     match read.is_empty() {
         true => Err(Error::usage(format!("{shown} holds no certificates")).hint(hint)),
         false => Ok(read),
-    }
-}
-
-impl HttpConnector for Roots {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let with_root =
-            |options: ClientOptions, root: &Certificate| options.with_root_certificate(root.clone());
-        ReqwestConnector::default().connect(&self.0.iter().fold(options.clone(), with_root))
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
-use super::commit::CreateError;
+use super::create::CreateError;
 use super::{Store, json};
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
@@ -135,7 +135,8 @@ impl Store {
         let key = self.key(&manifest.set, &manifest.id, SUFFIX);
         self.put_once(&key, text).await.map_err(|unput| match unput {
             CreateError::Another => Error::failed(format!("{} has another set manifest at {key}", self.name)),
-            CreateError::Missing(error) | CreateError::Unknown(error) => {
+            CreateError::Lost => Error::failed(format!("{} took {key} and has it not", self.name)),
+            CreateError::Refused(error) | CreateError::Unknown(error) => {
                 self.explain("writing the set manifest", error)
             }
         })

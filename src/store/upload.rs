@@ -3,42 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload};
+use object_store::{Attributes, ObjectStoreExt, PutPayload};
 use tokio::task::JoinSet;
 
+use super::multipart::Multipart;
 use super::{Kind, Store};
 use crate::error::{Error, Result};
 use crate::stream::counters::Counter;
 
-/// Tries whole parts again, with fresh credentials and a fresh signature, for as long as the operator allows.
-#[derive(Debug)]
-struct RetryFor {
-    limit: Duration,
-}
-
-#[async_trait]
-impl RetryPolicy for RetryFor {
-    async fn retry(&self, context: RetryContext) -> bool {
-        // A refusal does not change, but for a signature or a token that ran out meanwhile.
-        let refused = matches!(context.failure, RetryFailure::Status(status)
-            if status.is_client_error() && status.as_u16() != 408 && status.as_u16() != 429);
-        if context.elapsed >= self.limit || (refused && context.attempt > 1) {
-            return false;
-        }
-        let wait = Duration::from_millis(500 << context.attempt.min(6));
-        tokio::time::sleep(wait.min(self.limit - context.elapsed)).await;
-        true
-    }
-}
-
-/// How long a store may take to abort an upload.
-const ABORT: Duration = Duration::from_secs(30);
+/// How long a store may take to abort an upload: the operator waits for it.
+const ABORT: Duration = Duration::from_secs(5);
 
 /// How long parts in flight may take to end by themselves before an abort.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long an object may take to be seen once the store has said that it is there.
+const SEEN: Duration = Duration::from_secs(30);
 
 /// How an upload is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +34,43 @@ pub enum Class {
 pub struct Upload {
     store: Arc<Store>,
     key: Path,
-    inner: Box<dyn MultipartUpload>,
+    inner: Multipart,
     parts: JoinSet<Result<(), object_store::Error>>,
     /// Parts in flight at most.
     parallel: usize,
     sent: u64,
     taken: Arc<Counter>,
+    state: State,
+}
+
+/// How far an upload has come.
+enum State {
+    /// Parts are sent.
+    Open,
+    /// It was asked to be completed; nobody knows whether it is.
+    Completing,
+    /// It is an object.
+    Complete(Completed),
+    /// Nothing of it is there.
+    Gone,
+}
+
+/// Why an upload is no object.
+#[derive(Debug)]
+pub enum Incomplete {
+    /// It never will be, and may be cleared away.
+    Refused(Error),
+    /// It may be one already, or become one: nothing may be deleted.
+    Unknown(Error),
+}
+
+impl Incomplete {
+    /// Why.
+    pub fn into_error(self) -> Error {
+        match self {
+            Incomplete::Refused(error) | Incomplete::Unknown(error) => error,
+        }
+    }
 }
 
 impl Upload {
@@ -88,7 +100,7 @@ impl Upload {
     /// upload.part("one ".into()).await?;
     /// assert!(Object::open(&store, key.clone()).await.is_err(), "nothing is visible yet");
     /// upload.part("two".into()).await?;
-    /// upload.complete().await?;
+    /// upload.complete().await.map_err(|incomplete| incomplete.into_error())?;
     /// assert_eq!(Object::open(&store, key).await?.size, 7);
     /// # Ok(())
     /// # }
@@ -100,15 +112,28 @@ impl Upload {
         parallel: usize,
         taken: &Arc<Counter>,
     ) -> Result<Self> {
-        let mut options =
-            PutMultipartOptions::default().with_retry_policy(Arc::new(RetryFor { limit: store.retry_for }));
-        if class == Class::Archive {
-            options.attributes = store.attributes.clone();
-        }
-        let inner = store.up.put_multipart_opts(&key, options).await;
-        let inner = inner.map_err(|e| store.explain("beginning the upload", e))?;
-        let (store, taken) = (Arc::clone(store), Arc::clone(taken));
-        Ok(Upload { store, key, inner, parts: JoinSet::new(), parallel, sent: 0, taken })
+        let attributes = match class {
+            Class::Archive => store.attributes.clone(),
+            Class::Catalog => Attributes::new(),
+        };
+        let begun = Multipart::begin(&store.uploads, &key, &attributes, &store.patience).await;
+        let inner = begun.map_err(|e| {
+            let refused = store.is_refusal(&e);
+            let error = store.explain("beginning the upload", e);
+            if refused { error } else { error.and_hint(begun_unseen(&key, store)) }
+        })?;
+        let (store, taken, parts) = (Arc::clone(store), Arc::clone(taken), JoinSet::new());
+        Ok(Upload { store, key, inner, parts, parallel, sent: 0, taken, state: State::Open })
+    }
+
+    /// Where the object will lie.
+    pub fn key(&self) -> &Path {
+        &self.key
+    }
+
+    /// What beginning it may have left behind, though it succeeded.
+    pub fn left_by_beginning(&self) -> Option<String> {
+        self.inner.begun_twice.then(|| begun_unseen(&self.key, &self.store))
     }
 
     /// Sends a part; waits while as many as allowed are in flight.
@@ -151,53 +176,105 @@ impl Upload {
 
     /// Makes the object visible, and asks the store whether it has all that was sent.
     ///
+    /// A request whose answer was lost is made again: what the store has decides. It can be left at any point, to be
+    /// followed by [`Upload::abort_because`].
+    ///
     /// # Errors
-    /// The object is not there as it was sent; nothing of it is left unless the error says so.
-    pub async fn complete(mut self) -> Result<Completed> {
-        if let Err(error) = self.drain().await {
-            return Err(self.abort_because(error).await);
-        }
-        let completed = self.inner.complete().await;
-        let object = Completed { store: Arc::clone(&self.store), key: self.key.clone() };
-        match (object.size().await, completed) {
-            (Ok(Some(size)), _) if size == self.sent => Ok(object),
-            (Ok(Some(size)), _) => {
-                let (name, sent) = (&self.store.name, self.sent);
-                let error =
-                    Error::failed(format!("{name} has {size} bytes of {} where {sent} were sent", self.key));
-                Err(object.delete_because(error).await)
+    /// [`Incomplete`] says whether the upload may be cleared away.
+    pub async fn complete(&mut self) -> Result<Completed, Incomplete> {
+        self.drain().await.map_err(Incomplete::Refused)?;
+        self.state = State::Completing;
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        let mut effort = store.patience.effort();
+        loop {
+            let Err(error) = self.inner.complete().await else { return self.seen().await };
+            if effort.unclear || !effort.refused(&error) {
+                // The answer may have been lost: what is there is the answer.
+                match store.look(&key).await {
+                    Ok(Some(size)) => return self.of_size(size),
+                    Ok(None) => {}
+                    Err(unseen) => {
+                        let error = store.explain("completing the upload", error).because(unseen);
+                        return Err(Incomplete::Unknown(error.hint(self.may_be_there())));
+                    }
+                }
             }
-            (Ok(None), Err(error)) => {
-                let error = self.store.explain("completing the upload", error);
-                Err(self.abort_because(error).await)
+            if effort.again(&error).await {
+                continue;
             }
-            (Ok(None), Ok(_)) => {
-                Err(Error::failed(format!("{} lost {} after taking it", self.store.name, self.key)))
+            if effort.unclear && effort.refused(&error) {
+                // It is unknown to the store, or not allowed any more: an earlier attempt may have done it.
+                if let Ok(Some(size)) = store.look_for(&key, SEEN).await {
+                    return self.of_size(size);
+                }
             }
-            // Whether it is there cannot be known: nothing is deleted.
-            (Err(unread), Err(error)) => Err(self
-                .store
-                .explain("completing the upload", error)
-                .hint(format!("{unread}; {} may be there without a manifest", self.key))),
-            (Err(unread), Ok(_)) => Err(unread.hint(format!("{} may be there without a manifest", self.key))),
+            let refused = !effort.unclear && effort.refused(&error);
+            if refused {
+                self.state = State::Open;
+            }
+            let error = store.explain("completing the upload", effort.tried(error));
+            return Err(match refused {
+                true => Incomplete::Refused(error),
+                false => Incomplete::Unknown(error.and_hint(self.may_be_there())),
+            });
         }
     }
 
-    /// Ends the upload without an object, and says so where that fails. `cause` stays the cause.
-    pub async fn abort_because(self, cause: Error) -> Error {
-        let (store, key) = (self.store.name.clone(), self.key.clone());
-        let kind = self.store.kind;
-        match self.abort().await {
-            Ok(()) => cause,
-            Err(_) if kind == Kind::Azure => cause.or_hint(format!(
-                "uncommitted blocks of {key} may be left at {store}; Azure collects them after 7 days"
-            )),
-            Err(_) if kind == Kind::File => {
-                cause.or_hint(format!("{key}#… may be left at {store}: delete it"))
+    /// The store says that the object is there; a list or a HEAD may be behind.
+    async fn seen(&mut self) -> Result<Completed, Incomplete> {
+        let store = Arc::clone(&self.store);
+        match store.look_for(&self.key, SEEN).await {
+            Ok(Some(size)) => self.of_size(size),
+            Ok(None) => {
+                let error = Error::failed(format!("{} lost {} after taking it", store.name, self.key));
+                Err(Incomplete::Unknown(error.and_hint(self.may_be_there())))
             }
-            Err(_) => cause.or_hint(format!(
-                "parts of {key} may be left at {store}: a lifecycle rule for incomplete uploads collects them"
-            )),
+            Err(error) => {
+                let error = store.explain("asking for the object's size", error);
+                Err(Incomplete::Unknown(error.and_hint(self.may_be_there())))
+            }
+        }
+    }
+
+    fn of_size(&mut self, size: u64) -> Result<Completed, Incomplete> {
+        let object = Completed { store: Arc::clone(&self.store), key: self.key.clone() };
+        self.state = State::Complete(object.clone());
+        match size == self.sent {
+            true => Ok(object),
+            false => {
+                let (name, sent) = (&self.store.name, self.sent);
+                let text = format!("{name} has {size} bytes of {} where {sent} were sent", self.key);
+                Err(Incomplete::Refused(Error::failed(text)))
+            }
+        }
+    }
+
+    fn may_be_there(&self) -> String {
+        format!("{} may be there without a manifest", self.key)
+    }
+
+    /// Ends the upload without an object, and says so where that fails. `cause` stays the cause.
+    pub async fn abort_because(mut self, cause: Error) -> Error {
+        let (store, key, kind) = (self.store.name.clone(), self.key.clone(), self.store.kind);
+        match std::mem::replace(&mut self.state, State::Gone) {
+            State::Gone => cause,
+            State::Complete(object) => object.delete_because(cause).await,
+            state => {
+                let hint = matches!(state, State::Completing).then(|| self.may_be_there());
+                let cause = hint.into_iter().fold(cause, Error::and_hint);
+                match self.abort().await {
+                    Ok(()) => cause,
+                    Err(_) if kind == Kind::Azure => cause.and_hint(format!(
+                        "uncommitted blocks of {key} may be left at {store}; Azure collects them after 7 days"
+                    )),
+                    Err(_) if kind == Kind::File => {
+                        cause.and_hint(format!("{key}#… may be left at {store}: delete it"))
+                    }
+                    Err(_) => cause.and_hint(format!(
+                        "parts of {key} may be left at {store}: a lifecycle rule for incomplete uploads collects them"
+                    )),
+                }
+            }
         }
     }
 
@@ -229,6 +306,14 @@ impl Upload {
     }
 }
 
+fn begun_unseen(key: &Path, store: &Store) -> String {
+    format!(
+        "an upload of {key} may have been begun at {} without an answer: a lifecycle rule for incomplete uploads \
+         collects it",
+        store.name
+    )
+}
+
 // Azure has no abort; uncommitted blocks go when a blob of that name is put. Not create-only: a blob of which only
 // blocks are there counts as there for some servers.
 async fn drop_blocks(store: &Store, key: &Path) -> Result<()> {
@@ -245,25 +330,18 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// The size that the store reports; none where it has no such object.
-    async fn size(&self) -> Result<Option<u64>> {
-        match self.store.down.head(&self.key).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.store.explain("asking for the object's size", error)),
-        }
-    }
-
     /// Takes the object back because the backup cannot be committed. `cause` stays the cause.
     pub async fn delete_because(self, cause: Error) -> Error {
-        if self.store.is_committed(&self.key).await {
-            return cause;
-        }
-        match self.store.down.delete(&self.key).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => cause,
-            Err(_) => {
-                cause.or_hint(format!("{} is left at {} without a manifest", self.key, self.store.name))
+        let deleting = async {
+            if self.store.is_committed(&self.key).await {
+                return true;
             }
+            let deleted = self.store.down.delete(&self.key).await;
+            matches!(deleted, Ok(()) | Err(object_store::Error::NotFound { .. }))
+        };
+        match tokio::time::timeout(ABORT, deleting).await {
+            Ok(true) => cause,
+            _ => cause.and_hint(format!("{} is left at {} without a manifest", self.key, self.store.name)),
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Proof {
     pub warnings: Vec<Warning>,
     /// What is so by nature.
     pub notes: Vec<String>,
+    /// What the source itself cannot prove; the end of a tar, or of a message, may prove it all the same.
+    pub unproved: Vec<String>,
 }
 
 /// A source that was started.

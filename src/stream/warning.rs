@@ -12,12 +12,16 @@ pub struct Warning {
 /// What a warning is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarningKind {
-    /// A file changed, shrank or vanished while it was read.
+    /// A file changed or vanished while it was read.
     Changed,
+    /// A file shrank while it was read: what is stored ends with zeros that it never held.
+    Shrunk,
     /// A registry's links name blobs that are not in the backup.
     DanglingLinks,
     /// Members are not what they are expected to be.
     UnmetExpectation,
+    /// What was read does not hold what it names itself: it is no backup.
+    Incomplete,
     /// Bytes follow the end of the tar.
     TrailingBytes,
     /// An engine that was stopped for the backup does not run again as it did.

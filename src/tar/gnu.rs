@@ -5,13 +5,72 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Result};
+use crate::host::process;
 
 /// The program.
 pub const PROGRAM: &str = "tar";
 
+/// How long it may take to say what it is.
+const SAYS_WHAT_IT_IS: Duration = Duration::from_secs(30);
+
+/// Demands that the tar in PATH is GNU tar: others take some of its options for something else, and then end as if all
+/// were well.
+///
+/// # Errors
+/// There is none, or it is another.
+pub async fn require() -> Result<()> {
+    static IS_GNU: OnceCell<()> = OnceCell::const_new();
+    let ask = async || {
+        let mut command = tokio::process::Command::from(process::command(PROGRAM));
+        command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(SAYS_WHAT_IT_IS, command.output()).await;
+        let output = output.map_err(|_| other("it does not say what it is"))?.map_err(missing)?;
+        is_gnu(&output.stdout)
+    };
+    IS_GNU.get_or_try_init(ask).await.copied()
+}
+
+/// Whether a program that answers `--version` so is GNU tar.
+fn is_gnu(version: &[u8]) -> Result<()> {
+    let text = String::from_utf8_lossy(version);
+    match text.lines().next().map(str::trim).unwrap_or_default() {
+        first if first.contains("(GNU tar)") => Ok(()),
+        "" => Err(other("it does not say what it is")),
+        first => Err(other(&crate::report::printable(first))),
+    }
+}
+
+fn other(what: &str) -> Error {
+    Error::failed("the tar in PATH is not GNU tar").because(what.to_string()).hint(
+        "install the package tar, and put it before others in PATH: they lack --xattrs, --sparse and more",
+    )
+}
+
+/// The error for a tar that cannot be started.
+pub fn missing(error: std::io::Error) -> Error {
+    Error::failed("cannot run GNU tar")
+        .because(error)
+        .hint("install the package tar; other tars lack --xattrs and --sparse")
+}
+
 /// Arguments that write a tar of `members` to stdout, as seen from the folder `from` if one is given. A member's name is
 /// never taken for an option.
 pub fn create(from: Option<&Path>, members: &[String]) -> Vec<OsString> {
+    create_with(from, Vec::new(), members.iter().map(OsString::from))
+}
+
+/// The same with `more` options.
+pub fn create_with(
+    from: Option<&Path>,
+    more: Vec<OsString>,
+    members: impl IntoIterator<Item = OsString>,
+) -> Vec<OsString> {
     // Big blocks make few writes; pax keeps long names, large ids and nanoseconds.
     let mut args = words(&[
         "--create",
@@ -23,11 +82,12 @@ pub fn create(from: Option<&Path>, members: &[String]) -> Vec<OsString> {
         "--numeric-owner",
         "--blocking-factor=2048",
     ]);
+    args.extend(more);
     if let Some(from) = from {
         args.extend(["-C".into(), from.into()]);
     }
     args.push("--".into());
-    args.extend(members.iter().map(OsString::from));
+    args.extend(members);
     args
 }
 
@@ -87,6 +147,21 @@ mod tests {
 
     fn text(args: &[OsString]) -> String {
         args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_tar_that_is_not_gnu_tar_is_named_as_such() {
+        assert!(is_gnu(b"tar (GNU tar) 1.34\nCopyright\n").is_ok());
+        assert!(is_gnu(b"tar (GNU tar) 1.35 (Debian)\n").is_ok());
+        for other in [
+            "bsdtar 3.7.2 - libarchive 3.7.2 zlib/1.3\n",
+            "tar (busybox) 1.36.1\n",
+            "BusyBox v1.36.1 multi-call binary.\n",
+        ] {
+            let error = is_gnu(other.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, format!("the tar in PATH is not GNU tar: {}", other.trim()));
+        }
+        assert!(is_gnu(b"").unwrap_err().to_string().ends_with("it does not say what it is"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub mod exclude;
 pub mod gnu;
 mod header;
 pub mod select;

@@ -65,7 +65,7 @@ fn a_set_that_was_killed_between_two_members_is_incomplete_and_the_next_is_whole
     run(&node, &lab, &["backup", "set", "nightly", "--stop-engine"], &[])
         .expect_error(2, "no job of set nightly takes --stop-engine");
     // Wherever they stand, and each for the jobs that have it.
-    let other = format!("file://{}", lab.path("other").display());
+    let other = lab.new_store("other");
     run(&node, &lab, &["backup", "--verbose", "set", "nightly", "--to", &other, "--only", "images"], &[])
         .expect(0);
     assert_eq!(jobs(&lab, &other), ["images/images", "ucp"]);

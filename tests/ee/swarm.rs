@@ -58,7 +58,7 @@ fn it_is_backed_up_while_the_engine_runs_or_is_stopped() {
     assert!(node.runs());
     let small = lab.path("small").display().to_string();
     std::fs::write(node.data_root().join("swarm/large"), noise(1, 16_000_000)).expect("a file");
-    sh(&format!("mkdir {small}; mount -t tmpfs -o size=8m none {small}"));
+    sh(&format!("mkdir {small}; mount -t tmpfs -o size=8m none {small}; mkdir {small}/store"));
     let full = end(stopped(&node, &lab, commands, &["--to", &format!("file://{small}/store")]));
     sh(&format!("umount {small}"));
     full.expect_error(1, "uploading a part").hint("the file system is full");

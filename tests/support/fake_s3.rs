@@ -26,6 +26,18 @@ pub enum Fault {
     SilentAfterManifest,
     /// The manifest's PUT is refused.
     RefuseManifest,
+    /// The connection of the manifest's PUT is closed; what it sent arrives two seconds later.
+    LateManifest,
+    /// The manifest's PUT is answered, and nothing is stored.
+    SwallowedManifest,
+    /// Conditional writes are not known.
+    NoConditionalPut,
+    /// Objects may be written and listed, not read.
+    NoReads,
+    /// A list is answered with a web page.
+    HtmlList,
+    /// Every page of a list leads to itself.
+    EndlessList,
 }
 
 #[derive(Default)]
@@ -68,7 +80,7 @@ impl FakeS3 {
     }
 }
 
-fn serve(stream: TcpStream, fault: Fault, state: &Mutex<State>, dropped: &AtomicU64) -> Option<()> {
+fn serve(stream: TcpStream, fault: Fault, shared: &Mutex<State>, dropped: &AtomicU64) -> Option<()> {
     let mut reader = BufReader::with_capacity(1 << 18, stream.try_clone().ok()?);
     let mut writer = stream;
     loop {
@@ -76,13 +88,14 @@ fn serve(stream: TcpStream, fault: Fault, state: &Mutex<State>, dropped: &Atomic
         reader.read_line(&mut line).ok().filter(|&n| n > 0)?;
         let mut words = line.split(' ');
         let (method, target) = (words.next()?.to_string(), words.next()?.to_string());
-        let mut len = 0;
+        let (mut len, mut conditional) = (0, false);
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).ok().filter(|&n| n > 0)?;
             if header.trim().is_empty() {
                 break;
             }
+            conditional |= header.to_ascii_lowercase().starts_with("if-none-match:");
             if let Some((name, value)) = header.split_once(':')
                 && name.eq_ignore_ascii_case("content-length")
             {
@@ -103,7 +116,24 @@ fn serve(stream: TcpStream, fault: Fault, state: &Mutex<State>, dropped: &Atomic
             left -= got as u64;
         }
         dropped.fetch_add(len, Ordering::Relaxed);
-        let (status, etag, text) = answer(&method, path, query, len, body, fault, state)?;
+        if conditional && fault == Fault::NoConditionalPut {
+            let text = "<Error><Code>NotImplemented</Code></Error>";
+            let head = format!("HTTP/1.1 501 Not Implemented\r\nContent-Length: {}\r\n\r\n", text.len());
+            writer.write_all(format!("{head}{text}").as_bytes()).ok()?;
+            continue;
+        }
+        if fault == Fault::LateManifest && method == "PUT" && path.ends_with(".manifest.json") {
+            let mut state = shared.lock().ok()?;
+            let tried = state.tried.entry("late manifest".into()).or_insert(0);
+            *tried += 1;
+            if *tried == 1 {
+                drop(state);
+                drop((reader, writer));
+                std::thread::sleep(std::time::Duration::from_secs(2));
+                return answer(&method, path, query, len, body, fault, shared).map(drop);
+            }
+        }
+        let (status, etag, text) = answer(&method, path, query, len, body, fault, shared)?;
         let length = match method.as_str() {
             "HEAD" => text.parse().unwrap_or(0),
             _ => text.len(),
@@ -183,6 +213,10 @@ fn answer(
             }
             ok("<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>".into())
         }
+        "GET" | "HEAD" if fault == Fault::NoReads && !query.contains("list-type=2") => {
+            Some(("403 Forbidden", "e".into(), "<Error><Code>AccessDenied</Code></Error>".into()))
+        }
+        "PUT" if is_manifest && fault == Fault::SwallowedManifest => ok(String::new()),
         "PUT" if is_manifest && fault == Fault::RefuseManifest => {
             Some(("403 Forbidden", "e".into(), "<Error><Code>AccessDenied</Code></Error>".into()))
         }
@@ -204,13 +238,33 @@ fn answer(
             state.objects.remove(path);
             Some(("204 No Content", "e".into(), String::new()))
         }
-        _ if query.contains("list-type=2") => {
-            ok("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".into())
-        }
+        _ if query.contains("list-type=2") => ok(list(path, query, fault, &state.objects)),
         _ => match state.objects.get(path) {
             Some((size, _)) if method == "HEAD" => ok(size.to_string()),
             Some((_, bytes)) => ok(String::from_utf8_lossy(bytes).into_owned()),
             None => Some(("404 Not Found", "e".into(), String::new())),
         },
+    }
+}
+
+/// One page, without folders: nobody asks for those.
+fn list(path: &str, query: &str, fault: Fault, objects: &HashMap<String, (u64, Vec<u8>)>) -> String {
+    let value = |name: &str| query.split('&').find_map(|field| field.strip_prefix(&format!("{name}=")[..]));
+    let prefix = format!("{}/{}", path.trim_end_matches('/'), value("prefix").unwrap_or_default());
+    let prefix = prefix.replace("%2F", "/");
+    let mut page = String::from("<ListBucketResult>");
+    for (key, (size, _)) in objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        let key = key.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+        page += &format!(
+            "<Contents><Key>{key}</Key><LastModified>2026-11-22T02:00:00.000Z</LastModified>\
+             <ETag>\"e\"</ETag><Size>{size}</Size></Contents>"
+        );
+    }
+    match fault {
+        Fault::HtmlList => "<html><body>log in</body></html>".into(),
+        Fault::EndlessList => format!(
+            "{page}<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken></ListBucketResult>"
+        ),
+        _ => format!("{page}<IsTruncated>false</IsTruncated></ListBucketResult>"),
     }
 }

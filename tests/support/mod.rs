@@ -95,6 +95,8 @@ impl Lab {
             std::env::var("SEALIFT_TEST_DIR").expect("run the tests by tests/run: it starts the servers");
         let dir = Path::new(&base).join(unique("lab"));
         std::fs::create_dir(&dir).expect("a folder of the test's own");
+        // A store's folder is the operator's to make.
+        std::fs::create_dir(dir.join("store")).expect("a store's folder");
         std::fs::write(dir.join("passphrase"), format!("{PASSPHRASE}\n")).expect("a passphrase file");
         Lab { dir }
     }
@@ -112,6 +114,12 @@ impl Lab {
     /// The URL of a file store of the test's own.
     pub fn file_store(&self) -> String {
         format!("file://{}", self.path("store").display())
+    }
+
+    /// The URL of one more, whose folder is made.
+    pub fn new_store(&self, name: &str) -> String {
+        std::fs::create_dir(self.path(name)).expect("a store's folder");
+        format!("file://{}", self.path(name).display())
     }
 
     /// The command under test, in its folder, with the settings of every store and the passphrase.
@@ -353,7 +361,10 @@ impl AnyStore {
 
     pub fn url(&self) -> String {
         match self {
-            AnyStore::File(dir) => format!("file://{}", dir.display()),
+            AnyStore::File(dir) => {
+                std::fs::create_dir_all(dir).expect("a store's folder");
+                format!("file://{}", dir.display())
+            }
             AnyStore::S3(prefix) => format!("s3://{}/{prefix}", s3::bucket()),
             AnyStore::Azure(prefix) => format!("az://{}/{prefix}", azure::container()),
         }

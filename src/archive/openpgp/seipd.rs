@@ -126,8 +126,8 @@ impl<E: FnMut(Bytes) -> Result<()>> Body<E> {
 impl Packet {
     fn put(&mut self, mut bytes: Bytes, emit: &mut impl FnMut(Bytes) -> Result<()>) -> Result<()> {
         while !bytes.is_empty() {
-            let room = PARTIAL as usize - self.len;
-            let now = bytes.split_to(room.min(bytes.len()));
+            let remaining = PARTIAL as usize - self.len;
+            let now = bytes.split_to(remaining.min(bytes.len()));
             self.len += now.len();
             self.held.push(now);
             if self.len == PARTIAL as usize {

@@ -12,14 +12,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
+use tokio::time::Instant;
 
-use super::{Store, StoreOptions};
+use super::clients::Client;
+use super::multipart::Uploads;
+use super::{Store, StoreOptions, memory};
 
+mod outages;
 mod tests;
 
 /// What is asked of a store.
@@ -30,7 +38,10 @@ pub(crate) enum Op {
     Part,
     Complete,
     Abort,
+    /// Writes what must not be there yet.
     Put,
+    /// Writes, whatever is there.
+    Overwrite,
     Head,
     Get,
     Delete,
@@ -42,8 +53,14 @@ pub(crate) enum Op {
 pub(crate) enum Fault {
     /// It is not done, and the answer is an error that says so.
     Refuse(&'static str),
-    /// It is done, but the answer is an error.
+    /// It is done, but the connection is reset before the answer.
     LoseAnswer,
+    /// The connection is reset, and the request is done after all, so much later.
+    Late(Duration),
+    /// It never reaches the store, and nobody answers.
+    Stall,
+    /// The connection cannot be made.
+    Unreachable,
     /// It is not done, but the answer is that it is.
     Pretend,
     /// It is done, but late.
@@ -64,6 +81,9 @@ pub(crate) struct Rule {
     op: Op,
     key: &'static str,
     calls: std::ops::Range<u64>,
+    /// How long it lasts from its first hit on.
+    lasts: Option<Duration>,
+    began: Mutex<Option<Instant>>,
     fault: Fault,
     seen: AtomicU64,
 }
@@ -71,7 +91,13 @@ pub(crate) struct Rule {
 impl Rule {
     /// Every `op` on a key that ends with `key`.
     pub(crate) fn on(op: Op, key: &'static str, fault: Fault) -> Self {
-        Rule { op, key, calls: 0..u64::MAX, fault, seen: AtomicU64::new(0) }
+        let (calls, began) = (0..u64::MAX, Mutex::default());
+        Rule { op, key, calls, lasts: None, began, fault, seen: AtomicU64::new(0) }
+    }
+
+    /// For a while, from the first one on.
+    pub(crate) fn lasting(self, seconds: u64) -> Self {
+        Rule { lasts: Some(Duration::from_secs(seconds)), ..self }
     }
 
     /// Only the `n`th, from 0.
@@ -83,7 +109,10 @@ impl Rule {
         if self.op != op || !key.ends_with(self.key) {
             return None;
         }
-        self.calls.contains(&self.seen.fetch_add(1, Ordering::Relaxed)).then_some(self.fault)
+        let hit = self.calls.contains(&self.seen.fetch_add(1, Ordering::Relaxed));
+        let began = *self.began.lock().unwrap().get_or_insert_with(Instant::now);
+        let over = self.lasts.is_some_and(|lasts| began.elapsed() >= lasts);
+        (hit && !over).then_some(self.fault)
     }
 }
 
@@ -128,8 +157,10 @@ impl Faults {
 enum Meet {
     Do,
     DoAndFail,
+    DoLater(Duration),
     Pretend,
     Wait(Duration),
+    Stall,
     Read(Fault),
 }
 
@@ -140,6 +171,7 @@ impl Meet {
                 tokio::time::sleep(time).await;
                 Ok(Meet::Do)
             }
+            Meet::Stall => std::future::pending().await,
             meet => Ok(meet),
         }
     }
@@ -150,8 +182,11 @@ fn meet_of(fault: Fault, key: &Path) -> Result<Meet> {
         Fault::Refuse(text) => Err(failed(text)),
         Fault::NotFound => Err(Error::NotFound { path: key.to_string(), source: "as told".into() }),
         Fault::LoseAnswer => Ok(Meet::DoAndFail),
+        Fault::Late(time) => Ok(Meet::DoLater(time)),
         Fault::Pretend => Ok(Meet::Pretend),
         Fault::Delay(time) => Ok(Meet::Wait(time)),
+        Fault::Stall => Ok(Meet::Stall),
+        Fault::Unreachable => Err(transport(HttpErrorKind::Connect)),
         read => Ok(Meet::Read(read)),
     }
 }
@@ -160,8 +195,13 @@ fn failed(text: &str) -> Error {
     Error::Generic { store: "faulty", source: text.into() }
 }
 
+fn transport(kind: HttpErrorKind) -> Error {
+    let source = HttpError::new(kind, std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+    Error::Generic { store: "faulty", source: source.into() }
+}
+
 fn lost() -> Error {
-    failed("the answer was lost")
+    transport(HttpErrorKind::Interrupted)
 }
 
 fn done() -> PutResult {
@@ -169,9 +209,9 @@ fn done() -> PutResult {
 }
 
 /// A store with faults.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Faulty {
-    inner: Arc<dyn ObjectStore>,
+    inner: Arc<InMemory>,
     faults: Arc<Faults>,
 }
 
@@ -182,23 +222,41 @@ impl fmt::Display for Faulty {
 }
 
 impl Store {
-    /// Opens a store whose requests fail as `rules` say.
+    /// Opens a store in memory whose requests fail as `rules` say.
     pub(crate) fn faulty(url: &str, rules: Vec<Rule>) -> (Arc<Store>, Arc<Faults>) {
+        Self::faulty_with(url, rules, &StoreOptions::default())
+    }
+
+    /// [`Store::faulty`] with options.
+    pub(crate) fn faulty_with(
+        url: &str,
+        rules: Vec<Rule>,
+        options: &StoreOptions,
+    ) -> (Arc<Store>, Arc<Faults>) {
         let faults = Arc::new(Faults { rules, ..Faults::default() });
-        let mut store = Store::open(url, &StoreOptions::default()).unwrap();
-        for client in [&mut store.up, &mut store.down] {
-            *client = Arc::new(Faulty { inner: Arc::clone(client), faults: Arc::clone(&faults) });
-        }
-        (Arc::new(store), faults)
+        let inner = memory::shared(url::Url::parse(url).unwrap().host_str());
+        let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
+        let decorate = |_| Client {
+            requests: Arc::clone(&faulty) as Arc<dyn ObjectStore>,
+            uploads: Uploads::Numbered(faulty as Arc<dyn MultipartStore>),
+            probes: true,
+        };
+        (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
 
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        match self.faults.meet(Op::Put, key).await? {
+        let op = if matches!(options.mode, PutMode::Create) { Op::Put } else { Op::Overwrite };
+        match self.faults.meet(op, key).await? {
             Meet::DoAndFail => {
                 self.inner.put_opts(key, payload, options).await?;
+                Err(lost())
+            }
+            Meet::DoLater(time) => {
+                let (inner, key) = (Arc::clone(&self.inner), key.clone());
+                later(time, async move { inner.put_opts(&key, payload, options).await.map(drop) });
                 Err(lost())
             }
             Meet::Pretend => Ok(done()),
@@ -206,18 +264,8 @@ impl ObjectStore for Faulty {
         }
     }
 
-    async fn put_multipart_opts(
-        &self,
-        key: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        let meet = self.faults.meet(Op::Create, key).await?;
-        let inner = self.inner.put_multipart_opts(key, options).await?;
-        if let Meet::DoAndFail = meet {
-            return Err(lost());
-        }
-        self.faults.open.lock().unwrap().push(key.to_string());
-        Ok(Box::new(FaultyUpload { inner, key: key.clone(), faults: Arc::clone(&self.faults) }))
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(failed("uploads are begun by number"))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
@@ -283,51 +331,64 @@ impl ObjectStore for Faulty {
     }
 }
 
-#[derive(Debug)]
-struct FaultyUpload {
-    inner: Box<dyn MultipartUpload>,
-    key: Path,
-    faults: Arc<Faults>,
+/// Does what arrives late.
+fn later(time: Duration, request: impl Future<Output = Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        let _ = request.await;
+    });
 }
 
 #[async_trait]
-impl MultipartUpload for FaultyUpload {
-    fn put_part(&mut self, part: PutPayload) -> UploadPart {
-        match self.faults.hit(Op::Part, &self.key).map(|fault| meet_of(fault, &self.key)) {
-            Some(Err(error)) => Box::pin(async { Err(error) }),
-            Some(Ok(Meet::Pretend)) => Box::pin(async { Ok(()) }),
-            Some(Ok(Meet::DoAndFail)) => {
-                let sent = self.inner.put_part(part);
-                Box::pin(async { sent.await.and(Err(lost())) })
+impl MultipartStore for Faulty {
+    async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
+        let meet = self.faults.meet(Op::Create, key).await?;
+        let id = self.inner.create_multipart(key).await?;
+        self.faults.open.lock().unwrap().push(key.to_string());
+        if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(id) }
+    }
+
+    async fn put_part(&self, key: &Path, id: &MultipartId, n: usize, part: PutPayload) -> Result<PartId> {
+        let meet = self.faults.meet(Op::Part, key).await?;
+        let part = if let Meet::Pretend = meet { PutPayload::new() } else { part };
+        let sent = self.inner.put_part(key, id, n, part).await?;
+        if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(sent) }
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        match self.faults.meet(Op::Complete, key).await? {
+            Meet::Pretend => Ok(done()),
+            Meet::DoLater(time) => {
+                let (faulty, key, id) = (self.clone(), key.clone(), id.clone());
+                later(time, async move {
+                    faulty.inner.complete_multipart(&key, &id, parts).await?;
+                    faulty.faults.close(&key);
+                    Ok(())
+                });
+                Err(lost())
             }
-            Some(Ok(Meet::Wait(time))) => {
-                let sent = self.inner.put_part(part);
-                Box::pin(async move {
-                    tokio::time::sleep(time).await;
-                    sent.await
-                })
+            meet => {
+                let completed = self.inner.complete_multipart(key, id, parts).await.map_err(|_| {
+                    failed("Server returned non-2xx status code: 404 Not Found: <Error><Code>NoSuchUpload</Code></Error>")
+                })?;
+                self.faults.close(key);
+                if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(completed) }
             }
-            _ => self.inner.put_part(part),
         }
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        let meet = self.faults.meet(Op::Complete, &self.key).await?;
-        if let Meet::Pretend = meet {
-            return Ok(done());
-        }
-        let completed = self.inner.complete().await?;
-        self.faults.close(&self.key);
-        if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(completed) }
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        let meet = self.faults.meet(Op::Abort, &self.key).await?;
+    async fn abort_multipart(&self, key: &Path, id: &MultipartId) -> Result<()> {
+        let meet = self.faults.meet(Op::Abort, key).await?;
         if let Meet::Pretend = meet {
             return Ok(());
         }
-        self.inner.abort().await?;
-        self.faults.close(&self.key);
+        self.inner.abort_multipart(key, id).await?;
+        self.faults.close(key);
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(()) }
     }
 }

@@ -1,0 +1,100 @@
+//! What lies in a store without a manifest: the objects of backups that were not committed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::TryStreamExt;
+use object_store::path::Path;
+
+use super::Store;
+use super::create::CreateError;
+use super::manifest::{Manifest, SUFFIX, catalog_suffix, is_archive_suffix};
+use crate::archive::Id;
+use crate::error::{Error, Result};
+
+/// The objects of one archive without a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its job, from the key.
+    pub job: String,
+    /// Its id, from the key.
+    pub id: Id,
+    /// What the archive object's name ends with; none where there is only a catalog.
+    pub suffix: Option<String>,
+    /// Whether the catalog is there.
+    pub has_catalog: bool,
+}
+
+impl Unfinished {
+    /// Whether both objects are there.
+    pub fn has_both(&self) -> bool {
+        self.suffix.is_some() && self.has_catalog
+    }
+}
+
+impl Store {
+    /// What lies there without a manifest, oldest first within a job.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn unfinished(&self, job: Option<&str>) -> Result<Vec<Unfinished>> {
+        let explain = |e| self.explain("listing", e);
+        let metas: Vec<_> = match job {
+            Some(job) => {
+                self.down.list_with_delimiter(Some(&self.below(job))).await.map_err(explain)?.objects
+            }
+            None => self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?,
+        };
+        let mut suffixes: BTreeMap<(String, Id), Vec<String>> = BTreeMap::new();
+        for (archive, suffix) in metas.iter().filter_map(|meta| self.parse_object(&meta.location)) {
+            suffixes.entry(archive).or_default().push(suffix);
+        }
+        let without = suffixes.into_iter().filter(|(_, suffixes)| !suffixes.iter().any(|s| s == SUFFIX));
+        let unfinished = without.map(|((job, id), suffixes)| {
+            let suffix = suffixes.iter().find(|suffix| is_archive_suffix(suffix)).cloned();
+            let is_its = |s: &String| match &suffix {
+                Some(suffix) => s == catalog_suffix(suffix),
+                None => s.starts_with(".catalog."),
+            };
+            let has_catalog = suffixes.iter().any(is_its);
+            Unfinished { job, id, suffix, has_catalog }
+        });
+        Ok(unfinished.filter(|found| found.suffix.is_some() || found.has_catalog).collect())
+    }
+
+    /// `PREFIX/JOB/ID.SUFFIX` → job and id, and the suffix.
+    fn parse_object(&self, key: &Path) -> Option<((String, Id), String)> {
+        let parts: Vec<_> = key.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_string()).collect();
+        let (name, job) = parts.split_last()?;
+        let (id, suffix) = name.split_at_checked(name.find('.')?)?;
+        let id = id.parse().ok()?;
+        (!job.is_empty()).then(|| ((job.join("/"), id), suffix.to_string()))
+    }
+
+    /// The manifest, where the objects that it is of were listed too.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) where one is gone.
+    pub(super) fn if_present(&self, manifest: Manifest, listed: &HashSet<Path>) -> Result<Manifest> {
+        let suffixes = [manifest.suffix.as_str(), catalog_suffix(&manifest.suffix)];
+        let missing = suffixes.map(|suffix| self.key(&manifest.job, &manifest.id, suffix));
+        match missing.iter().find(|key| !listed.contains(*key)) {
+            Some(key) => Err(Error::damaged(format!("{} has lost {}", self.name, self.shown(key)))),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Makes an archive exist whose objects are there.
+    ///
+    /// # Errors
+    /// It has another manifest; the store does not take this one.
+    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let key = self.key(&manifest.job, &manifest.id, SUFFIX);
+        self.put_once(&key, manifest.to_text()?).await.map_err(|error| match error {
+            CreateError::Another => Error::failed(format!("{} has another manifest at {key}", self.name)),
+            CreateError::Lost => Error::failed(format!("{} took {key} and has it not", self.name)),
+            CreateError::Refused(error) | CreateError::Unknown(error) => {
+                self.explain("writing the manifest", error)
+            }
+        })
+    }
+}
