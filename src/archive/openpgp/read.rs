@@ -27,16 +27,12 @@ enum Helper {
 
 impl VerificationHelper for Helper {
     fn inspect(&mut self, packet: &PacketParser<'_>) -> sequoia_openpgp::Result<()> {
-        let why = match &packet.packet {
-            found if found.tag() == Tag::SED => {
-                "nothing in it proves that it was not changed (no MDC)".to_string()
-            }
+        match &packet.packet {
             Packet::CompressedData(data) if !data.algo().is_supported() => {
-                format!("it is compressed with {}, which is not read here", data.algo())
+                Err(too_old(&format!("it is compressed with {}, which is not read here", data.algo())).into())
             }
-            _ => return Ok(()),
-        };
-        Err(too_old(&why).into())
+            _ => Ok(()),
+        }
     }
 
     fn get_certs(
@@ -197,6 +193,10 @@ fn not_read(error: &sequoia_openpgp::anyhow::Error) -> Option<Error> {
     match found {
         E::UnsupportedSymmetricAlgorithm(algorithm) => {
             Some(too_old(&format!("it is encrypted with {algorithm}, which is not read here")))
+        }
+        // The policy names the packet by its type's text.
+        E::PolicyViolation(what, _) if what.starts_with(&Tag::SED.to_string()) => {
+            Some(too_old("it has no integrity protection (MDC)"))
         }
         E::PolicyViolation(what, _) => Some(too_old(&format!("{what} is not accepted"))),
         _ => None,
