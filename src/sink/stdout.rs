@@ -204,7 +204,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         // As tar does: it reads one record, and closes while we are writing the rest of what a pipe does not hold.
         let reading = std::thread::spawn(move || reader.read_exact(&mut [0; 10240]));
-        let (sender, receiver) = channel(1);
+        let (sender, receiver) = channel(2);
         sender.send_blocking(end_of_tar(1 << 20).into()).unwrap();
         sender.finish_blocking(Ok(()));
         assert_eq!(incomplete(writer).take(receiver).unwrap(), 0);

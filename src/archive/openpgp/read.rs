@@ -95,7 +95,9 @@ fn unknown_algorithm(skesk: &SKESK) -> Option<SymmetricAlgorithm> {
         SKESK::V6(skesk) => skesk.symmetric_algo(),
         _ => return None,
     };
-    (!algorithm.is_supported()).then_some(algorithm)
+    // What Sequoia's own backend decrypts with Blowfish is not what GnuPG encrypted.
+    let is_read = algorithm.is_supported() && algorithm != SymmetricAlgorithm::Blowfish;
+    (!is_read).then_some(algorithm)
 }
 
 /// The most memory that making a passphrase a key may take, as a power of two of KiB: 2 GiB, as RFC 9580 recommends for
@@ -154,8 +156,8 @@ where
     read(message, Helper::Session(head.session.clone()))
 }
 
-/// IDEA, 3DES, CAST5 and Blowfish (RFC 9580 §9.3).
-const OLD_CIPHERS: [u8; 4] = [1, 2, 3, 4];
+/// IDEA, 3DES and CAST5 (RFC 9580 §9.3).
+const OLD_CIPHERS: [u8; 3] = [1, 2, 3];
 
 /// Today's ciphers, and those of old archives: with the MDC behind it, what an old cipher decrypts is as it was
 /// encrypted.
@@ -198,7 +200,6 @@ fn not_read(error: &sequoia_openpgp::anyhow::Error) -> Option<Error> {
         E::PolicyViolation(what, _) if what.starts_with(&Tag::SED.to_string()) => {
             Some(too_old("it has no integrity protection (MDC)"))
         }
-        E::PolicyViolation(what, _) => Some(too_old(&format!("{what} is not accepted"))),
         _ => None,
     }
 }
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_message_with_a_changed_byte_is_never_read_to_its_end() {
-        for whole in [bytes(AES), bytes(BLOWFISH), sealed(Cipher::Cfb), sealed(Cipher::Aead)] {
+        for whole in [bytes(AES), bytes(CAST5), sealed(Cipher::Cfb), sealed(Cipher::Aead)] {
             let plain = opened(&whole, "secret").unwrap();
             for at in 0..whole.len() {
                 for flip in [0x01, 0x80, 0xff] {
@@ -331,15 +332,15 @@ mod tests {
 
     #[test]
     fn old_ciphers_are_read_where_an_mdc_vouches_for_them() {
-        for (name, hex) in [("CAST5", CAST5), ("3DES", TRIPLE_DES), ("IDEA", IDEA), ("Blowfish", BLOWFISH)] {
-            assert_eq!(opened(&bytes(hex), "secret").unwrap(), b"hello\n", "{name}");
+        for (name, hex) in [("CAST5", CAST5), ("3DES", TRIPLE_DES), ("IDEA", IDEA)] {
+            assert_eq!(opened(&bytes(hex), "secret").unwrap_or_else(|e| panic!("{name}: {e:?}")), b"hello\n");
             assert_eq!(opened(&bytes(hex), "other").unwrap_err().kind(), Kind::WrongPassphrase, "{name}");
         }
     }
 
     #[test]
     fn what_is_too_old_is_named_and_never_a_wrong_passphrase() {
-        for (hex, words) in [(BZIP2, "BZip2"), (NO_MDC, "integrity")] {
+        for (hex, words) in [(BZIP2, "BZip2"), (NO_MDC, "MDC"), (BLOWFISH, "Blowfish")] {
             let error = opened(&bytes(hex), "secret").unwrap_err();
             assert_eq!(error.kind(), Kind::Failed, "{error}");
             assert!(error.to_string().contains(words), "{error}");
