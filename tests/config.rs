@@ -104,7 +104,7 @@ fn where_the_file_is_found() {
     let named = ended(sealift(&lab).env("SEALIFT_CONFIG", &other).args(["list", "--verbose"])).expect(0);
     assert!(used(named).starts_with("other.toml"));
     lab.write("sealift.toml", b"verbose = true\n");
-    let here = run(&lab, "list --from file:///").stderr;
+    let here = run(&lab, &format!("list --from {}", lab.file_store())).stderr;
     assert!(here.contains("those of sealift.toml"), "{here}");
     run(&lab, "list --config none.toml")
         .expect_error(2, "there is no settings file none.toml")
@@ -300,6 +300,7 @@ fn flags_are_true_or_false_and_views_exclude_each_other() {
 #[test]
 fn what_is_said_of_a_store_holds_for_that_store_alone() {
     let lab = lab(HOST);
+    std::fs::create_dir_all(lab.path("store-2")).expect("a folder");
     let two = format!(
         "passphrase_file = \"passphrase\"\nto = [\"near\", \"far\"]\n\
          [stores.near]\nurl = \"{0}\"\n[stores.far]\nurl = \"{0}-2\"\nsse = \"aws:kms\"\nretry_for = \"1s\"\n",

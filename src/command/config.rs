@@ -34,12 +34,12 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
     problems.extend(wrong);
     problems.extend(config.missing_files());
     problems.sort_by_key(|problem| problem.line);
+    let path = config.path().display();
+    print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;
     for idle in config.without_effect() {
         ui.warn(&line(&idle, config.path(), Mode::Human));
     }
-    let path = config.path().display();
     if !problems.is_empty() {
-        print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;
         let count = counted(problems.len(), "problem");
         return Err(Error::usage(format!("{path}: {count}")).hint("see `sealift config --help`"));
     }

@@ -72,7 +72,10 @@ fn it_is_backed_up_while_the_engine_runs_or_is_stopped() {
 /// A backup whose tar hangs, as it does on a disk that does not answer: the engine is stopped meanwhile.
 fn hanging(node: &EeNode, lab: &Lab, commands: (&str, &str)) -> Child {
     std::fs::create_dir_all(lab.path("bin")).expect("a folder");
-    let tar = lab.write("bin/tar", b"#!/bin/sh\nexec sleep 20\n");
+    let tar = lab.write(
+        "bin/tar",
+        b"#!/bin/sh\n[ \"$1\" != --version ] || exec /usr/bin/tar --version\nexec sleep 20\n",
+    );
     std::fs::set_permissions(tar, std::fs::Permissions::from_mode(0o755)).expect("a program");
     let mut command = stopped(node, lab, commands, &["--to", &lab.file_store()]);
     let path = format!("{}:{}", lab.path("bin").display(), std::env::var("PATH").expect("a PATH"));
