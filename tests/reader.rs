@@ -58,7 +58,7 @@ fn the_independent_reader_reads_every_codec() {
     let source = [noise(33, 1_100_000), text(300_000)].concat();
     lab.write("tree/file", &source);
     for codec in ["zstd", "gzip", "xz", "none"] {
-        sh(&format!("rm -rf '{}/store'", lab.dir.display()));
+        sh(&format!("rm -rf '{0}/store'; mkdir '{0}/store'", lab.dir.display()));
         let url = lab.file_store();
         lab.run(&["backup", "path", "tree", "--job", JOB, "--compress", codec, "--to", &url]).expect(0);
         assert!(read(&lab, "cat", &["tree/file"]).expect(0).stdout == source, "{codec}");
