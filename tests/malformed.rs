@@ -174,7 +174,10 @@ const CATALOG: &str = r#"{"archive":{"format":1,"id":"20261122T020000Z-1f2e3d4c"
 fn catalog(ndjson: &[u8]) -> sealift::error::Result<()> {
     let id: Id = "20261122T020000Z-1f2e3d4c".parse()?;
     let stored = zstd::encode_all(ndjson, 1).expect("zstd in memory");
-    read_catalog(&stored[..], None, "db", &id, |entry| drop(entry.data())).map(drop)
+    read_catalog(&stored[..], None, "db", &id, |entry| {
+        let _ = entry.data();
+    })
+    .map(drop)
 }
 
 #[test]

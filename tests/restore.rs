@@ -199,16 +199,17 @@ fn a_folder_and_some_members_of_it() {
 #[test]
 fn a_stores_files_are_private_and_restored_ones_are_as_they_were() {
     let lab = Lab::new();
-    let (dir, store) = (lab.dir.display(), lab.file_store());
+    let dir = lab.dir.display();
+    let store = format!("file://{dir}/made");
     sh(&format!("cd {dir}; umask 022; mkdir -p t/a; echo x > t/a/f"));
     // What the environment would add to tar's options is not heeded.
-    let words = ["backup", "path", "t", "--to", &store];
+    let words = ["backup", "path", "t", "--make-store", "--to", &store];
     Ended::from(lab.sealift().args(words).env("TAR_OPTIONS", "--exclude=f").output().expect("sealift runs"))
         .expect(0);
     lab.run(&["verify", "t", "--from", &store]).expect(0);
-    let open = sh(&format!("cd {dir}/store; find . -perm /077"));
+    let open = sh(&format!("cd {dir}/made; find . -perm /077"));
     assert_eq!(open, "", "readable for others");
-    assert_eq!(sh(&format!("cd {dir}/store; find . -type f | wc -l")), "4\n");
+    assert_eq!(sh(&format!("cd {dir}/made; find . -type f | wc -l")), "4\n");
     // Folders around a member, which are in no tar, are made with the umask of whoever restores.
     let restore = format!("restore t --include t/a/f --to-path {dir}/new --from {store}");
     let restored = lab.sealift().args(restore.split(' ')).output().expect("sealift runs");

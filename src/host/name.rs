@@ -12,7 +12,8 @@ pub fn host_name() -> Option<String> {
 
 fn lasting(name: &str, in_container: bool) -> Option<String> {
     let is_number = name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    (!name.is_empty() && !(in_container && is_number)).then(|| name.into())
+    let tells_nothing = name.is_empty() || in_container && is_number;
+    (!tells_nothing).then(|| name.into())
 }
 
 #[cfg(test)]

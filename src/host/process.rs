@@ -46,7 +46,7 @@ pub fn ignores_signal(number: i32) -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| is_among_ignored(&status, number))
 }
 
-/// `SigIgn:	0000000000001000`: one bit a signal, from 1.
+/// The line `SigIgn` of `/proc/self/status`, `0000000000001000`: one bit a signal, from 1.
 fn is_among_ignored(status: &str, number: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(store.newest(JOB).await.unwrap(), None);
         let adoption = run(&request(url, Some(&id), false)).await.unwrap();
         let manifest = store.manifest(JOB, &id).await.unwrap();
-        assert_eq!(adoption.adopted, [manifest.clone()]);
+        assert_eq!(adoption.adopted, std::slice::from_ref(&manifest));
         assert_eq!((manifest.bytes, manifest.suffix.as_str()), (9_500, ".raw"));
         let catalog = Object::open(&store, store.key(JOB, &id, ".catalog.zst")).await.unwrap();
         let stored: Vec<_> = catalog.verified_stream(&manifest.catalog).try_collect().await.unwrap();

@@ -176,6 +176,8 @@ impl<F: AsFd> Writer<F> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_types, reason = "the tests open /dev/null in every way")]
+
     use super::*;
     use crate::stream::channel::channel;
     use std::io::Read;

@@ -45,6 +45,7 @@ fn certificates(file: &Path) -> Result<Vec<Certificate>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests make the files that they read")]
 mod tests {
     use super::*;
 
