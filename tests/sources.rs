@@ -60,6 +60,7 @@ fn what_is_left_out_is_what_a_restore_would_leave_out() {
     backup(&lab, &["d"]).expect(0);
     lab.run(&[
         "restore",
+        "--no-encrypt",
         "j",
         "--exclude",
         "*/cache",
