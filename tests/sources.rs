@@ -15,8 +15,22 @@ fn members(lab: &Lab, store: &str) -> Vec<String> {
 #[track_caller]
 fn backup(lab: &Lab, words: &[&str]) -> Ended {
     lab.run(
-        &[&["backup", "path", "--job", "j", "--no-encrypt", "--quiet", "--to", &lab.file_store()], words]
-            .concat(),
+        &[
+            &[
+                "backup",
+                "path",
+                "--job",
+                "j",
+                "--no-encrypt",
+                "--quiet",
+                "--warn-ok",
+                "source",
+                "--to",
+                &lab.file_store(),
+            ],
+            words,
+        ]
+        .concat(),
     )
 }
 
@@ -74,9 +88,10 @@ fn what_is_left_out_is_what_a_restore_would_leave_out() {
     .expect(0);
     lab.write("patterns", b"# caches\n*/cache\n");
     backup(&lab, &["d", "--exclude", "*.log", "--exclude-from", "patterns"]).expect(0);
-    let restored = sh(&format!("cd {}/out; find d | sort", lab.dir.display()));
-    let kept: Vec<_> =
+    let restored = sh(&format!("cd {}/out; find d | LC_ALL=C sort", lab.dir.display()));
+    let mut kept: Vec<_> =
         members(&lab, &lab.file_store()).iter().map(|name| name.trim_end_matches('/').to_string()).collect();
+    kept.sort();
     assert_eq!(kept, restored.lines().collect::<Vec<_>>());
     assert!(kept.contains(&"d/keep".to_string()) && !kept.contains(&"d/cache".to_string()), "{kept:?}");
     backup(&lab, &["d", "--exclude-caches"]).expect(0);
@@ -99,8 +114,19 @@ fn a_store_in_the_source_is_left_out_and_said_whatever_path_leads_there() {
         assert!(ended.stderr.contains("is where this backup is stored: it is left out"), "{}", ended.stderr);
         assert_eq!(members(&lab, &store), [format!("{root}/"), format!("{root}/f")]);
     }
-    lab.run(&["backup", "path", "d/store", "--job", "j", "--no-encrypt", "--to", &store])
-        .expect_error(2, "d/store is where this backup is stored");
+    lab.run(&[
+        "backup",
+        "path",
+        "d/store",
+        "--job",
+        "j",
+        "--no-encrypt",
+        "--warn-ok",
+        "source",
+        "--to",
+        &store,
+    ])
+    .expect_error(2, "d/store is where this backup is stored");
     // The store is a bind mount below the source, under another name there.
     let script = format!(
         "cd {0}; mkdir -p e/mnt far; echo x > e/f; mount --bind far e/mnt && \
