@@ -119,7 +119,7 @@ impl Observer for Silent {
 /// Prints a line of a result on stdout.
 ///
 /// # Errors
-/// [`Kind::ClosedPipe`](crate::error::Kind::ClosedPipe) when nobody reads it any more; it cannot be written.
+/// [`Kind::ClosedPipe`] when nobody reads it any more; it cannot be written.
 pub fn print(line: &str) -> Result<()> {
     print_to(&mut std::io::stdout().lock(), &[line.as_bytes(), b"\n"])
 }
@@ -127,7 +127,7 @@ pub fn print(line: &str) -> Result<()> {
 /// Prints a result on stdout as it is.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_text(text: &[u8]) -> Result<()> {
     print_to(&mut std::io::stdout().lock(), &[text])
 }

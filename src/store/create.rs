@@ -147,7 +147,7 @@ impl Store {
 
     /// Finds out, before a byte of data is sent, whether the store can create an object without replacing one.
     ///
-    /// Where it cannot, that is told, and [`Store::put_once`] looks first.
+    /// Where it cannot, that is told, and a manifest is looked for first.
     pub async fn probe_create_only(&self, job: &str, ui: &Reporter) {
         if !self.probes {
             return;
