@@ -56,32 +56,41 @@ impl Patience {
     }
 
     /// Reads: the last answer counts.
-    pub(super) async fn read<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    pub(super) async fn read<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut effort = self.effort();
-        loop {
-            match attempt().await {
-                Ok(done) => return Ok(effort.done(done)),
-                Err(error) if effort.again(&error).await => {}
-                Err(error) if effort.refused(&error) => return Err(error),
-                Err(error) => return Err(effort.tried(error)),
-            }
+        let (effort, done) = self.repeat(attempt).await;
+        match done {
+            Err(error) if effort.refused(&error) => Err(error),
+            Err(error) => Err(effort.tried(error)),
+            Ok(done) => Ok(done),
         }
     }
 
     /// Writes: a refusal after an attempt whose outcome nobody knows is none.
-    pub(super) async fn write<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+    pub(super) async fn write<T, F>(&self, attempt: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (effort, done) = self.repeat(attempt).await;
+        done.map_err(|error| effort.tried(error))
+    }
+
+    /// Attempts it until it is done, or is not worth another attempt.
+    async fn repeat<T, F>(&self, mut attempt: impl FnMut() -> F) -> (Effort<'_>, Result<T, Error>)
     where
         F: Future<Output = Result<T, Error>>,
     {
         let mut effort = self.effort();
         loop {
             match attempt().await {
-                Ok(done) => return Ok(effort.done(done)),
+                Ok(done) => {
+                    let done = effort.done(done);
+                    return (effort, Ok(done));
+                }
                 Err(error) if effort.again(&error).await => {}
-                Err(error) => return Err(effort.tried(error)),
+                Err(error) => return (effort, Err(error)),
             }
         }
     }
