@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::MultipartStore;
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::folder::Folder;
@@ -63,11 +63,9 @@ pub(super) fn open_client(
         Kind::Azure => {
             let container = bucket_of(url)?;
             let watching = watching()?;
-            let open = |retry| {
-                let builder = azure(&container, retry).with_http_connector(watching.clone());
-                environment::check_azure(&builder)?;
-                builder.build().context(cannot).map(Arc::new)
-            };
+            let with = |retry| azure(&container, retry).with_http_connector(watching.clone());
+            let open = |retry| with(retry).build().context(cannot).map(Arc::new);
+            environment::check_azure(&with(once()))?;
             let client = Client::of(open(once())?);
             match options.storage_class {
                 None => client,
@@ -75,8 +73,8 @@ pub(super) fn open_client(
             }
         }
         Kind::Gcs => {
-            let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket_of(url)?);
-            let builder = builder.with_http_connector(watching()?).with_retry(once());
+            let builder = gcs(&bucket_of(url)?).with_http_connector(watching()?);
+            environment::check_gcs(&builder)?;
             Client::of(Arc::new(builder.build().context(cannot)?))
         }
     })
@@ -133,6 +131,15 @@ fn azure(container: &str, retry: RetryConfig) -> MicrosoftAzureBuilder {
     let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint).unwrap_or_default();
     match endpoint.starts_with("http://") {
         true => builder.with_allow_http(true),
+        false => builder,
+    }
+}
+
+fn gcs(bucket: &str) -> GoogleCloudStorageBuilder {
+    let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(once());
+    let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl).unwrap_or_default();
+    match endpoint.starts_with("http://") {
+        true => builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true"),
         false => builder,
     }
 }

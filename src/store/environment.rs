@@ -1,31 +1,116 @@
-//! What the environment says of a store, looked at before the first request: the client library takes some of it for
-//! granted, and finds out the rest only by asking who is not there.
+//! What the environment says of a store, looked at before the first request: the client library passes over what is not
+//! UTF-8, takes some of the rest for granted, and finds out what is missing only by asking who is not there.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3};
 use object_store::azure::{AzureConfigKey as Azure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey as Gcs};
 use url::Url;
 
+use super::Kind;
 use crate::error::{Error, Result};
+
+/// Variables that hold an address.
+const ENDPOINTS: [&str; 9] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT",
+    "AWS_S3_ENDPOINT",
+    "AWS_METADATA_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_ENDPOINT",
+    "AZURE_MSI_ENDPOINT",
+    "GOOGLE_BASE_URL",
+];
 
 /// Where a machine says who made it: a cloud's own machines get credentials from the cloud.
 const MADE_BY: [&str; 3] =
     ["/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/bios_version", "/sys/class/dmi/id/chassis_asset_tag"];
 
-/// Checks an S3 client's settings.
+/// Where `gcloud auth application-default login` leaves credentials, below the home folder.
+const GCLOUD: &str = ".config/gcloud/application_default_credentials.json";
+
+/// Checks the variables that a kind of store reads: no request can carry some addresses and keys.
 ///
 /// # Errors
-/// An endpoint that is no URL, a key that no request can carry, or no credentials at all.
+/// One of them cannot be used; its value is not told.
+pub(super) fn check_variables(kind: Kind) -> Result<()> {
+    check_all(kind, std::env::vars_os())
+}
+
+fn check_all(kind: Kind, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<()> {
+    let prefix = match kind {
+        Kind::S3 => "AWS_",
+        Kind::Azure => "AZURE_",
+        Kind::Gcs => "GOOGLE_",
+        Kind::File | Kind::Memory => return Ok(()),
+    };
+    for (name, value) in variables {
+        if let Some(name) = name.to_str().map(str::to_ascii_uppercase).filter(|name| name.starts_with(prefix))
+        {
+            check_variable(&name, &value)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_variable(name: &str, value: &OsStr) -> Result<()> {
+    match value.to_str() {
+        None => Err(wrong(name, "is not UTF-8 text", "set it again, or unset it")),
+        Some(value) if ENDPOINTS.contains(&name) => check_endpoint(name, value),
+        Some(value) if is_key(name) => check_key(name, value),
+        Some(_) => Ok(()),
+    }
+}
+
+fn wrong(name: &str, what: &str, hint: &str) -> Error {
+    Error::usage(format!("{name} {what}")).hint(hint)
+}
+
+/// An endpoint is a URL of HTTP with a host, and nothing around it.
+fn check_endpoint(name: &str, endpoint: &str) -> Result<()> {
+    let hint = "write a URL, as in https://s3.example.com:9000, or unset it";
+    if endpoint.is_empty() {
+        return Err(wrong(name, "is set, but empty", hint));
+    }
+    if endpoint.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(wrong(name, "has a space or a line break in it", hint));
+    }
+    match Url::parse(endpoint) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
+        _ => Err(wrong(name, "is no URL that begins with https:// or http://", hint)),
+    }
+}
+
+/// Whether a variable holds what travels in a header or a host's name.
+fn is_key(name: &str) -> bool {
+    let words = ["KEY", "TOKEN", "REGION", "SECRET", "ACCOUNT_NAME"];
+    words.iter().any(|word| name.contains(word)) && !name.ends_with("_FILE")
+}
+
+/// A key's value is a secret, and not shown.
+fn check_key(name: &str, key: &str) -> Result<()> {
+    // Google's service accounts are JSON.
+    let is_json = name.starts_with("GOOGLE_SERVICE_ACCOUNT");
+    if key.is_empty() {
+        Err(wrong(name, "is set, but empty", "set it, or unset it"))
+    } else if !is_json && !key.chars().all(|c| c.is_ascii_graphic()) {
+        let hint = "is there a line break at its end? NAME=\"$(cat FILE)\" leaves it out";
+        Err(wrong(name, "has a space, a line break or a letter in it that no key has", hint))
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks that there are credentials for S3.
+///
+/// # Errors
+/// There are none, or half of them.
 pub(super) fn check_s3(builder: &AmazonS3Builder) -> Result<()> {
     let value = |key: S3| builder.get_config_value(&key);
-    check_endpoint("AWS_ENDPOINT_URL", value(S3::Endpoint).as_deref())?;
     let (key, secret) = (value(S3::AccessKeyId), value(S3::SecretAccessKey));
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", &key),
-        ("AWS_SECRET_ACCESS_KEY", &secret),
-        ("AWS_SESSION_TOKEN", &value(S3::Token)),
-    ] {
-        check_key(name, value.as_deref())?;
-    }
     let elsewhere = [
         S3::WebIdentityTokenFile,
         S3::ContainerCredentialsRelativeUri,
@@ -47,19 +132,13 @@ pub(super) fn check_s3(builder: &AmazonS3Builder) -> Result<()> {
     ))
 }
 
-/// Checks an Azure client's settings.
+/// Checks that there are credentials for Azure.
 ///
 /// # Errors
-/// As [`check_s3`].
+/// There are none, or no account is named.
 pub(super) fn check_azure(builder: &MicrosoftAzureBuilder) -> Result<()> {
     let value = |key: Azure| builder.get_config_value(&key);
     let is_true = |key: Azure| value(key).as_deref() == Some("true");
-    check_endpoint("AZURE_STORAGE_ENDPOINT", value(Azure::Endpoint).as_deref())?;
-    for (name, key) in
-        [("AZURE_STORAGE_ACCOUNT_KEY", Azure::AccessKey), ("AZURE_STORAGE_SAS_TOKEN", Azure::SasKey)]
-    {
-        check_key(name, value(key).as_deref())?;
-    }
     if [Azure::UseEmulator, Azure::UseFabricEndpoint, Azure::UseAzureCli, Azure::SkipSignature]
         .into_iter()
         .any(is_true)
@@ -90,35 +169,49 @@ pub(super) fn check_azure(builder: &MicrosoftAzureBuilder) -> Result<()> {
     }
 }
 
-/// An endpoint is a URL of HTTP with a host, and nothing around it.
-fn check_endpoint(name: &str, endpoint: Option<&str>) -> Result<()> {
-    let Some(endpoint) = endpoint else { return Ok(()) };
-    let hint = "write a URL, as in https://s3.example.com:9000, or unset it";
-    let wrong = |why: &str| Err(Error::usage(format!("{name} {why}")).hint(hint));
-    if endpoint.is_empty() {
-        return wrong("is set, but empty");
+/// Checks that there are credentials for Google Cloud Storage.
+///
+/// # Errors
+/// There are none, two that exclude each other, or a file that is named cannot be read.
+pub(super) fn check_gcs(builder: &GoogleCloudStorageBuilder) -> Result<()> {
+    let value = |key: Gcs| builder.get_config_value(&key);
+    let (account, key) = (value(Gcs::ServiceAccount), value(Gcs::ServiceAccountKey));
+    if account.is_some() && key.is_some() {
+        return Err(Error::usage("GOOGLE_SERVICE_ACCOUNT and GOOGLE_SERVICE_ACCOUNT_KEY are both set")
+            .hint("one is the path of a file, the other what is in it: unset one"));
     }
-    if endpoint.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return wrong(&format!("holds a blank or a control character: {endpoint:?}"));
+    let application = value(Gcs::ApplicationCredentials);
+    for (name, file) in
+        [("GOOGLE_SERVICE_ACCOUNT", &account), ("GOOGLE_APPLICATION_CREDENTIALS", &application)]
+    {
+        file.as_deref().map_or(Ok(()), |file| check_json_file(name, Path::new(file)))?;
     }
-    match Url::parse(endpoint) {
-        Ok(url) if !["http", "https"].contains(&url.scheme()) => {
-            wrong(&format!("begins with neither http:// nor https://: {endpoint:?}"))
-        }
-        Ok(url) if url.host_str().is_some() => Ok(()),
-        _ => wrong(&format!("is no URL: {endpoint:?}")),
+    let is_public = value(Gcs::SkipSignature).as_deref() == Some("true");
+    let is_given = [account, key, application, value(Gcs::BearerToken)].iter().any(Option::is_some);
+    let of_gcloud = || std::env::home_dir().is_some_and(|home| home.join(GCLOUD).exists());
+    let metadata = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
+    let is_named = || metadata.into_iter().any(|name| std::env::var_os(name).is_some());
+    match is_public || is_given || of_gcloud() || is_named() || may_be_in_cloud("google") {
+        true => Ok(()),
+        false => Err(Error::usage(
+            "there are no credentials: neither GOOGLE_SERVICE_ACCOUNT nor GOOGLE_APPLICATION_CREDENTIALS is set",
+        )
+        .hint(
+            "set one to the path of a service account's key file, or run `gcloud auth application-default login`; on \
+             Google's own machines the machine's account is used",
+        )),
     }
 }
 
-/// A key travels in a header. Its value is a secret, and not shown.
-fn check_key(name: &str, key: Option<&str>) -> Result<()> {
-    match key {
-        Some("") => Err(Error::usage(format!("{name} is set, but empty")).hint("set it, or unset it")),
-        Some(key) if !key.chars().all(|c| c.is_ascii_graphic()) => {
-            Err(Error::usage(format!("{name} holds a blank, a newline or another character that no key has"))
-                .hint("look at how it is set: a file's last newline is the usual reason"))
-        }
-        _ => Ok(()),
+/// A file of credentials: its name is told, never what is in it.
+fn check_json_file(name: &str, file: &Path) -> Result<()> {
+    let shown = file.display();
+    let hint = "name the JSON file of a service account's key, as Google gives it out, or unset it";
+    let text = std::fs::read(file)
+        .map_err(|e| Error::usage(format!("{name}: cannot read {shown}")).because(e).hint(hint))?;
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::usage(format!("{name}: {shown} holds no JSON object")).hint(hint)),
     }
 }
 
@@ -133,39 +226,69 @@ fn is_made_by(text: &str, maker: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the tests make the files that they name")]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
-    #[test]
-    fn an_endpoint_that_is_no_url_is_a_usage_error() {
-        for endpoint in [
-            "",
-            " ",
-            "s3.example.test:9000",
-            "http://127.0.0.1:1 ",
-            "http://a\nb",
-            "ftp://x",
-            "//x",
-            "https://",
-        ] {
-            let error = check_endpoint("AWS_ENDPOINT_URL", Some(endpoint)).unwrap_err();
-            assert_eq!(error.kind().exit_code(), 2, "{endpoint:?}");
-            assert!(error.to_string().starts_with("AWS_ENDPOINT_URL "), "{error}");
-        }
-        for endpoint in
-            [None, Some("http://127.0.0.1:9000"), Some("https://s3.example.com/x"), Some("http://[::1]:1")]
-        {
-            assert!(check_endpoint("X", endpoint).is_ok(), "{endpoint:?}");
-        }
+    fn error(kind: Kind, name: &str, value: &[u8]) -> Option<Error> {
+        let variable = (OsString::from(name), OsStr::from_bytes(value).to_owned());
+        check_all(kind, std::iter::once(variable)).err()
     }
 
     #[test]
-    fn a_key_that_no_request_can_carry_is_named_and_not_shown() {
-        for key in ["", "a\n", "a b", "gr\u{fc}n", "\0"] {
-            let error = check_key("AWS_ACCESS_KEY_ID", Some(key)).unwrap_err();
-            assert!(error.to_string().starts_with("AWS_ACCESS_KEY_ID "), "{error}");
+    fn an_address_or_key_that_no_request_can_carry_is_refused_with_a_hint() {
+        let s3: &[(&str, &[u8])] = &[
+            ("AWS_ENDPOINT_URL", b"s3.example.test:9000"),
+            ("AWS_ENDPOINT_URL", b""),
+            ("AWS_ENDPOINT_URL", b" "),
+            ("AWS_ENDPOINT_URL", b"http://127.0.0.1:1 "),
+            ("AWS_ENDPOINT_URL", b"http://a\nb"),
+            ("AWS_ENDPOINT_URL", b"//x"),
+            ("AWS_ENDPOINT_URL", b"http://"),
+            ("AWS_ENDPOINT_URL", b"http://x\xff"),
+            ("AWS_ENDPOINT_URL_S3", b"ftp://user:hidden@x"),
+            ("AWS_ACCESS_KEY_ID", b""),
+            ("AWS_ACCESS_KEY_ID", b"a\n"),
+            ("AWS_ACCESS_KEY_ID", b"a\0"),
+            ("AWS_SECRET_ACCESS_KEY", b"hidden\r"),
+            ("AWS_SESSION_TOKEN", "schlüssel".as_bytes()),
+            ("aws_region", b"eu west"),
+            ("AWS_REGION", b""),
+            ("AWS_PROFILE", b"\xff"),
+        ];
+        for (name, value) in s3 {
+            let error = error(Kind::S3, name, value).unwrap_or_else(|| panic!("{name} {value:?}"));
+            assert_eq!(error.kind().exit_code(), 2, "{error}");
+            assert!(error.to_string().starts_with(&name.to_ascii_uppercase()), "{error}");
+            assert!(error.hint_text().is_some() && !error.to_string().contains("hidden"), "{error:?}");
         }
-        assert!(check_key("X", Some("a+/=b")).is_ok() && check_key("X", None).is_ok());
+        assert!(error(Kind::Azure, "AZURE_STORAGE_ACCOUNT_KEY", b"a b").is_some());
+        assert!(error(Kind::Azure, "AZURE_STORAGE_SAS_TOKEN", b"").is_some());
+        assert!(error(Kind::Azure, "AZURE_STORAGE_ENDPOINT", b"127.0.0.1:10000").is_some());
+        assert!(error(Kind::Gcs, "GOOGLE_BASE_URL", b"x").is_some());
+        assert!(error(Kind::Gcs, "GOOGLE_BEARER_TOKEN", b"a\n").is_some());
+        assert!(error(Kind::Gcs, "GOOGLE_SERVICE_ACCOUNT_KEY", b"").is_some());
+    }
+
+    #[test]
+    fn what_can_be_used_and_what_another_kind_reads_is_left_alone() {
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9000"),
+            ("AWS_ENDPOINT_URL", "http://[::1]:1"),
+            ("AWS_ENDPOINT_URL_S3", "https://s3.example.com/path"),
+            ("AWS_ACCESS_KEY_ID", "AKIA0"),
+            ("AWS_SECRET_ACCESS_KEY", "a/b+c="),
+            ("AWS_PROFILE", "my profile"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/my secrets/token"),
+            ("AZURE_STORAGE_ENDPOINT", "nonsense"),
+            ("PATH", "a\nb"),
+        ] {
+            assert!(error(Kind::S3, name, value.as_bytes()).is_none(), "{name}");
+        }
+        assert!(error(Kind::Gcs, "GOOGLE_SERVICE_ACCOUNT_KEY", b"{\n}").is_none());
+        assert!(error(Kind::File, "AWS_ENDPOINT_URL", b"").is_none());
     }
 
     #[test]
@@ -186,6 +309,30 @@ mod tests {
         assert_eq!(error.to_string(), "AZURE_STORAGE_ACCOUNT_NAME is not set");
         let with_key = MicrosoftAzureBuilder::new().with_account("a").with_access_key("a2V5");
         assert!(check_azure(&with_key).is_ok());
+    }
+
+    #[test]
+    fn a_file_of_googles_credentials_is_read_before_the_first_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key.json");
+        let path = file.to_str().unwrap();
+        let builder = || GoogleCloudStorageBuilder::new().with_bucket_name("b");
+        for missing in [path, ""] {
+            let error = check_gcs(&builder().with_service_account_path(missing)).unwrap_err();
+            assert!(error.to_string().starts_with("GOOGLE_SERVICE_ACCOUNT: cannot read "), "{error}");
+        }
+        for text in ["", "-----BEGIN PRIVATE KEY-----", "\"hidden\""] {
+            std::fs::write(&file, text).unwrap();
+            let error = check_gcs(&builder().with_application_credentials(path)).unwrap_err();
+            assert!(error.to_string().ends_with("holds no JSON object"), "{error}");
+            assert_eq!((error.kind().exit_code(), format!("{error:?}").contains("hidden")), (2, false));
+        }
+        std::fs::write(&file, "{}").unwrap();
+        assert!(check_gcs(&builder().with_service_account_path(path)).is_ok());
+        let both = builder().with_service_account_path(path).with_service_account_key("{}");
+        assert!(check_gcs(&both).unwrap_err().to_string().contains("both set"));
+        assert!(check_gcs(&builder().with_bearer_token("t")).is_ok());
+        assert!(check_gcs(&builder().with_skip_signature(true)).is_ok());
     }
 
     #[test]

@@ -42,7 +42,6 @@ pub mod set;
 mod staged;
 pub mod unfinished;
 pub mod upload;
-mod variables;
 
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
@@ -204,7 +203,7 @@ impl Store {
             attributes.insert(Attribute::StorageClass, class.into());
         }
         let cannot = || format!("cannot open store {url}");
-        variables::check(kind)?;
+        environment::check_variables(kind)?;
         let passed_over = PassedOver::default();
         let opened = open_client(kind, &parsed, options, &passed_over).map_err(|e| e.context(cannot()))?;
         let client = decorate(opened);
