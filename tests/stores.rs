@@ -272,3 +272,42 @@ fn settings_reach_the_store() {
     lab.backup_stdin(&store.url(), b"x", &["--checksum", "md4"]).expect_error(2, "unknown part checksum");
     assert_eq!(lab.list(&store.url()).len(), 2);
 }
+
+/// Runs `sealift WORDS…` until its stderr holds `text`; returns whether it ever did.
+fn says(lab: &Lab, words: &[&str], text: &str) -> bool {
+    use std::io::{BufRead, BufReader};
+    let mut command = lab.sealift();
+    command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1").args(words);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("sealift runs");
+    let stderr = BufReader::new(child.stderr.take().expect("a stderr"));
+    let heard = stderr.lines().map_while(Result::ok).any(|line| line.contains(text));
+    let _ = child.kill();
+    child.wait().expect("sealift ends");
+    heard
+}
+
+#[test]
+fn every_verb_says_that_it_waits_for_a_store() {
+    let lab = Lab::new();
+    let (from, to) = ("s3://bucket/p", lab.file_store());
+    let verbs: [&[&str]; 12] = [
+        &["list", "--from", from],
+        &["list", "--sets", "--from", from],
+        &["ls", JOB, "--from", from],
+        &["cat", JOB, "file", "--from", from],
+        &["show", JOB, "--from", from],
+        &["verify", JOB, "--from", from],
+        &["verify", JOB, "--since-last", "--from", from],
+        &["diff", JOB, "--path", "/etc", "--from", from],
+        &["copy", JOB, "--from", from, "--to", &to],
+        &["restore", JOB, "--from", from, "--to-stdout"],
+        &["restore", "--object", "a.tar", "--from", from, "--to-stdout"],
+        &["restore", "set", "ee", "--from", from],
+    ];
+    std::thread::scope(|scope| {
+        let tried = verbs.map(|words| (words, scope.spawn(|| says(&lab, words, ": retrying 0:1"))));
+        for (words, heard) in tried {
+            assert!(heard.join().expect("the verb runs"), "{words:?} waits in silence");
+        }
+    });
+}

@@ -11,10 +11,10 @@ use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
-use crate::job::backup::{BackupRequest, Encryption, StoreRequest, WarnOk};
+use crate::job::backup::{BackupRequest, Encryption, WarnOk};
 use crate::job::origin::named_host;
 use crate::source::FileFilter;
-use crate::store::StoreOptions;
+use crate::store::{StoreOptions, StoreUrl};
 
 /// How a passphrase is given.
 #[derive(Debug, Clone, Args)]
@@ -171,7 +171,7 @@ impl BackupOptions {
         let budget = self.budget()?;
         let stores = self.to.iter().map(|to| {
             let options = self.store_options(to)?;
-            Ok(StoreRequest { url: to.as_str().into(), options })
+            Ok(StoreUrl { url: to.as_str().into(), options })
         });
         Ok(BackupRequest {
             stores: stores.collect::<Result<_>>()?,

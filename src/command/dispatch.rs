@@ -112,7 +112,7 @@ async fn verb(
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
         Verb::Ls(options) => until(&cancel, ls::ls(options, mode, ui)).await?,
         Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
-        Verb::Show(options) => until(&cancel, show::show(options, mode)).await?,
+        Verb::Show(options) => until(&cancel, show::show(options, mode, ui)).await?,
         Verb::Config(Settings::Check) => config::check(cli.config.as_deref(), mode, ui)?,
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
         Verb::Completions { .. } => {}

@@ -20,11 +20,11 @@ pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
     let request = options.request()?;
     let (store, lines) = match wants_sets {
         true => {
-            let Listing { store, items, .. } = said(job::list::sets(&request).await?, ui);
+            let Listing { store, items, .. } = said(job::list::sets(&request, ui).await?, ui);
             (store, items.iter().map(|(set, run)| set_line(set, run, mode)).collect())
         }
         false => {
-            let Listing { store, items, .. } = said(job::list::archives(&request).await?, ui);
+            let Listing { store, items, .. } = said(job::list::archives(&request, ui).await?, ui);
             (store, archive_lines(&items, mode))
         }
     };

@@ -14,7 +14,7 @@ pub async fn ls(options: Ls, mode: Mode, ui: &Reporter) -> Result<()> {
     let long = options.long;
     // Nothing is printed before the catalog's end has confirmed it.
     let mut lines = Vec::new();
-    let count = job::ls::ls(&options.request()?, |entry| lines.push(line(entry, mode, long))).await?;
+    let count = job::ls::ls(&options.request()?, ui, |entry| lines.push(line(entry, mode, long))).await?;
     if count == 0 {
         ui.note("the archive has no members: its source is no tar, or an empty one");
     }

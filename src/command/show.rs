@@ -7,14 +7,14 @@ use crate::cli::Show;
 use crate::error::Result;
 use crate::job;
 use crate::job::show::Description;
-use crate::report::{Mode, human_bytes, print};
+use crate::report::{Mode, Reporter, human_bytes, print};
 
 /// Prints what the sealed catalog says of an archive.
 ///
 /// # Errors
 /// As [`job::show::show`]; nobody reads what is printed.
-pub async fn show(options: Show, mode: Mode) -> Result<()> {
-    let found = job::show::show(&options.request()?).await?;
+pub async fn show(options: Show, mode: Mode, ui: &Reporter) -> Result<()> {
+    let found = job::show::show(&options.request()?, ui).await?;
     match mode {
         Mode::Json => print(&json_line(&found)),
         _ => lines(&found).iter().try_for_each(|line| print(line)),

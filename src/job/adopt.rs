@@ -48,8 +48,7 @@ pub struct Adoption {
 /// # Errors
 /// The store does not answer; there is no such archive; the one that is named by its id is not whole.
 pub async fn adopt(request: &AdoptRequest, ui: &Reporter) -> Result<Adoption> {
-    let store = Arc::new(request.open.store.create()?);
-    store.report_to(ui);
+    let store = Arc::new(request.open.store.create(ui)?);
     let job = request.archive.as_ref().map(|archive| archive.job.as_str());
     let found = store.unfinished(job).await?;
     let mut adoption =
@@ -190,7 +189,7 @@ mod tests {
     async fn left(url: &str, change: impl FnOnce(&mut Vec<u8>)) -> (Arc<Store>, Id) {
         let sealed =
             How::new(None, Codec::None, 1000).seal(ByteStream::from_bytes(noise(9_500))).await.unwrap();
-        let store = Arc::new(StoreUrl::new(url).open().unwrap());
+        let store = Arc::new(StoreUrl::new(url).open(&Reporter::silent()).unwrap());
         let mut archive = sealed.archive.to_vec();
         change(&mut archive);
         let id: Id = sealed.contents(None).await.unwrap().archive.id;

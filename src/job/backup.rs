@@ -19,11 +19,11 @@ use crate::host::passphrase;
 use crate::host::priority;
 use crate::report::{Event, Reporter, event, human_bytes};
 use crate::source::{Source, StoreFolder, Walk};
-use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
+use crate::store::{Store, StoreUrl};
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
 use crate::stream::warning::Warning;
@@ -31,7 +31,7 @@ use crate::stream::warning::Warning;
 pub use super::Outcome;
 use super::origin::{self, Origin};
 use super::request::with_metadata;
-pub use super::request::{BackupRequest, Encryption, StoreRequest, Task, WarnOk};
+pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -353,14 +353,13 @@ impl BackupRun {
 }
 
 /// Opens the stores, each once, and warns of options that mean nothing to one.
-fn create_stores(requests: &[StoreRequest], ui: &Reporter) -> Result<Vec<Arc<Store>>> {
-    let stores = requests.iter().map(|request| request.create().map(Arc::new));
+fn create_stores(requests: &[StoreUrl], ui: &Reporter) -> Result<Vec<Arc<Store>>> {
+    let stores = requests.iter().map(|request| request.create(ui).map(Arc::new));
     let stores = stores.collect::<Result<Vec<_>>>()?;
     for (i, (store, request)) in stores.iter().zip(requests).enumerate() {
         if stores[..i].iter().any(|other| other.is_same(store)) {
             return Err(Error::usage(format!("{} is given twice", store.name)).hint("name each store once"));
         }
-        store.report_to(ui);
         store.ineffective(&request.options).iter().for_each(|option| {
             ui.warn(&format!("{option} has no effect at {}", store.name));
         });

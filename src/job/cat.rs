@@ -31,7 +31,7 @@ pub struct CatRequest {
 /// # Errors
 /// There is no such archive or file, it cannot be opened, or nobody reads stdout.
 pub async fn cat(request: &CatRequest, ui: &Reporter) -> Result<()> {
-    let found = StoredArchive::find(&request.open.store, &request.archive).await?;
+    let found = StoredArchive::find(&request.open.store, &request.archive, ui).await?;
     let passphrase = found.passphrase(&request.open)?;
     let (archive, member) = find(&found, passphrase, &request.path).await?;
     let range = file_range(&request.path, &member)?;

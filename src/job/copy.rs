@@ -58,10 +58,8 @@ pub struct Copied {
 /// # Errors
 /// There is no such archive, it is damaged, the other store has another one under its name, or cannot be written to.
 pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Copied> {
-    let found = StoredArchive::find(&request.from, &request.archive).await?;
-    let store = Arc::new(request.to.create()?);
-    store.report_to(ui);
-    found.store.report_to(ui);
+    let found = StoredArchive::find(&request.from, &request.archive, ui).await?;
+    let store = Arc::new(request.to.create(ui)?);
     let copied = |was_there: bool| Copied {
         job: found.job.clone(),
         id: found.id.clone(),

@@ -75,13 +75,13 @@ pub async fn diff(request: &DiffRequest, ui: &Reporter) -> Result<Changes> {
     let patterns = Patterns::new(&request.patterns, &[])?;
     let mut secrets = Secrets::new(&request.open);
     let from = &request.open.store;
-    let first = Side::read(StoredArchive::find(from, &request.archive).await?, &mut secrets).await?;
+    let first = Side::read(StoredArchive::find(from, &request.archive, ui).await?, &mut secrets).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("compared", Arc::clone(&counters));
     let changes = match &request.target {
         DiffTarget::Folder(dir) => folder::compare(first, dir, &patterns, &counters).await?,
         DiffTarget::Archive(second) => {
-            let second = Side::read(StoredArchive::find(from, second).await?, &mut secrets).await?;
+            let second = Side::read(StoredArchive::find(from, second, ui).await?, &mut secrets).await?;
             archives(first, second, &patterns, request.content, &counters).await?
         }
     };

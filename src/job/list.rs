@@ -1,6 +1,7 @@
 //! `list`: what a store holds.
 
 use crate::error::Result;
+use crate::report::Reporter;
 use crate::store::list::Listed;
 use crate::store::set::{SetRef, SetRun};
 use crate::store::{Store, StoreUrl};
@@ -38,8 +39,8 @@ impl<T> Listing<T> {
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn archives(request: &ListRequest) -> Result<Listing<Listed>> {
-    let store = request.store.open()?;
+pub async fn archives(request: &ListRequest, ui: &Reporter) -> Result<Listing<Listed>> {
+    let store = request.store.open(ui)?;
     let items = store.archives(request.job.as_deref()).await?;
     Ok(Listing::new(&store, items))
 }
@@ -48,8 +49,8 @@ pub async fn archives(request: &ListRequest) -> Result<Listing<Listed>> {
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn sets(request: &ListRequest) -> Result<Listing<(SetRef, SetRun)>> {
-    let store = request.store.open()?;
+pub async fn sets(request: &ListRequest, ui: &Reporter) -> Result<Listing<(SetRef, SetRun)>> {
+    let store = request.store.open(ui)?;
     let items = store.set_runs().await?.into_iter().collect();
     Ok(Listing::new(&store, items))
 }

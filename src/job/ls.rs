@@ -2,6 +2,7 @@
 
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::error::{Error, Kind, Result};
+use crate::report::Reporter;
 use crate::tar::Entry;
 use crate::tar::select::Patterns;
 
@@ -21,9 +22,9 @@ pub struct LsRequest {
 ///
 /// # Errors
 /// There is no such archive, it cannot be opened, or no member matches.
-pub async fn ls(request: &LsRequest, mut each: impl FnMut(&Entry)) -> Result<u64> {
+pub async fn ls(request: &LsRequest, ui: &Reporter, mut each: impl FnMut(&Entry)) -> Result<u64> {
     let patterns = Patterns::new(&request.patterns, &[])?;
-    let found = StoredArchive::find(&request.open.store, &request.archive).await?;
+    let found = StoredArchive::find(&request.open.store, &request.archive, ui).await?;
     let passphrase = found.passphrase(&request.open)?;
     let mut count = 0;
     found

@@ -4,12 +4,11 @@ use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::check::Check;
 use crate::archive::openpgp::Cipher;
-use crate::error::Result;
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::source::{FileFilter, Source};
+use crate::store::StoreUrl;
 use crate::store::set::SetRef;
-use crate::store::{Store, StoreOptions};
 use crate::stream::warning::WarningKind;
 
 /// Warnings that may be accepted.
@@ -42,25 +41,6 @@ impl WarnOk {
     }
 }
 
-/// A store to back up to.
-#[derive(Debug, Clone)]
-pub struct StoreRequest {
-    /// Its URL.
-    pub url: String,
-    /// How it is to be used.
-    pub options: StoreOptions,
-}
-
-impl StoreRequest {
-    /// Opens it to write to.
-    ///
-    /// # Errors
-    /// As [`Store::create`].
-    pub fn create(&self) -> Result<Store> {
-        Store::create(&self.url, &self.options)
-    }
-}
-
 /// How an archive is encrypted.
 #[derive(Debug, Clone)]
 pub struct Encryption {
@@ -78,7 +58,7 @@ pub struct BackupRequest {
     /// The host that its source lies on; otherwise the engine's own name, or this host's.
     pub host: Option<String>,
     /// Where it goes: at least one store.
-    pub stores: Vec<StoreRequest>,
+    pub stores: Vec<StoreUrl>,
     /// How it is encrypted; none: stored in the clear.
     pub encryption: Option<Encryption>,
     /// How it is compressed, and in how much memory.
@@ -174,7 +154,7 @@ pub(crate) mod tests {
 
     /// A request to back up to these stores, stored in the clear.
     pub fn request(urls: &[&str]) -> BackupRequest {
-        let store = |url: &&str| StoreRequest { url: (*url).into(), options: StoreOptions::default() };
+        let store = |url: &&str| StoreUrl::new(*url);
         BackupRequest {
             job: None,
             host: None,

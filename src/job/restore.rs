@@ -76,7 +76,7 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
         Err(error) => Err(tokio::select! {
             biased;
             () = cancel.cancelled() => error.clone(),
-            hinted = or_newest_whole(error.clone(), &from, &archive) => hinted,
+            hinted = or_newest_whole(error.clone(), &from, &archive, ui) => hinted,
         }),
         done => done,
     }
@@ -91,7 +91,7 @@ async fn restore_archive(
     let plan = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
-        plan = Plan::make(archive, &request) => plan?,
+        plan = Plan::make(archive, &request, ui) => plan?,
     };
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
     let original = |volume: &str| plan.original_volume(volume);
@@ -118,9 +118,9 @@ struct Plan {
 }
 
 impl Plan {
-    async fn make(archive: &ArchiveRef, request: &RestoreRequest) -> Result<Plan> {
+    async fn make(archive: &ArchiveRef, request: &RestoreRequest, ui: &Reporter) -> Result<Plan> {
         let patterns = Patterns::new(&request.include, &request.exclude)?;
-        let found = StoredArchive::find(&request.open.store, archive).await?;
+        let found = StoredArchive::find(&request.open.store, archive, ui).await?;
         let passphrase = found.passphrase(&request.open)?;
 
         let mut members = Members::new(patterns, request.target.unpacks(), request.allow_devices);

@@ -30,7 +30,7 @@ pub struct RestorePlan {
 /// # Errors
 /// There is no such set; an archive of it does not open, or was not sealed as part of it.
 pub async fn plan(name: &str, open: &OpenRequest, ui: &Reporter) -> Result<RestorePlan> {
-    let store = Arc::new(open.store.open()?);
+    let store = Arc::new(open.store.open(ui)?);
     let (set, run) = which(&store, name).await?;
     let archives = sealed_archives(&store, &set, &run, open).await?;
     if archives.is_empty() {

@@ -39,7 +39,7 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
     let opened = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
-        opened = Front::open(&request, &counters) => opened?,
+        opened = Front::open(&request, &counters, ui) => opened?,
     };
     let layers: Vec<_> = opened.layers.iter().map(|layer| layer.name()).collect();
     ui.detail(&format!(
@@ -81,11 +81,11 @@ struct Front {
 }
 
 impl Front {
-    async fn open(request: &RestoreRequest, counters: &Arc<Counters>) -> Result<Front> {
+    async fn open(request: &RestoreRequest, counters: &Arc<Counters>, ui: &Reporter) -> Result<Front> {
         let open = &request.open;
         let (name, object, expected, stored, raw) = match &request.source {
             RestoreSource::Archive(archive) | RestoreSource::Front(archive) => {
-                let found = StoredArchive::find(&open.store, archive).await?;
+                let found = StoredArchive::find(&open.store, archive, ui).await?;
                 let object = found.archive_object().await?;
                 let expected = layers_of(&found.manifest);
                 let raw = !found.manifest.suffix.starts_with(Format::Tar.suffix());
@@ -93,7 +93,7 @@ impl Front {
             }
             RestoreSource::Stdin => return Front::of_stdin(request, counters).await,
             RestoreSource::Object(key) => {
-                let store = Arc::new(open.store.open()?);
+                let store = Arc::new(open.store.open(ui)?);
                 let object = Object::open_foreign(&store, key).await?;
                 (key.clone(), object, None, None, false)
             }

@@ -240,7 +240,7 @@ impl<'a> SetRun<'a> {
         };
         let mut warned = self.warned;
         let errors = tokio::select! {
-            errors = put_everywhere(&self.set.jobs, &manifest) => errors,
+            errors = put_everywhere(&self.set.jobs, &manifest, self.ui) => errors,
             () = too_late(cancel) => vec![Error::failed("there was no time to note how the set ended")],
         };
         for error in errors {
@@ -272,11 +272,15 @@ async fn too_late(cancel: &CancellationToken) {
 }
 
 /// To each store that any job of the set uses, once.
-async fn put_everywhere(jobs: &[(Subject, BackupRequest)], manifest: &SetManifest) -> Vec<Error> {
+async fn put_everywhere(
+    jobs: &[(Subject, BackupRequest)],
+    manifest: &SetManifest,
+    ui: &Reporter,
+) -> Vec<Error> {
     let mut stores: Vec<Store> = Vec::new();
     let mut errors = Vec::new();
     for request in jobs.iter().flat_map(|(_, request)| &request.stores) {
-        match request.create() {
+        match request.create(ui) {
             Ok(store) if stores.iter().any(|known| known.is_same(&store)) => {}
             Ok(store) => {
                 errors.extend(store.put_set(manifest).await.err());

@@ -6,6 +6,7 @@ use crate::archive::catalog::{ArchiveRecord, EndRecord};
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
 use crate::error::Result;
+use crate::report::Reporter;
 
 /// Which archive.
 #[derive(Debug, Clone)]
@@ -35,8 +36,8 @@ pub struct Description {
 ///
 /// # Errors
 /// There is no such archive, or it cannot be opened.
-pub async fn show(request: &ShowRequest) -> Result<Description> {
-    let found = StoredArchive::find(&request.open.store, &request.archive).await?;
+pub async fn show(request: &ShowRequest, ui: &Reporter) -> Result<Description> {
+    let found = StoredArchive::find(&request.open.store, &request.archive, ui).await?;
     let opened = found.open(found.passphrase(&request.open)?).await?;
     let contents = opened.contents();
     let (archive, end) = (contents.archive.clone(), contents.end.clone());

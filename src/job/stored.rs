@@ -13,6 +13,7 @@ use crate::archive::open::{self, Archive, Contents};
 use crate::archive::openpgp::{Cipher, Head};
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase::Sources;
+use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::manifest::{Manifest, catalog_suffix, parts_of_suffix};
 use crate::store::{Store, StoreUrl};
@@ -92,11 +93,11 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
 }
 
 /// Names, where the newest archive of a job is damaged, the newest one that is not, as far as a list shows.
-pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef) -> Error {
+pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef, ui: &Reporter) -> Error {
     if error.kind() != Kind::Damaged || archive.version != Version::Latest {
         return error;
     }
-    let listed = async { from.open()?.archives(Some(&archive.job)).await };
+    let listed = async { from.open(ui)?.archives(Some(&archive.job)).await };
     let Ok(listed) = listed.await else { return error };
     match listed.iter().rev().skip(1).find(|listed| listed.manifest.is_ok()) {
         Some(whole) => error.and_hint(format!("the one before it is {}@{}", whole.job, whole.id)),
@@ -124,8 +125,8 @@ impl StoredArchive {
     ///
     /// # Errors
     /// The store does not answer, or has no such archive.
-    pub async fn find(from: &StoreUrl, archive: &ArchiveRef) -> Result<StoredArchive> {
-        let store = Arc::new(from.open()?);
+    pub async fn find(from: &StoreUrl, archive: &ArchiveRef, ui: &Reporter) -> Result<StoredArchive> {
+        let store = Arc::new(from.open(ui)?);
         let job = archive.job.clone();
         let id = match &archive.version {
             Version::Id(id) => id.clone(),
@@ -311,14 +312,14 @@ mod tests {
             warnings: 0,
             tool: String::new(),
         };
-        let store = Arc::new(StoreUrl::new("memory:///x").open().unwrap());
+        let store = Arc::new(StoreUrl::new("memory:///x").open(&Reporter::silent()).unwrap());
         StoredArchive { store, job: "db".into(), id: ID.parse().unwrap(), manifest }
     }
 
     #[tokio::test]
     async fn the_one_before_a_damaged_newest_is_named() {
         let url = StoreUrl::new("memory://stored-newest-damaged");
-        let store = Arc::new(url.open().unwrap());
+        let store = Arc::new(url.open(&Reporter::silent()).unwrap());
         let ids =
             ["20261122T020000Z-1f2e3d4c", "20261123T020000Z-1f2e3d4c"].map(|id| id.parse::<Id>().unwrap());
         for id in &ids {
@@ -333,13 +334,22 @@ mod tests {
         }
         let newest = ArchiveRef { job: "db".into(), version: Version::Latest };
         let named = ArchiveRef { version: Version::Id(ids[1].clone()), ..newest.clone() };
-        let error = StoredArchive::find(&url, &newest).await.unwrap().open(None).await.err().unwrap();
-        let hinted = or_newest_whole(error.clone(), &url, &newest).await;
+        let error = StoredArchive::find(&url, &newest, &Reporter::silent())
+            .await
+            .unwrap()
+            .open(None)
+            .await
+            .err()
+            .unwrap();
+        let hinted = or_newest_whole(error.clone(), &url, &newest, &Reporter::silent()).await;
         assert!(
             hinted.hint_text().is_some_and(|hint| hint.contains("db@20261122T020000Z-1f2e3d4c")),
             "{hinted:?}"
         );
-        assert_eq!(or_newest_whole(error.clone(), &url, &named).await.hint_text(), error.hint_text());
+        assert_eq!(
+            or_newest_whole(error.clone(), &url, &named, &Reporter::silent()).await.hint_text(),
+            error.hint_text()
+        );
     }
 
     fn request(no_encrypt: bool, known: Option<&str>) -> OpenRequest {
@@ -431,7 +441,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_without_archives_is_not_found() {
-        let found = StoredArchive::find(&StoreUrl::new("memory:///x"), &"db".parse().unwrap()).await;
+        let (url, ui) = (StoreUrl::new("memory:///x"), Reporter::silent());
+        let found = StoredArchive::find(&url, &"db".parse().unwrap(), &ui).await;
         let error = found.err().unwrap();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.hint_text().unwrap().contains("sealift list --from memory:///x"), "{error}");

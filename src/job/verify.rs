@@ -193,7 +193,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn one(mut self) -> Result<Outcome> {
-        let found = StoredArchive::find(&self.request.open.store, &self.request.archive).await?;
+        let found = StoredArchive::find(&self.request.open.store, &self.request.archive, self.ui).await?;
         let confirmed = self.archive(&found).await?;
         if !confirmed.cut {
             return Ok(Outcome::Done);
@@ -209,7 +209,7 @@ impl Run<'_> {
 
     /// Every archive of the job that has no record yet, oldest first.
     async fn since_last(mut self) -> Result<Outcome> {
-        let (store, job) = (Arc::new(self.request.open.store.open()?), &self.request.archive.job);
+        let (store, job) = (Arc::new(self.request.open.store.open(self.ui)?), &self.request.archive.job);
         let archives = store.archives(Some(job)).await?;
         if archives.is_empty() {
             return Err(no_archive(job, &store));

@@ -209,12 +209,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::report::Reporter;
     use crate::store::{Store, StoreUrl};
 
     const ID: &str = "20261122T020000Z-1f2e3d4c";
 
     fn store(root: &FsPath) -> Store {
-        StoreUrl::new(format!("file://{}", root.display())).open().unwrap()
+        StoreUrl::new(format!("file://{}", root.display())).open(&Reporter::silent()).unwrap()
     }
 
     async fn keys(store: &Store, prefix: &str) -> Vec<String> {

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{Kind, Store, StoreOptions};
 use crate::error::{Error, Result};
+use crate::report::Reporter;
 
 const KNOWN: &str = "file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix";
 
@@ -30,20 +31,20 @@ impl StoreUrl {
         StoreUrl { url: url.into(), options: StoreOptions::default() }
     }
 
-    /// Opens it to read.
+    /// Opens it to read; `ui` is told when it is asked again for long.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn open(&self) -> Result<Store> {
-        Store::open(&self.url, &self.options)
+    pub fn open(&self, ui: &Reporter) -> Result<Store> {
+        Store::open(&self.url, &self.options).inspect(|store| store.report_to(ui))
     }
 
-    /// Opens it to write.
+    /// Opens it to write; `ui` is told when it is asked again for long.
     ///
     /// # Errors
     /// As [`Store::create`].
-    pub fn create(&self) -> Result<Store> {
-        Store::create(&self.url, &self.options)
+    pub fn create(&self, ui: &Reporter) -> Result<Store> {
+        Store::create(&self.url, &self.options).inspect(|store| store.report_to(ui))
     }
 }
 
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn keys_lie_below_the_prefix_to_the_letter_and_read_back() {
         for letters in ["büro", "a~b", "x[1]", "50%25", "a%23b"] {
-            let store = StoreUrl::new(format!("memory://n/{letters}")).open().unwrap();
+            let store = StoreUrl::new(format!("memory://n/{letters}")).open(&Reporter::silent()).unwrap();
             let key = store.key("team/db", &"20261122T020000Z-1f2e3d4c".parse().unwrap(), ".tar.zst");
             let below = "team/db/20261122T020000Z-1f2e3d4c.tar.zst";
             assert_eq!(key.as_ref(), format!("{}/{below}", prefix(&store.name)));
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_foreign_objects_url_leads_to_it_too() {
-        let store = StoreUrl::new("memory://n/p").open().unwrap();
+        let store = StoreUrl::new("memory://n/p").open(&Reporter::silent()).unwrap();
         for key in ["50% off?#1", "a\\b|c", "ü"] {
             let key = store.at(key).unwrap();
             assert_eq!(prefix(&store.url_of(&key)), key.as_ref());
@@ -257,9 +258,13 @@ mod tests {
 
     #[test]
     fn a_store_is_opened_by_its_url() {
-        assert_eq!(StoreUrl::new("memory:///a/b/").open().unwrap().name, "memory:///a/b");
+        assert_eq!(StoreUrl::new("memory:///a/b/").open(&Reporter::silent()).unwrap().name, "memory:///a/b");
         for url in ["", "nonsense", "ftp://host/x", "s3://"] {
-            assert_eq!(StoreUrl::new(url).open().unwrap_err().kind().exit_code(), 2, "{url}");
+            assert_eq!(
+                StoreUrl::new(url).open(&Reporter::silent()).unwrap_err().kind().exit_code(),
+                2,
+                "{url}"
+            );
         }
     }
 
@@ -267,12 +272,12 @@ mod tests {
     fn a_folder_is_made_where_that_was_asked_for_and_never_to_read() {
         let parent = tempfile::tempdir().unwrap();
         let location = StoreUrl::new(format!("file://{}/new", parent.path().display()));
-        assert_eq!(location.open().unwrap_err().kind().exit_code(), 1);
+        assert_eq!(location.open(&Reporter::silent()).unwrap_err().kind().exit_code(), 1);
         assert!(!parent.path().join("new").exists());
-        assert_eq!(location.create().unwrap_err().kind().exit_code(), 1);
+        assert_eq!(location.create(&Reporter::silent()).unwrap_err().kind().exit_code(), 1);
         assert!(!parent.path().join("new").exists(), "it may be a disk that is not mounted");
         let options = StoreOptions { make_folder: true, ..StoreOptions::default() };
-        StoreUrl { options, ..location }.create().unwrap();
+        StoreUrl { options, ..location }.create(&Reporter::silent()).unwrap();
         assert!(parent.path().join("new").is_dir());
     }
 }

@@ -238,7 +238,7 @@ impl Store {
     }
 
     /// Tells `ui` when a request is tried again for long.
-    pub fn report_to(&self, ui: &Reporter) {
+    fn report_to(&self, ui: &Reporter) {
         self.patience.report_to(ui);
     }
 
