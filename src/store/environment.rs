@@ -205,7 +205,8 @@ pub(super) fn check_gcs(builder: &GoogleCloudStorageBuilder) -> Result<()> {
 
 /// A file of credentials: its name is told, never what is in it.
 fn check_json_file(name: &str, file: &Path) -> Result<()> {
-    let shown = file.display();
+    // In quotes, so that an empty name is seen.
+    let shown = format!("{file:?}");
     let hint = "name the JSON file of a service account's key, as Google gives it out, or unset it";
     let text = std::fs::read(file)
         .map_err(|e| Error::usage(format!("{name}: cannot read {shown}")).because(e).hint(hint))?;
