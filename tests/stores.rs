@@ -302,7 +302,7 @@ fn every_verb_says_that_it_waits_for_a_store() {
         &["copy", JOB, "--from", from, "--to", &to],
         &["restore", JOB, "--from", from, "--to-stdout"],
         &["restore", "--object", "a.tar", "--from", from, "--to-stdout"],
-        &["restore", "set", "ee", "--from", from],
+        &["restore", "set", "ee", "--plan", "--from", from],
     ];
     std::thread::scope(|scope| {
         let tried = verbs.map(|words| (words, scope.spawn(|| says(&lab, words, ": retrying 0:1"))));
