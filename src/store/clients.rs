@@ -63,13 +63,14 @@ pub(super) fn open_client(
         Kind::Azure => {
             let container = bucket_of(url)?;
             let watching = watching()?;
-            let with = |retry| azure(&container, retry).with_http_connector(watching.clone());
-            let open = |retry| with(retry).build().context(cannot).map(Arc::new);
-            environment::check_azure(&with(once()))?;
-            let client = Client::of(open(once())?);
+            let builder = |retry| azure(&container, retry).with_http_connector(watching.clone());
+            let open = |builder: MicrosoftAzureBuilder| builder.build().context(cannot).map(Arc::new);
+            let requests = builder(once());
+            environment::check_azure(&requests)?;
+            let client = Client::of(open(requests)?);
             match options.storage_class {
                 None => client,
-                Some(_) => Client { uploads: Uploads::Whole(open(within(options))?), ..client },
+                Some(_) => Client { uploads: Uploads::Whole(open(builder(within(options)))?), ..client },
             }
         }
         Kind::Gcs => {
@@ -91,6 +92,11 @@ fn within(options: &StoreOptions) -> RetryConfig {
     RetryConfig { max_retries: usize::MAX, retry_timeout, ..RetryConfig::default() }
 }
 
+/// Whether an endpoint is reached without TLS: whoever writes http:// means it.
+fn is_http(endpoint: Option<String>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+}
+
 // `with_client_options` would drop what the environment said (proxy, certificates): only single keys are set.
 fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
@@ -99,9 +105,8 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
     if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_S3") {
         builder = builder.with_endpoint(endpoint);
     }
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
-    if endpoint.starts_with("http://") {
-        // Whoever writes http:// means it. Payloads are signed there, since nothing else guards them on the way.
+    if is_http(builder.get_config_value(&AmazonS3ConfigKey::Endpoint)) {
+        // Payloads are signed there, since nothing else guards them on the way.
         builder = builder.with_allow_http(true);
     } else {
         builder = builder.with_unsigned_payload(true);
@@ -128,8 +133,7 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
 fn azure(container: &str, retry: RetryConfig) -> MicrosoftAzureBuilder {
     let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
     let builder = builder.with_retry(retry);
-    let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint).unwrap_or_default();
-    match endpoint.starts_with("http://") {
+    match is_http(builder.get_config_value(&AzureConfigKey::Endpoint)) {
         true => builder.with_allow_http(true),
         false => builder,
     }
@@ -137,8 +141,7 @@ fn azure(container: &str, retry: RetryConfig) -> MicrosoftAzureBuilder {
 
 fn gcs(bucket: &str) -> GoogleCloudStorageBuilder {
     let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(once());
-    let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl).unwrap_or_default();
-    match endpoint.starts_with("http://") {
+    match is_http(builder.get_config_value(&GoogleConfigKey::BaseUrl)) {
         true => builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true"),
         false => builder,
     }

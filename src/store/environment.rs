@@ -184,7 +184,9 @@ pub(super) fn check_gcs(builder: &GoogleCloudStorageBuilder) -> Result<()> {
     for (name, file) in
         [("GOOGLE_SERVICE_ACCOUNT", &account), ("GOOGLE_APPLICATION_CREDENTIALS", &application)]
     {
-        file.as_deref().map_or(Ok(()), |file| check_json_file(name, Path::new(file)))?;
+        if let Some(file) = file {
+            check_json_file(name, Path::new(file))?;
+        }
     }
     let is_public = value(Gcs::SkipSignature).as_deref() == Some("true");
     let is_given = [account, key, application, value(Gcs::BearerToken)].iter().any(Option::is_some);

@@ -51,8 +51,8 @@ const CODES: [(&[&str], &str); 15] = [
     ),
     (
         &["AuthorizationFailure", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions"],
-        "Azure knows who asks, but does not allow it: check AZURE_STORAGE_ACCOUNT_KEY, the role (Storage Blob Data Contributor), what the SAS token \
-         permits, and the storage account's firewall",
+        "Azure knows who asks, but does not allow it: check AZURE_STORAGE_ACCOUNT_KEY, the role (Storage Blob \
+         Data Contributor), what the SAS token permits, and the storage account's firewall",
     ),
     (
         &[
