@@ -27,11 +27,14 @@ enum Helper {
 
 impl VerificationHelper for Helper {
     fn inspect(&mut self, packet: &PacketParser<'_>) -> sequoia_openpgp::Result<()> {
-        match &packet.packet {
-            Packet::CompressedData(data) if !data.algo().is_supported() => {
+        let Packet::CompressedData(data) = &packet.packet else { return Ok(()) };
+        match self {
+            _ if data.algo().is_supported() => Ok(()),
+            Helper::Passphrase(_) => {
                 Err(too_old(&format!("it is compressed with {}, which is not read here", data.algo())).into())
             }
-            _ => Ok(()),
+            // Nothing of ours is in such a packet: a changed byte makes it look so.
+            Helper::Session(_) => Err(Error::damaged("the message holds what was never sealed in it").into()),
         }
     }
 
@@ -231,6 +234,7 @@ fn panicked(text: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::openpgp::layout::{LAST_LENGTH, PREFIX};
     use crate::archive::openpgp::{Body, Cipher, MessageKey, Packer, Sealer, block_pool};
     use bytes::Bytes;
 
@@ -327,6 +331,26 @@ mod tests {
                     assert!(read.is_err() || read.is_ok_and(|read| read == plain), "{flip:#x} at {at}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_of_ours_that_looks_like_an_old_compression_is_damage() {
+        let (whole, tag_compressed) = (sealed(Cipher::Cfb), 0xC8);
+        let head = Head::open(&whole, &"secret".to_string().into()).unwrap();
+        // Behind the length, the version and the prefix: the literal packet's tag, its length, its format.
+        let tag = head.len as usize + LAST_LENGTH as usize + 1 + PREFIX as usize;
+        let format = tag + 1 + LAST_LENGTH as usize;
+        for algorithm in [3, 137] {
+            let mut changed = whole.clone();
+            // In one block of CFB what is flipped there is flipped in what comes out.
+            changed[tag] ^= 0xCB ^ tag_compressed;
+            changed[format] ^= b'b' ^ algorithm;
+            let read = decrypt_from(&changed[..], &head).and_then(|mut reader| {
+                let read = reader.read_to_end(&mut Vec::new());
+                read.map_err(|e| e.downcast::<Error>().unwrap_or_else(|e| Error::damaged("read").because(e)))
+            });
+            assert_eq!(read.unwrap_err().kind(), Kind::Damaged, "{algorithm}");
         }
     }
 
