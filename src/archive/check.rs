@@ -88,7 +88,7 @@ impl Check {
         self.entries += 1;
         self.more.iter_mut().for_each(|check| check.observe(entry));
         for expected in self.expected.iter_mut().filter(|expected| !expected.seen) {
-            expected.seen = expected.patterns.take(&entry.path);
+            expected.seen = expected.patterns.take(&entry.name());
         }
     }
 
@@ -137,6 +137,7 @@ pub(crate) fn entry(path: &str) -> Entry {
         mtime: "0".into(),
         size: 0,
         link: None,
+        link_hex: None,
         sparse: false,
         at: 0,
         len: 512,

@@ -10,7 +10,7 @@ use async_compression::tokio::bufread::{BzDecoder, GzipDecoder, Lz4Decoder, XzDe
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use secrecy::SecretString;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
 use super::frame::Codec;
@@ -108,7 +108,7 @@ impl Layer {
             Layer::OpenPgp => decrypt(stream, passphrase()?),
             // Its window is bounded by the library: 128 MiB, as with `zstd -d`.
             Layer::Zstd => decoder!(ZstdDecoder::new(reader(stream))),
-            Layer::Gzip => decoder!(GzipDecoder::new(reader(stream))),
+            Layer::Gzip => self.gunzip(reader(stream)),
             Layer::Xz => decoder!(XzDecoder::with_mem_limit(reader(stream), XZ_MEMORY)),
             Layer::Bzip2 => decoder!(BzDecoder::new(reader(stream))),
             Layer::Lz4 => decoder!(Lz4Decoder::new(reader(stream))),
@@ -119,6 +119,24 @@ impl Layer {
         let (sender, receiver) = channel(DEPTH);
         tokio::spawn(async move {
             let outcome = pass_on(&mut decoder, &sender).await;
+            sender.finish(outcome.map_err(|e| self.damage(e))).await;
+        });
+        received(receiver)
+    }
+
+    /// As gzip does it: members follow each other, and zeros behind them, with which tapes are filled up, are nothing.
+    fn gunzip(self, mut reader: impl AsyncBufRead + Unpin + Send + 'static) -> BytesStream {
+        let (sender, receiver) = channel(DEPTH);
+        tokio::spawn(async move {
+            let outcome = async {
+                loop {
+                    pass_on(&mut GzipDecoder::new(&mut reader), &sender).await?;
+                    if !skip_zeros(&mut reader).await? {
+                        return Ok(());
+                    }
+                }
+            };
+            let outcome = outcome.await;
             sender.finish(outcome.map_err(|e| self.damage(e))).await;
         });
         received(receiver)
@@ -257,6 +275,18 @@ async fn pass_on(decoder: &mut (impl AsyncRead + Unpin), sender: &Sender<Bytes>)
     }
 }
 
+/// Passes over zeros; says whether anything follows them.
+async fn skip_zeros(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<bool> {
+    loop {
+        let bytes = reader.fill_buf().await?;
+        let (len, zeros) = (bytes.len(), bytes.iter().take_while(|&&b| b == 0).count());
+        reader.consume(zeros);
+        if len == 0 || zeros < len {
+            return Ok(len > 0);
+        }
+    }
+}
+
 fn received(receiver: Receiver<Bytes>) -> BytesStream {
     Box::pin(futures_util::stream::try_unfold(receiver, |mut receiver| async move {
         // A thread that died says nothing; a sink must not take that for its own end.
@@ -317,6 +347,19 @@ mod tests {
             let error = decoded(layer, bytes).await.unwrap_err();
             assert_eq!(error.kind().exit_code(), 13, "{}: {error}", layer.name());
         }
+    }
+
+    #[tokio::test]
+    async fn gzip_members_follow_each_other_and_zeros_behind_them_are_nothing() {
+        // `printf a | gzip -n`
+        const A: [u8; 21] =
+            [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 4, 0, 0x43, 0xbe, 0xb7, 0xe8, 1, 0, 0, 0];
+        let text =
+            async |bytes: Vec<u8>| decoded(Layer::Gzip, bytes.leak()).await.map(|pieces| pieces.concat());
+        assert_eq!(text([&A[..], &A, &[0; 9000]].concat()).await.unwrap(), b"aa");
+        assert_eq!(text([&A[..], &[0; 512], &A].concat()).await.unwrap(), b"aa");
+        assert_eq!(text([&A[..], b"x"].concat()).await.unwrap_err().kind().exit_code(), 13);
+        assert_eq!(text(A[..20].to_vec()).await.unwrap_err().kind().exit_code(), 13);
     }
 
     #[test]

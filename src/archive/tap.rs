@@ -12,6 +12,9 @@ use crate::stream::source::{ByteStream, Proof};
 use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::{Entry, Walker};
 
+/// Linux's `PATH_MAX`, with its NUL.
+const PATH_MAX: usize = 4096;
+
 /// The two buffers that a frame needs on its way.
 pub struct FrameBuffers {
     /// Source bytes; always a whole frame long.
@@ -107,6 +110,7 @@ pub fn tap(
     send: impl FnMut(Frame) -> Result<()>,
 ) -> Result<Proof> {
     let mut walker = (expected.format == Format::Tar).then(Walker::new);
+    let mut too_long = 0;
     let mut message = expected.is_message.then(Message::default);
     let (mut captures, mut at) = (Captures::default(), 0);
     let follow = |bytes: &[u8]| {
@@ -115,6 +119,7 @@ pub fn tap(
             walker.feed(bytes, &mut entries)?;
             captures.observe(at, bytes, &entries, &mut expected.check);
             at += bytes.len() as u64;
+            too_long += entries.iter().filter(|entry| entry.name().len() >= PATH_MAX).count();
         }
         if let Some(message) = &mut message {
             message.feed(bytes)?;
@@ -136,6 +141,11 @@ pub fn tap(
         }
         // Whatever the source could not prove, the end marker did.
         proof.unproved.clear();
+    }
+    if too_long > 0 {
+        proof.warnings.push(Warning::other(format!(
+            "{too_long} names are longer than a path may be: these members are kept, but cannot be unpacked"
+        )));
     }
     if let Some(message) = message.filter(|_| at > 0) {
         message.finish()?;

@@ -23,7 +23,7 @@ pub async fn diff(options: Diff, mode: Mode, ui: &Reporter) -> Result<Outcome> {
 }
 
 fn line(name: &Name, change: &Change) -> String {
-    let shown = printable(&name.text());
+    let shown = name.shown();
     match change {
         Change::Added => format!("+ {shown}"),
         Change::Removed => format!("- {shown}"),

@@ -3,8 +3,8 @@
 use crate::cli::Ls;
 use crate::error::Result;
 use crate::job;
-use crate::report::{Mode, Reporter, print, printable};
-use crate::tar::{Entry, EntryType};
+use crate::report::{Mode, Reporter, print};
+use crate::tar::{Entry, EntryType, name};
 
 /// Prints the members that match.
 ///
@@ -25,7 +25,7 @@ fn line(entry: &Entry, mode: Mode, long: bool) -> String {
     match mode {
         Mode::Json => serde_json::to_string(entry).unwrap_or_default(),
         _ if long => long_line(entry),
-        _ => printable(&entry.path),
+        _ => name::shown(&entry.name()),
     }
 }
 
@@ -43,9 +43,9 @@ fn long_line(entry: &Entry) -> String {
     let seconds = entry.mtime.split('.').next().and_then(|s| s.parse().ok()).unwrap_or(0);
     let time =
         jiff::Timestamp::from_second(seconds).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-    let link = entry.link.as_ref().map(|link| format!(" -> {}", printable(link))).unwrap_or_default();
+    let link = entry.link_name().map(|link| format!(" -> {}", name::shown(&link))).unwrap_or_default();
     let (mode, owner) = (entry.mode, format!("{}:{}", entry.uid, entry.gid));
-    format!("{kind}{mode:04o} {owner:>11} {:>14} {time} {}{link}", entry.size, printable(&entry.path))
+    format!("{kind}{mode:04o} {owner:>11} {:>14} {time} {}{link}", entry.size, name::shown(&entry.name()))
 }
 
 #[cfg(test)]
@@ -95,6 +95,15 @@ mod tests {
     fn a_link_names_its_target() {
         let link = Entry { link: Some("b\n".into()), ..entry("a", "symlink") };
         assert!(long_line(&link).ends_with(" a -> b\\n"), "{}", long_line(&link));
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_shown_as_it_can_be_written() {
+        let hex = Some("61ff".to_string());
+        let link =
+            Entry { path_hex: hex.clone(), link: Some("?".into()), link_hex: hex, ..entry("?", "symlink") };
+        assert_eq!(line(&link, Mode::Human, false), "a\\xff");
+        assert!(long_line(&link).ends_with(" a\\xff -> a\\xff"), "{}", long_line(&link));
     }
 
     #[test]

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::restore::{write_ranges, write_tar_end};
+use super::deliver::{write_members, write_ranges};
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::archive::open::Archive;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::sink::{self, EarlyEnd};
 use crate::stream::counters::Counters;
-use crate::stream::sink::Sink;
-use crate::tar::{Entry, EntryType};
+use crate::tar::{Entry, EntryType, name};
 
 /// Which file of which archive.
 #[derive(Debug, Clone)]
@@ -37,7 +36,11 @@ pub async fn cat(request: &CatRequest, ui: &Reporter) -> Result<()> {
     let range = file_range(&request.path, &member)?;
     let early = EarlyEnd::Enough;
     let mut sink = if member.sparse { sink::expand(ui)? } else { sink::stdout(early)? };
-    match deliver(&archive, range, member.sparse, &sink).await {
+    let delivered = match member.sparse {
+        true => write_members(&archive, &[vec![range]], &sink, &Counters::default(), |_| Ok(true)).await,
+        false => write_ranges(&archive, &[range], &sink, &Counters::default()).await,
+    };
+    match delivered {
         Ok(()) => sink.finish().await.map(drop),
         Err(error) => Err(sink.fail(error).await),
     }
@@ -64,40 +67,33 @@ async fn find(
     }
 }
 
-/// The last member of a name is the one that a restore leaves.
+/// The last member of a name is the one that a restore leaves; a hard link means the last of its name before it.
 struct Search {
-    wanted: String,
+    wanted: Vec<u8>,
+    /// Only members before this place of the source.
+    before: u64,
     member: Option<Entry>,
-    /// The name is a hard link's target already.
-    followed: bool,
 }
 
 impl Search {
     fn new(path: &str) -> Self {
-        Search { wanted: plain(path).into(), member: None, followed: false }
+        Search { wanted: name::plain(&name::parse(path)).to_vec(), before: u64::MAX, member: None }
     }
 
     fn look(&mut self, entry: &Entry) {
-        if plain(&entry.path) == self.wanted {
+        if entry.at < self.before && name::plain(&entry.name()) == self.wanted {
             self.member = Some(entry.clone());
         }
     }
 
     /// Whether what was found is a hard link, so that its target is to be looked for.
     fn follow(&mut self) -> bool {
-        match &self.member {
-            Some(Entry { kind: EntryType::Link, link: Some(target), .. }) if !self.followed => {
-                self.wanted = plain(target).into();
-                self.followed = true;
-                true
-            }
-            _ => false,
-        }
+        let link = self.member.as_ref().and_then(|member| Some((member.at, member.hard_link()?)));
+        let Some((at, target)) = link else { return false };
+        // Each step leads to an earlier member: it ends.
+        (self.before, self.wanted, self.member) = (at, name::plain(&target).to_vec(), None);
+        true
     }
-}
-
-fn plain(path: &str) -> &str {
-    path.trim_start_matches("./")
 }
 
 /// A file's data; of a sparse one the whole member, which GNU tar expands.
@@ -112,14 +108,6 @@ fn file_range(path: &str, member: &Entry) -> Result<Range<u64>> {
             Ok(member.at..end)
         }
         false => member.data().ok_or_else(impossible),
-    }
-}
-
-async fn deliver(archive: &Arc<Archive>, range: Range<u64>, is_sparse: bool, sink: &Sink) -> Result<()> {
-    write_ranges(archive, &[range], sink, &Counters::default()).await?;
-    match is_sparse {
-        true => write_tar_end(sink).await,
-        false => Ok(()),
     }
 }
 
@@ -151,24 +139,37 @@ mod tests {
         assert!(search("c", &entries).member.is_none());
     }
 
+    /// The member that `path` leads to.
+    fn found(path: &str, entries: &[Entry]) -> Option<Entry> {
+        let mut found = search(path, entries);
+        while found.follow() {
+            entries.iter().for_each(|entry| found.look(entry));
+        }
+        found.member
+    }
+
+    fn link(path: &str, target: &str, at: u64) -> Entry {
+        Entry { kind: EntryType::Link, link: Some(target.into()), ..entry(path, at) }
+    }
+
     #[test]
-    fn a_hard_link_leads_to_its_file_once() {
-        let link = |path: &str, target: &str| Entry {
-            kind: EntryType::Link,
-            link: Some(target.into()),
-            ..entry(path, 1024)
-        };
-        let entries = [entry("a", 0), link("b", "./a"), link("c", "b")];
-        let mut found = search("b", &entries);
-        assert!(found.follow());
-        entries.iter().for_each(|entry| found.look(entry));
-        assert!(!found.follow());
-        assert_eq!(found.member.unwrap().at, 0);
-        let mut found = search("c", &entries);
-        assert!(found.follow());
-        entries.iter().for_each(|entry| found.look(entry));
-        assert!(!found.follow(), "a link to a link leads no further");
-        assert_eq!(file_range("c", &found.member.unwrap()).unwrap_err().kind(), Kind::Usage);
+    fn a_hard_link_means_the_member_before_it() {
+        let entries = [entry("a", 0), link("b", "./a", 1024), entry("a", 2048), link("c", "b", 3072)];
+        for (path, at) in [("a", 2048), ("b", 0), ("c", 0)] {
+            assert_eq!(found(path, &entries).unwrap().at, at, "{path}");
+        }
+        // Nothing before it has the name.
+        assert!(found("a", &[link("a", "a", 0)]).is_none());
+        assert!(found("a", &[link("a", "b", 0), link("b", "a", 1024)]).is_none());
+    }
+
+    #[test]
+    fn names_that_look_alike_are_told_apart() {
+        let other = |hex: &str, at| Entry { path_hex: Some(hex.into()), ..entry("a\u{fffd}", at) };
+        let entries = [other("61ff", 0), other("61fe", 1024), entry("a\u{fffd}", 2048)];
+        for (path, at) in [("a\\xff", 0), ("./a\\xFE", 1024), ("a\u{fffd}", 2048)] {
+            assert_eq!(found(path, &entries).unwrap().at, at, "{path}");
+        }
     }
 
     #[test]

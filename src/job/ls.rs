@@ -29,7 +29,7 @@ pub async fn ls(request: &LsRequest, ui: &Reporter, mut each: impl FnMut(&Entry)
     let mut count = 0;
     found
         .open_with(passphrase, |entry| {
-            if patterns.take(&entry.path) {
+            if patterns.take(&entry.name()) {
                 count += 1;
                 each(entry);
             }

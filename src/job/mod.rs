@@ -10,6 +10,7 @@ pub mod adopt;
 pub mod backup;
 pub mod cat;
 pub mod copy;
+mod deliver;
 pub mod diff;
 pub mod list;
 pub mod ls;

@@ -1,13 +1,13 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
+use super::deliver::{PARALLEL, write_members, write_ranges};
 use super::sequential;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
 use crate::archive::Format;
@@ -15,14 +15,14 @@ use crate::archive::open::Archive;
 use crate::error::{Error, Kind, Result};
 use crate::preset::steps::quoted;
 use crate::report::{Reporter, human_bytes, printable};
+use crate::sink::WARNED;
+use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
 use crate::tar::select::{Patterns, Selection, unsafe_member};
-use crate::tar::{BLOCK, EntryType};
+use crate::tar::{EntryType, Member, name};
 
-/// Batches of frames under way at once: each takes up to 32 MiB.
-pub const PARALLEL: usize = 4;
 /// Bytes of memory that a restore takes at most: batches, each fetched, decrypted and decompressed, and the pieces that
 /// wait for the sink. A catalog of a million frames adds some.
 const MEMORY: u64 = 256 << 20;
@@ -95,10 +95,12 @@ async fn restore_archive(
     };
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
     let original = |volume: &str| plan.original_volume(volume);
-    let sink = target::open(request.target, original, request.overwrite, ui).await?;
+    let (sink, mut landing) = target::open(request.target, original, request.overwrite, ui).await?;
+    landing.iter_mut().for_each(|landing| landing.allow_devices(request.allow_devices));
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let write = async |sink: &Sink| deliver(&plan.archive, &plan.ranges, sink, &counters).await;
+    let admit = |member: &Member| landing.as_mut().map_or(Ok(true), |landing| landing.admit(member));
+    let write = async |sink: &Sink| plan.deliver(sink, &counters, admit).await;
     let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
     let code = filled.map_err(|error| incomplete(error, &counters))?;
@@ -106,7 +108,18 @@ async fn restore_archive(
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
     let amount = human_bytes(counters.source.get());
     ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
-    Ok(if code == 0 { Outcome::Done } else { Outcome::Exited(code) })
+    Ok(outcome(code, landing.as_ref(), ui))
+}
+
+/// How a restore ended that did not fail; what was left out is said.
+pub(super) fn outcome(code: i64, landing: Option<&Landing>, ui: &Reporter) -> Outcome {
+    let Some(landing) = landing else {
+        return if code == 0 { Outcome::Done } else { Outcome::Exited(code) };
+    };
+    match landing.warn(ui) || code == WARNED {
+        true => Outcome::Warned,
+        false => Outcome::Done,
+    }
 }
 
 /// What is to be restored, confirmed before anything is touched.
@@ -114,7 +127,16 @@ struct Plan {
     roots: BTreeSet<String>,
     name: String,
     archive: Arc<Archive>,
-    ranges: Vec<std::ops::Range<u64>>,
+    handing: Handing,
+}
+
+/// What is handed on, and how.
+#[derive(Debug, PartialEq)]
+enum Handing {
+    /// All bytes as they are.
+    AsIs,
+    /// The members of these lists of ranges, written anew; all of them where there is none.
+    Members(Option<Vec<Vec<Range<u64>>>>),
 }
 
 impl Plan {
@@ -124,16 +146,31 @@ impl Plan {
         let passphrase = found.passphrase(&request.open)?;
 
         let mut members = Members::new(patterns, request.target.unpacks(), request.allow_devices);
-        let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
-        if !members.selection.targets.is_empty() {
-            // Hard links whose files were not asked for: a second look finds them.
-            members = members.with_targets();
-            found.open_with(passphrase, |entry| members.look(entry)).await?;
-        }
+        // Hard links and folders lead to members that were not asked for: further looks find them.
+        let archive = loop {
+            let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
+            if !members.again() {
+                break archive;
+            }
+        };
         let roots = members.roots.clone();
-        let ranges = members.ranges(&archive, request.target.needs_tar())?;
+        let is_tar = archive.contents().archive.kind == Format::Tar;
+        let handing = members.handing(is_tar, request.target.needs_tar())?;
+        Ok(Plan { roots, name: found.name(), archive, handing })
+    }
 
-        Ok(Plan { roots, name: found.name(), archive, ranges })
+    async fn deliver(
+        &self,
+        sink: &Sink,
+        counters: &Counters,
+        admit: impl FnMut(&Member) -> Result<bool>,
+    ) -> Result<()> {
+        let whole = self.archive.whole();
+        match &self.handing {
+            Handing::AsIs => write_ranges(&self.archive, &whole, sink, counters).await,
+            Handing::Members(None) => write_members(&self.archive, &[whole], sink, counters, admit).await,
+            Handing::Members(Some(lists)) => write_members(&self.archive, lists, sink, counters, admit).await,
+        }
     }
 
     /// Under which name the volume lies in the archive, and alone: other volumes lie beside the one restored to, and no
@@ -147,8 +184,6 @@ impl Plan {
 /// Which members are wanted, and whether they may be unpacked.
 struct Members {
     patterns: Patterns,
-    /// Targets of wanted hard links, found at a first look.
-    targets: std::collections::HashSet<String>,
     selection: Selection,
     unpacks: bool,
     allow_devices: bool,
@@ -159,41 +194,38 @@ struct Members {
 
 impl Members {
     fn new(patterns: Patterns, unpacks: bool, allow_devices: bool) -> Self {
-        Members {
-            patterns,
-            targets: std::collections::HashSet::new(),
-            selection: Selection::new(unpacks),
-            unpacks,
-            allow_devices,
-            refused: Vec::new(),
-            roots: BTreeSet::new(),
-        }
-    }
-
-    fn with_targets(self) -> Self {
-        let again = Members::new(self.patterns, self.unpacks, self.allow_devices);
-        Members { targets: self.selection.targets, ..again }
+        let selection = Selection::new(unpacks);
+        Members { patterns, selection, unpacks, allow_devices, refused: Vec::new(), roots: BTreeSet::new() }
     }
 
     fn look(&mut self, entry: &crate::tar::Entry) {
-        let taken = self.selection.look(entry, &self.patterns, self.targets.contains(&entry.path));
-        if taken && self.unpacks && self.roots.len() < NAMED {
+        let taken = match self.patterns.take_all() {
+            true => true,
+            false => self.selection.look(entry, &self.patterns),
+        };
+        if !taken || !self.unpacks {
+            return;
+        }
+        if self.roots.len() < NAMED {
             self.roots.insert(root(&entry.path));
             let target = entry.link.as_deref().filter(|_| entry.kind == EntryType::Link);
             self.roots.extend(target.map(root));
         }
-        let refused = unsafe_member(entry, self.allow_devices).filter(|_| taken && self.unpacks);
-        self.refused.extend(refused.map(|why| format!("{}: {why}", printable(&entry.path))));
+        let refused = unsafe_member(entry, self.allow_devices);
+        self.refused.extend(refused.map(|why| format!("{}: {why}", name::shown(&entry.name()))));
     }
 
-    /// The bytes to deliver.
-    fn ranges(self, archive: &Archive, wants_tar: bool) -> Result<Vec<std::ops::Range<u64>>> {
-        let is_tar = archive.contents().archive.kind == Format::Tar;
-        Ok(self.selected(is_tar, wants_tar)?.unwrap_or_else(|| archive.whole()))
+    /// Ends a look, and says whether another is needed.
+    fn again(&mut self) -> bool {
+        let again = self.selection.again();
+        if again {
+            self.refused.clear();
+        }
+        again
     }
 
-    /// The bytes of the members that were asked for; none where that is the whole archive.
-    fn selected(self, is_tar: bool, wants_tar: bool) -> Result<Option<Vec<std::ops::Range<u64>>>> {
+    /// What to hand on.
+    fn handing(self, is_tar: bool, wants_tar: bool) -> Result<Handing> {
         if !is_tar && (wants_tar || !self.patterns.take_all()) {
             return Err(
                 Error::usage("this archive is no tar: it has no members").hint("restore it --to-stdout")
@@ -201,18 +233,17 @@ impl Members {
         }
         if !self.refused.is_empty() {
             let named = self.refused.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-            return Err(Error::damaged(format!("{} members may not be unpacked", self.refused.len())).because(named)
+            return Err(Error::refused(format!("{} members may not be unpacked", self.refused.len())).because(named)
                 .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
         }
-        if self.patterns.take_all() {
-            return Ok(None);
+        match (self.patterns.take_all(), self.unpacks) {
+            (true, false) => Ok(Handing::AsIs),
+            (true, true) => Ok(Handing::Members(None)),
+            (false, _) if self.selection.count() == 0 => {
+                Err(Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names"))
+            }
+            (false, _) => Ok(Handing::Members(Some(self.selection.lists()))),
         }
-        if self.selection.count == 0 {
-            return Err(
-                Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names")
-            );
-        }
-        Ok(Some(self.selection.ranges))
     }
 }
 
@@ -227,53 +258,14 @@ fn alone(volume: &str, roots: &BTreeSet<String>) -> Result<()> {
 
 /// The first two parts of a name, to the letter: tar renames by the letter, too.
 fn root(name: &str) -> String {
-    let name = name.strip_suffix('/').unwrap_or(name);
+    let name = name.strip_suffix('/').unwrap_or(name).trim_start_matches('/');
     name.split('/').take(2).collect::<Vec<_>>().join("/")
 }
 
 /// Of a volume's archive, a member that belongs to something else.
 pub(super) fn outside(own: &str, other: &str) -> Error {
-    Error::damaged(format!("the archive has members outside of {own}: {}", printable(other)))
+    Error::refused(format!("the archive has members outside of {own}: {}", printable(other)))
         .hint("leave them out with --exclude, or restore --to-path and look")
-}
-
-async fn deliver(
-    archive: &Arc<Archive>,
-    ranges: &[std::ops::Range<u64>],
-    sink: &Sink,
-    counters: &Counters,
-) -> Result<()> {
-    write_ranges(archive, ranges, sink, counters).await?;
-    // Some members make a tar of their own, which needs an end.
-    if ranges != archive.whole() {
-        write_tar_end(sink).await?;
-    }
-    Ok(())
-}
-
-/// The end of a tar that some members make.
-pub(super) async fn write_tar_end(sink: &Sink) -> Result<()> {
-    sink.write(Bytes::from_static(&[0; 2 * BLOCK])).await
-}
-
-/// Hands ranges of the source on, each frame confirmed before.
-pub(super) async fn write_ranges(
-    archive: &Arc<Archive>,
-    ranges: &[std::ops::Range<u64>],
-    sink: &Sink,
-    counters: &Counters,
-) -> Result<()> {
-    let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
-    while let Some(batch) = opened.next().await {
-        let batch = batch?;
-        counters.stored.add(batch.fetched.len() as u64);
-        for piece in batch.pieces(ranges) {
-            let len = piece.len() as u64;
-            sink.write(piece).await?;
-            counters.source.add(len);
-        }
-    }
-    Ok(())
 }
 
 fn incomplete(error: Error, counters: &Counters) -> Error {
@@ -319,55 +311,66 @@ mod tests {
         let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
         let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false);
         let mut at = 0;
-        for entry in entries {
-            members.look(&crate::tar::Entry { at, ..entry.clone() });
-            at += entry.len;
+        loop {
+            for entry in entries {
+                members.look(&crate::tar::Entry { at, ..entry.clone() });
+                at += entry.len;
+            }
+            at = 0;
+            if !members.again() {
+                return members;
+            }
         }
-        members
     }
 
     #[test]
     fn everything_is_the_whole_archive() {
         let entries = [entry("a", EntryType::File, None), entry("b", EntryType::File, None)];
-        assert_eq!(members(&[], true, &entries).selected(true, true).unwrap(), None);
+        assert_eq!(members(&[], true, &entries).handing(true, true).unwrap(), Handing::Members(None));
+        // Bytes that are not unpacked here are handed on as they are.
+        assert_eq!(members(&[], false, &entries).handing(true, true).unwrap(), Handing::AsIs);
+    }
+
+    fn lists(members: Members) -> Vec<Vec<Range<u64>>> {
+        match members.handing(true, true).unwrap() {
+            Handing::Members(Some(lists)) => lists,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn members_are_ranges_of_the_source() {
         let entries = ["a", "b", "c", "a"].map(|path| entry(path, EntryType::File, None));
-        let ranges = members(&["b", "c"], true, &entries).selected(true, true).unwrap();
-        let ranges = ranges.unwrap();
-        assert_eq!((ranges.len(), ranges[0].clone()), (1, 1024..3072));
-        let ranges = members(&["a"], true, &entries).selected(true, true).unwrap();
-        assert_eq!(ranges, Some(vec![0..1024, 3072..4096]));
+        assert_eq!(lists(members(&["b", "c"], true, &entries)), [vec![1024..3072]]);
+        assert_eq!(lists(members(&["a"], true, &entries)), [vec![0..1024, 3072..4096]]);
     }
 
     #[test]
     fn no_member_is_not_found() {
         let entries = [entry("a", EntryType::File, None)];
-        let error = members(&["b"], false, &entries).selected(true, false).unwrap_err();
+        let error = members(&["b"], false, &entries).handing(true, false).unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
     }
 
     #[test]
     fn what_is_no_tar_has_no_members() {
         for (include, wants_tar) in [(&["a"][..], false), (&[], true)] {
-            let error = members(include, false, &[]).selected(false, wants_tar).unwrap_err();
+            let error = members(include, false, &[]).handing(false, wants_tar).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{include:?}");
         }
-        assert_eq!(members(&[], false, &[]).selected(false, false).unwrap(), None);
+        assert_eq!(members(&[], false, &[]).handing(false, false).unwrap(), Handing::AsIs);
     }
 
     #[test]
     fn members_that_may_not_be_unpacked_are_named_before_anything_is() {
         let entries: Vec<_> = (0..9).map(|n| entry(&format!("../x{n}\n"), EntryType::File, None)).collect();
-        let error = members(&[], true, &entries).selected(true, true).unwrap_err();
-        assert_eq!(error.kind(), Kind::Damaged);
+        let error = members(&[], true, &entries).handing(true, true).unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
         let text = error.to_string();
         assert!(text.contains("9 members may not be unpacked") && text.contains("../x4\\n"), "{text}");
         assert!(!text.contains("../x5") && !text.contains('\n'), "{text}");
         // Bytes that go to a pipe are nobody's names.
-        assert_eq!(members(&[], false, &entries).selected(true, false).unwrap(), None);
+        assert_eq!(members(&[], false, &entries).handing(true, false).unwrap(), Handing::AsIs);
     }
 
     #[test]
@@ -376,10 +379,10 @@ mod tests {
         let with = |allow: bool| {
             let mut members = Members::new(Patterns::new(&[], &[]).unwrap(), true, allow);
             members.look(&device);
-            members.selected(true, true)
+            members.handing(true, true)
         };
         assert!(with(true).is_ok());
-        assert_eq!(with(false).unwrap_err().kind(), Kind::Damaged);
+        assert_eq!(with(false).unwrap_err().kind(), Kind::Refused);
     }
 
     #[test]
@@ -389,14 +392,10 @@ mod tests {
             entry("b", EntryType::Link, Some("a")),
             entry("c", EntryType::File, None),
         ];
-        let first = members(&["b"], true, &entries);
-        assert!(first.selection.targets.contains("a"), "{:?}", first.selection.targets);
-        let mut second = first.with_targets();
-        for (n, entry) in entries.iter().enumerate() {
-            second.look(&crate::tar::Entry { at: n as u64 * 1024, ..entry.clone() });
-        }
-        let ranges = second.selected(true, true).unwrap().unwrap();
-        assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..2048));
+        assert_eq!(lists(members(&["b"], true, &entries)), [vec![0..2048]]);
+        // What it brings must be fit to be unpacked, too.
+        let device = [entry("a", EntryType::Char, None), entry("b", EntryType::Link, Some("a"))];
+        assert_eq!(members(&["b"], true, &device).handing(true, true).unwrap_err().kind(), Kind::Refused);
     }
 
     #[test]
@@ -406,7 +405,7 @@ mod tests {
             ("vol/_data/", "vol/_data"),
             ("vol", "vol"),
             ("./vol/_data", "./vol"),
-            ("/a/b", "/a"),
+            ("/a/b", "a/b"),
             ("", ""),
         ] {
             assert_eq!(root(name), of, "{name}");
@@ -419,7 +418,7 @@ mod tests {
         assert!(alone("vol", &roots(&["vol", "vol/_data/a", "vol/_data/"])).is_ok());
         for other in ["other/_data/a", "vol/_datax", "vol/opts.json", "./vol/_data/a"] {
             let error = alone("vol", &roots(&["vol/_data/a", other])).unwrap_err();
-            assert_eq!(error.kind(), Kind::Damaged, "{other}");
+            assert_eq!(error.kind(), Kind::Refused, "{other}");
         }
     }
 

@@ -11,18 +11,20 @@ use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
-use super::restore::{RestoreRequest, RestoreSource, outside};
+use super::deliver::write_tar_end;
+use super::restore::{RestoreRequest, RestoreSource, outcome, outside};
 use super::stored::{OpenRequest, StoredArchive};
 use crate::archive::Format;
 use crate::archive::sequential::{BytesStream, Layer, peek, unwrap};
-use crate::error::{Error, Result};
-use crate::report::{Reporter, human_bytes, printable};
+use crate::error::{Error, Kind, Result};
+use crate::report::{Reporter, human_bytes};
+use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
 use crate::store::download::Object;
 use crate::store::manifest::{self, Manifest};
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
-use crate::tar::select::unsafe_member;
+use crate::tar::rewrite::Rewriter;
 use crate::tar::{self, Entry, Walker};
 
 /// Bytes of a tar's front in which its first member is looked for.
@@ -47,17 +49,19 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
         opened.name,
         if layers.is_empty() { "plain".into() } else { layers.join(", ") }
     ));
-    let guard = Guard::new(&opened, &request.target, request.allow_devices)?;
+    let mut guard = Guard::new(&opened, &request.target)?;
     let original = |_: &str| guard.original_volume();
-    let sink = target::open(request.target, original, request.overwrite, ui).await?;
+    let (sink, mut landing) = target::open(request.target, original, request.overwrite, ui).await?;
+    landing.iter_mut().for_each(|landing| landing.allow_devices(request.allow_devices));
+    guard.landing = landing;
     ui.note(
         "the bytes are handed on as they come: the exit code says whether the stream was whole, \
          nothing says that it is the archive you mean",
     );
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let filled =
-        target::fill(sink, cancel, async |sink: &Sink| deliver(opened.stream, guard, sink, &counters).await);
-    let filled = filled.await;
+    let stream = opened.stream;
+    let write = async |sink: &Sink| deliver(stream, &mut guard, sink, &counters).await;
+    let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
     let amount = human_bytes(counters.source.get());
     let code = filled.map_err(|error| {
@@ -66,7 +70,10 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
         ))
     })?;
     ui.detail(&format!("restored {amount} of {}", opened.name));
-    Ok(if code == 0 { Outcome::Done } else { Outcome::Exited(code) })
+    let outcome = outcome(code, guard.landing.as_ref(), ui);
+    let warnings = guard.warnings();
+    warnings.iter().for_each(|warning| ui.warn(warning));
+    Ok(if outcome == Outcome::Done && !warnings.is_empty() { Outcome::Warned } else { outcome })
 }
 
 /// A stream whose layers have been taken off.
@@ -75,6 +82,8 @@ struct Front {
     layers: Vec<Layer>,
     /// Whether it was sealed as bytes of no known kind: whatever its front looks like, its end need not be a tar's.
     raw: bool,
+    /// Whether somebody else made it.
+    foreign: bool,
     /// Its first bytes, which the stream has too.
     front: Bytes,
     stream: BytesStream,
@@ -111,7 +120,8 @@ impl Front {
             ));
         }
         let (front, stream) = peek(stream, FRONT_LEN).await?;
-        Ok(Front { name, layers, raw, front, stream })
+        let foreign = matches!(request.source, RestoreSource::Object(_));
+        Ok(Front { name, layers, raw, foreign, front, stream })
     }
 
     /// What another program writes to our standard input. It need not be encrypted: whoever made the pipe knows who fills
@@ -136,7 +146,7 @@ impl Front {
         }
         let (layers, stream) = unwrap(bytes, None, &passphrase_for(&name, &request.open)).await?;
         let (front, stream) = peek(stream, FRONT_LEN).await?;
-        Ok(Front { name, layers, raw: false, front, stream })
+        Ok(Front { name, layers, raw: false, foreign: true, front, stream })
     }
 }
 
@@ -166,38 +176,46 @@ fn counted_stream(object: &Object, stored: Option<manifest::Object>, counters: A
 /// Follows a tar as it passes by, and lets no member through that may not be unpacked.
 struct Guard {
     /// None: no tar.
-    walker: Option<Walker>,
+    tar: Option<Rewriter>,
+    /// Whoever made it may have left its end away, as GNU tar allows it.
+    foreign: bool,
     /// The first member.
     first: Option<Entry>,
-    unpacks: bool,
-    allow_devices: bool,
+    /// The folder that it is unpacked into, if it is.
+    landing: Option<Landing>,
     /// Below which name alone members may be.
     root: RefCell<Option<String>>,
+    /// Why it is not followed to its end.
+    not_followed: Option<String>,
 }
 
 impl Guard {
-    fn new(opened: &Front, target: &RestoreTarget, allow_devices: bool) -> Result<Self> {
-        let (unpacks, wants_tar) = (target.unpacks(), target.needs_tar());
-        let is_tar = tar::is_header(&opened.front) && (wants_tar || !opened.raw);
+    fn new(opened: &Front, target: &RestoreTarget) -> Result<Self> {
+        let wants_tar = target.needs_tar();
+        let is_tar =
+            (tar::is_header(&opened.front) || is_empty_tar(&opened.front)) && (wants_tar || !opened.raw);
         if !is_tar && wants_tar {
             return Err(Error::usage("this is no tar: it has no members").hint("restore it --to-stdout"));
         }
         let mut found = Vec::new();
-        if is_tar {
-            Walker::new().feed(&opened.front, &mut found).map_err(broken_tar)?;
+        if is_tar && wants_tar {
+            let mut walker = if opened.foreign { Walker::of_foreign() } else { Walker::new() };
+            walker.feed(&opened.front, &mut found).map_err(broken_tar)?;
         }
+        let rewriter = if opened.foreign { Rewriter::of_foreign() } else { Rewriter::new() };
         Ok(Guard {
-            walker: is_tar.then(Walker::new),
+            tar: is_tar.then_some(rewriter),
+            foreign: opened.foreign,
             first: found.into_iter().next(),
-            unpacks,
-            allow_devices,
+            landing: None,
             root: RefCell::new(None),
+            not_followed: None,
         })
     }
 
     /// Where the volume's files lie: `NAME/_data`, or what stands before it where a tar was made of whole paths.
     fn original_volume(&self) -> Result<String> {
-        let path = self.first.as_ref().map(|entry| entry.path.trim_end_matches('/'));
+        let path = self.first.as_ref().map(|entry| entry.path.trim_matches('/'));
         let root = path.and_then(|path| {
             let folder = path.split_once("/_data").map(|(root, _)| root);
             folder.or_else(|| {
@@ -213,94 +231,121 @@ impl Guard {
         Ok(root.into())
     }
 
-    /// Looks at what is about to be handed on.
-    fn look(&mut self, piece: &[u8]) -> Result<()> {
-        let Some(walker) = &mut self.walker else { return Ok(()) };
-        let mut found = Vec::new();
-        walker.feed(piece, &mut found).map_err(broken_tar)?;
-        if self.unpacks {
-            found.iter().try_for_each(|entry| self.allow(entry))?;
-        }
-        Ok(())
-    }
-
-    fn allow(&self, entry: &Entry) -> Result<()> {
-        if let Some(why) = unsafe_member(entry, self.allow_devices) {
-            return Err(Error::damaged(format!("{} may not be unpacked: {why}", printable(&entry.path)))
-                .hint("accept devices with --allow-devices, or restore --to-stdout and look"));
-        }
-        let root = self.root.borrow();
-        let Some(root) = root.as_deref() else { return Ok(()) };
-        let own = format!("{root}/_data");
-        let within = |name: &str| {
-            let name = name.trim_end_matches('/');
-            name == root || name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/'))
-        };
-        let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);
-        match [Some(entry.path.as_str()), target].into_iter().flatten().find(|name| !within(name)) {
-            Some(other) => Err(outside(&own, other)),
-            None => Ok(()),
+    /// Looks at what is about to be handed on, and returns what is: members that are unpacked here are written anew.
+    fn pass(&mut self, piece: Bytes) -> Result<Vec<Bytes>> {
+        let Some(tar) = &mut self.tar else { return Ok(vec![piece]) };
+        let (root, landing) = (self.root.borrow(), &mut self.landing);
+        let written = tar.pass(&piece, |member| match landing.as_mut() {
+            Some(landing) => {
+                let admitted = landing.admit(member)?;
+                lies_within(&member.entry, root.as_deref()).map(|()| admitted)
+            }
+            None => Ok(false),
+        });
+        match written {
+            Ok(written) if self.landing.is_some() => Ok(written),
+            Ok(_) => Ok(vec![piece]),
+            // Whoever takes the bytes as they are may read it.
+            Err(error) if self.landing.is_none() && error.kind() == Kind::Refused => {
+                (self.tar, self.not_followed) = (None, Some(error.to_string()));
+                Ok(vec![piece])
+            }
+            Err(error) => Err(broken_tar(error)),
         }
     }
 
     fn finish(&self) -> Result<()> {
-        self.walker.as_ref().map_or(Ok(()), |walker| walker.finish().map_err(broken_tar))
+        let Some(walker) = self.tar.as_ref().map(Rewriter::walker) else { return Ok(()) };
+        match self.foreign && walker.is_between_members() {
+            true => Ok(()),
+            false => walker.finish().map_err(broken_tar),
+        }
+    }
+
+    /// What is strange about a tar that was handed on to its end.
+    fn warnings(&self) -> Vec<String> {
+        let Some(walker) = self.tar.as_ref().map(Rewriter::walker) else {
+            let unknown = |why: &String| format!("whether the tar is whole, nobody knows: {why}");
+            return self.not_followed.iter().map(unknown).collect();
+        };
+        let warnings = [
+            (walker.ended_at().is_none(), "the tar has no end marker: whether it is whole, nobody knows"),
+            (
+                walker.trailing() && self.landing.is_some(),
+                "bytes behind the tar's end were not unpacked, perhaps another tar: \
+                 `restore --object --to-stdout | tar -x --ignore-zeros` takes all",
+            ),
+        ];
+        warnings.into_iter().filter(|(holds, _)| *holds).map(|(_, text)| text.to_string()).collect()
     }
 }
 
-fn broken_tar(error: Error) -> Error {
-    Error::damaged("the tar is broken").because(error)
+/// No member of a volume's archive lies beside it.
+fn lies_within(entry: &Entry, root: Option<&str>) -> Result<()> {
+    let Some(root) = root else { return Ok(()) };
+    let root = root.trim_start_matches('/');
+    let own = format!("{root}/_data");
+    let within = |name: &str| {
+        let name = name.trim_end_matches('/').trim_start_matches('/');
+        name == root || name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);
+    match [Some(entry.path.as_str()), target].into_iter().flatten().find(|name| !within(name)) {
+        Some(other) => Err(outside(&own, other)),
+        None => Ok(()),
+    }
 }
 
-async fn deliver(mut stream: BytesStream, mut guard: Guard, sink: &Sink, counters: &Counters) -> Result<()> {
+/// An end, and no member before it.
+fn is_empty_tar(front: &[u8]) -> bool {
+    front.len() >= 2 * tar::BLOCK && front.iter().all(|&b| b == 0)
+}
+
+/// A refusal has its own reason.
+fn broken_tar(error: Error) -> Error {
+    match error.kind() {
+        Kind::Refused => error,
+        _ => Error::damaged("the tar is broken").because(error),
+    }
+}
+
+async fn deliver(mut stream: BytesStream, guard: &mut Guard, sink: &Sink, counters: &Counters) -> Result<()> {
     while let Some(piece) = stream.next().await {
         let piece = piece?;
-        guard.look(&piece)?;
         let len = piece.len() as u64;
-        sink.write(piece).await?;
+        for written in guard.pass(piece)? {
+            sink.write(written).await?;
+        }
         counters.source.add(len);
     }
-    guard.finish()
+    guard.finish()?;
+    match guard.landing {
+        Some(_) => write_tar_end(sink).await,
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::EntryType;
+    use crate::tar::testing::{END, member};
+    use crate::tar::{BLOCK, EntryType};
 
     /// A tar of empty files, with its end.
     fn tar_of(names: &[&str]) -> Bytes {
-        let mut bytes = Vec::new();
-        for name in names {
-            let mut block = [0; tar::BLOCK];
-            block[..name.len()].copy_from_slice(name.as_bytes());
-            for (at, text) in [
-                (100, "0000644"),
-                (108, "0000000"),
-                (116, "0000000"),
-                (124, "00000000000"),
-                (136, "00000000000"),
-            ] {
-                block[at..at + text.len()].copy_from_slice(text.as_bytes());
-            }
-            block[156] = b'0';
-            block[257..265].copy_from_slice(b"ustar\x0000");
-            block[148..156].fill(b' ');
-            let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
-            block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-            bytes.extend(block);
-        }
-        bytes.extend([0; 2 * tar::BLOCK]);
-        bytes.into()
+        let members = names.iter().map(|name| member(name, b'0', b"")).collect::<Vec<_>>();
+        [members.concat(), END.to_vec()].concat().into()
     }
 
     fn front(front: Bytes, raw: bool) -> Front {
         let stream: BytesStream = Box::pin(futures_util::stream::iter([Ok(front.clone())]));
-        Front { name: "x".into(), layers: Vec::new(), raw, front, stream }
+        Front { name: "x".into(), layers: Vec::new(), raw, foreign: false, front, stream }
     }
 
     fn guard(bytes: &Bytes, target: &RestoreTarget) -> Result<Guard> {
-        Guard::new(&front(bytes.clone(), false), target, false)
+        let mut guard = Guard::new(&front(bytes.clone(), false), target)?;
+        guard.landing = target.unpacks().then(|| Landing::new(""));
+        Ok(guard)
     }
 
     fn into_folder() -> RestoreTarget {
@@ -312,6 +357,7 @@ mod tests {
         for (first, volume) in [
             ("vol/_data/a", "vol"),
             ("vol/_data", "vol"),
+            ("/var/lib/docker/volumes/vol/", "var/lib/docker/volumes/vol"),
             ("vol", "vol"),
             ("./vol", "./vol"),
             ("var/lib/docker/volumes/vol/_data/a", "var/lib/docker/volumes/vol"),
@@ -333,8 +379,11 @@ mod tests {
     #[test]
     fn members_outside_of_the_target_stop_the_restore() {
         let bytes = tar_of(&["a", "../b"]);
-        assert_eq!(guard(&bytes, &into_folder()).unwrap().look(&bytes).unwrap_err().kind().exit_code(), 13);
-        assert!(guard(&bytes, &RestoreTarget::Stdout).unwrap().look(&bytes).is_ok());
+        assert_eq!(
+            guard(&bytes, &into_folder()).unwrap().pass(bytes.clone()).unwrap_err().kind().exit_code(),
+            14
+        );
+        assert!(guard(&bytes, &RestoreTarget::Stdout).unwrap().pass(bytes.clone()).is_ok());
     }
 
     #[test]
@@ -342,7 +391,7 @@ mod tests {
         let bytes = tar_of(&["vol/_data/a", "vol/_datax/b"]);
         let mut guard = guard(&bytes, &RestoreTarget::Volume("v".into())).unwrap();
         guard.original_volume().unwrap();
-        let error = guard.look(&bytes).unwrap_err();
+        let error = guard.pass(bytes.clone()).unwrap_err();
         assert!(error.to_string().contains("outside of vol/_data: vol/_datax/b"), "{error}");
     }
 
@@ -352,21 +401,61 @@ mod tests {
         let guard = guard(&bytes, &RestoreTarget::Volume("v".into())).unwrap();
         guard.original_volume().unwrap();
         let mut entry = guard.first.clone().unwrap();
-        assert!(guard.allow(&entry).is_ok());
+        let allow = |entry: &Entry| lies_within(entry, Some("vol"));
+        assert!(allow(&entry).is_ok());
         (entry.kind, entry.link) = (EntryType::Link, Some("other/_data/b".into()));
-        assert_eq!(guard.allow(&entry).unwrap_err().kind().exit_code(), 13);
+        assert_eq!(allow(&entry).unwrap_err().kind().exit_code(), 14);
         entry.link = Some("vol/_data/b".into());
-        assert!(guard.allow(&entry).is_ok());
+        assert!(allow(&entry).is_ok());
     }
 
     #[test]
     fn a_tar_that_was_cut_is_broken() {
         let bytes = tar_of(&["a"]);
         let mut guard = guard(&bytes, &RestoreTarget::Stdout).unwrap();
-        guard.look(&bytes[..tar::BLOCK]).unwrap();
+        guard.pass(bytes.slice(..BLOCK)).unwrap();
         assert_eq!(guard.finish().unwrap_err().kind().exit_code(), 13);
-        guard.look(&bytes[tar::BLOCK..]).unwrap();
+        guard.pass(bytes.slice(BLOCK..)).unwrap();
         assert!(guard.finish().is_ok());
+    }
+
+    #[test]
+    fn only_a_foreign_tar_may_lack_its_end_and_then_it_is_said() {
+        for end in [0, BLOCK, 2 * BLOCK] {
+            let bytes = tar_of(&["a"]).slice(..BLOCK + end);
+            let pass = |foreign| {
+                let mut guard = guard(&bytes, &into_folder()).unwrap();
+                guard.foreign = foreign;
+                guard.pass(bytes.clone()).unwrap();
+                guard.finish().map(|()| guard.warnings().len())
+            };
+            assert_eq!(pass(true).unwrap(), usize::from(end < 2 * BLOCK), "{end}");
+            assert_eq!(pass(false).is_ok(), end == 2 * BLOCK, "{end}");
+        }
+        // Inside of a member nothing ends.
+        let cut = [member("a", b'0', b"abc"), Vec::new()].concat();
+        let mut guard = guard(&tar_of(&["a"]), &into_folder()).unwrap();
+        guard.foreign = true;
+        guard.pass(Bytes::from(cut).slice(..BLOCK + 2)).unwrap();
+        assert_eq!(guard.finish().unwrap_err().kind().exit_code(), 13);
+    }
+
+    #[test]
+    fn a_tar_that_can_be_read_in_two_ways_is_handed_on_as_it_is_and_said() {
+        let bytes = Bytes::from([member("a", b'S', b"x"), END.to_vec()].concat());
+        let mut unpacking = guard(&tar_of(&["a"]), &into_folder()).unwrap();
+        assert_eq!(unpacking.pass(bytes.clone()).unwrap_err().kind().exit_code(), 14);
+        let mut guard = guard(&bytes, &RestoreTarget::Stdout).unwrap();
+        assert_eq!(guard.pass(bytes.clone()).unwrap(), [bytes]);
+        assert!(guard.finish().is_ok() && guard.warnings()[0].contains("nobody knows"));
+    }
+
+    #[test]
+    fn another_tar_behind_the_first_is_said() {
+        let bytes = Bytes::from([tar_of(&["a"]), tar_of(&["b"])].concat());
+        let mut guard = guard(&bytes, &into_folder()).unwrap();
+        let written = guard.pass(bytes).unwrap().concat();
+        assert_eq!((written.len(), guard.warnings().len()), (3 * BLOCK, 1));
     }
 
     #[test]
@@ -376,14 +465,14 @@ mod tests {
             assert_eq!(guard(&bytes, &target).err().unwrap().kind().exit_code(), 2, "{target:?}");
         }
         let mut guard = guard(&bytes, &RestoreTarget::Stdout).unwrap();
-        assert!(guard.look(&bytes).is_ok() && guard.finish().is_ok());
+        assert!(guard.pass(bytes.clone()).is_ok() && guard.finish().is_ok());
     }
 
     #[test]
     fn what_was_sealed_as_bytes_need_not_end_as_a_tar_does() {
         let bytes = tar_of(&["a"]);
-        let mut guard = Guard::new(&front(bytes.clone(), true), &RestoreTarget::Stdout, false).unwrap();
-        guard.look(&bytes[..100]).unwrap();
+        let mut guard = Guard::new(&front(bytes.clone(), true), &RestoreTarget::Stdout).unwrap();
+        guard.pass(bytes.slice(..100)).unwrap();
         assert!(guard.finish().is_ok());
     }
 }

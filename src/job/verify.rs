@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backup::Outcome;
-use super::restore::PARALLEL;
+use super::deliver::PARALLEL;
 use super::stored::{ArchiveRef, OpenRequest, Secrets, StoredArchive, no_archive};
 use crate::archive::Id;
 use crate::archive::check::Check;

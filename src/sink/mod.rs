@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Result};
 use crate::host::process;
-use crate::report::{Lines, Reporter};
+use crate::report::Reporter;
 use crate::stream::channel::Receiver;
 use crate::stream::sink::Sink;
 use crate::tar::gnu;
@@ -24,9 +24,15 @@ pub use crate::tar::gnu::is_volume_path;
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
 
+/// What a sink ends with that took all contents, but could not set everything beside them, and has said what.
+pub const WARNED: i64 = 3;
+
+pub mod landing;
+mod said;
 mod stdout;
 pub mod target;
 
+use said::Said;
 pub use stdout::{EarlyEnd, stdout};
 
 /// Our own standard output, through GNU tar: one member, its holes filled.
@@ -78,10 +84,11 @@ async fn unpack(
     stop: CancellationToken,
 ) -> Result<i64> {
     let stderr = tar.stderr.take();
-    let lines = tokio::spawn(async move {
+    let heard = ui.clone();
+    let said = tokio::spawn(async move {
         match stderr {
-            Some(stderr) => Lines::default().read(stderr, &ui).await,
-            None => Lines::default(),
+            Some(stderr) => Said::default().read(stderr, &heard).await,
+            None => Said::default(),
         }
     });
     let feed = tokio::task::spawn_blocking(move || {
@@ -102,17 +109,22 @@ async fn unpack(
         return Err(broken);
     }
     let status = tar.wait().await.context(|| "cannot wait for tar".into())?;
-    let lines = lines.await.unwrap_or_default();
-    if status.success() {
-        return Ok(0);
-    }
+    let said = said.await.unwrap_or_default();
+    said.warn(&ui);
     // Of all that tar does for us, only what it writes to our stdout goes into a pipe.
     if status.signal() == Some(Signal::PIPE.as_raw()) {
         return Err(Error::closed_pipe());
     }
-    Err(Error::failed(format!("tar could not unpack everything ({status})"))
-        .because(lines.last.join("; "))
-        .hint("the target is incomplete; restoring owners and devices needs root"))
+    // GNU tar ends with 2 where something failed and it went on.
+    let all_is_there =
+        status.success() || (status.code() == Some(2) && said.has_all_contents() && !said.is_nothing());
+    match all_is_there {
+        true if said.is_nothing() => Ok(0),
+        true => Ok(WARNED),
+        false => Err(Error::failed(format!("tar could not unpack everything ({status})"))
+            .because(said.last.join("; "))
+            .hint("the target is incomplete")),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
+use super::landing::Landing;
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Kind, Result};
@@ -77,7 +78,8 @@ fn early(code: i64) -> Result<i64> {
     }
 }
 
-/// Opens a sink. `original` says, of the volume to restore to, below which name its files lie in the archive.
+/// Opens a sink, and what watches over the folder that members are unpacked into, if it is one. `original` says, of the
+/// volume to restore to, below which name its files lie in the archive.
 ///
 /// # Errors
 /// The target is not there, cannot be written to, or is not empty and not to be overwritten.
@@ -86,8 +88,8 @@ pub async fn open(
     original: impl Fn(&str) -> Result<String>,
     overwrite: bool,
     ui: &Reporter,
-) -> Result<Sink> {
-    match to {
+) -> Result<(Sink, Option<Landing>)> {
+    let sink = match to {
         RestoreTarget::Stdout => super::stdout(EarlyEnd::Incomplete),
         RestoreTarget::Path(dir) => {
             gnu::require().await?;
@@ -95,15 +97,20 @@ pub async fn open(
             if !overwrite && !is_empty(&dir)? {
                 return Err(not_empty(&dir.display().to_string()));
             }
-            super::folder(&dir, ui)
+            let landing = Landing::new("").with_contents(dir.clone());
+            return super::folder(&dir, ui).map(|sink| (sink, Some(landing)));
         }
-        RestoreTarget::Volume(volume) => open_volume(&volume, &original(&volume)?, overwrite, ui).await,
+        RestoreTarget::Volume(volume) => {
+            let opened = open_volume(&volume, &original(&volume)?, overwrite, ui).await;
+            return opened.map(|(sink, landing)| (sink, Some(landing)));
+        }
         RestoreTarget::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
         RestoreTarget::Exec(container, command) => {
             Engine::connect().await?.feed_exec(&container, command, ui).await
         }
         RestoreTarget::Image => Ok(Engine::connect().await?.feed_image(ui)),
-    }
+    };
+    sink.map(|sink| (sink, None))
 }
 
 fn make_folder(dir: &Path) -> Result<()> {
@@ -130,7 +137,7 @@ fn not_empty(target: &str) -> Error {
 }
 
 /// A volume by its folder where that can be written here, else through the engine.
-async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter) -> Result<Sink> {
+async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter) -> Result<(Sink, Landing)> {
     if !super::is_volume_path(original) {
         let original = printable(original);
         return Err(Error::usage(format!("{original} is no name of a volume"))
@@ -148,12 +155,14 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
             return Err(not_empty(&format!("volume {name}")));
         }
     }
+    let landing = Landing::new(&format!("{original}/_data"));
     match is_here {
         true => {
             gnu::require().await?;
-            super::volume(&volume.mountpoint, original, ui)
+            let sink = super::volume(&volume.mountpoint, original, ui)?;
+            Ok((sink, landing.with_contents(volume.mountpoint)))
         }
-        false => engine.feed_volume(name, original, ui).await,
+        false => Ok((engine.feed_volume(name, original, ui).await?, landing)),
     }
 }
 
@@ -166,7 +175,9 @@ mod tests {
     }
 
     async fn open_path(dir: &Path, overwrite: bool) -> Result<Sink> {
-        open(RestoreTarget::Path(dir.into()), |_| Ok(String::new()), overwrite, &reporter()).await
+        let opened =
+            open(RestoreTarget::Path(dir.into()), |_| Ok(String::new()), overwrite, &reporter()).await;
+        opened.map(|(sink, _)| sink)
     }
 
     #[test]

@@ -379,7 +379,7 @@ mod tests {
             kept.sort();
             let ours = Patterns::new(&[], &[pattern.to_string()]).unwrap();
             let mut expected: Vec<_> =
-                names.iter().filter(|name| ours.take(name)).map(ToString::to_string).collect();
+                names.iter().filter(|name| ours.take(name.as_bytes())).map(ToString::to_string).collect();
             expected.sort();
             assert_eq!(kept, expected, "{pattern}");
         }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use crate::archive::open::{Archive, Opened};
 use crate::error::{Error, Result};
-use crate::job::restore::PARALLEL;
+use crate::job::deliver::PARALLEL;
 use crate::stream::counters::Counters;
 
 /// Who looks at files' bytes.

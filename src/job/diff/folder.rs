@@ -85,8 +85,13 @@ impl Walk {
             if members.contains_key(&name) || is_above_any(&name, members) {
                 continue;
             }
+            let there = self.host.look(&name)?;
+            // No archive has sockets: a program that listens makes its own anew.
+            if there.as_ref().is_some_and(There::is_socket) {
+                continue;
+            }
             self.change(&name, Change::Added);
-            if self.host.look(&name)?.is_some_and(|there| there.kind() == EntryType::Dir) {
+            if there.is_some_and(|there| there.kind() == EntryType::Dir) {
                 self.others(&name, members)?;
             }
         }
@@ -97,16 +102,20 @@ impl Walk {
         let target = member.target();
         let mut old = member.clone();
         if target.is_some() {
-            // Another name of a file: it is there as that file.
-            (old.kind, old.link, old.size) = (EntryType::File, None, there.stat.st_size as u64);
+            // Another name of a file, a link or a device: it is there as that.
+            let like = there.member(&old);
+            (old.kind, old.link, old.size) = (there.kind(), like.link, like.size);
+            if there.kind() == EntryType::Dir {
+                old.kind = EntryType::Link;
+            }
         }
         let new = there.member(&old);
         let mut fields = old.differs(&new);
         if let Some(target) = target
-            && new.kind == EntryType::File
+            && new.kind != EntryType::Dir
             && !self.host.is_link(there, &target)?
         {
-            fields.push(Field::new("link", serde_json::json!(target.text()), serde_json::Value::Null));
+            fields.push(Field::new("link", serde_json::json!(target.shown()), serde_json::Value::Null));
         }
         if let Some(data) = old.data.filter(|data| !data.is_empty())
             && new.kind == EntryType::File

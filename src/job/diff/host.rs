@@ -17,7 +17,7 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOL
 /// What a name is on this host.
 pub(super) struct There {
     pub(super) stat: Stat,
-    link: Option<String>,
+    link: Option<Vec<u8>>,
 }
 
 impl There {
@@ -31,6 +31,10 @@ impl There {
             FileType::BlockDevice => EntryType::Block,
             _ => EntryType::Other,
         }
+    }
+
+    pub(super) fn is_socket(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Socket
     }
 
     pub(super) fn is_same(&self, other: &There) -> bool {
@@ -116,15 +120,15 @@ impl Host {
         let mut there = There { stat, link: None };
         if there.kind() == EntryType::Symlink {
             let link = rustix::fs::readlinkat(&opened, c"", Vec::new()).map_err(|e| self.cannot(name, e))?;
-            there.link = Some(link.to_string_lossy().into_owned());
+            there.link = Some(link.into_bytes());
         }
         Ok(Some(there))
     }
 
-    /// Whether a file is another name of `target`; of a target that is not UTF-8 the catalog does not know enough.
+    /// Whether a file is another name of `target`; of a target that is not UTF-8 early catalogs do not know enough.
     pub(super) fn is_link(&mut self, there: &There, target: &Name) -> Result<bool> {
         let unknown = target.text().contains(char::REPLACEMENT_CHARACTER);
-        Ok(unknown || self.look(target)?.is_some_and(|target| target.is_same(there)))
+        Ok(self.look(target)?.is_some_and(|target| target.is_same(there)) || unknown)
     }
 
     /// The names in a folder, in order.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use crate::report::hex;
+use crate::tar::name::shown as shown_name;
 use crate::tar::select::{Patterns, unsafe_member};
 use crate::tar::{Entry, EntryType};
 
@@ -21,12 +22,10 @@ impl Name {
     /// A name out of its bytes.
     pub fn new(bytes: &[u8]) -> Name {
         let parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
-        let parts = parts.collect::<Vec<_>>().join(&b'/');
-        match (bytes.first(), parts.is_empty()) {
-            // An absolute name is another one.
-            (Some(b'/'), _) => Name([b"/", &parts[..]].concat()),
-            (_, true) => Name(b".".to_vec()),
-            _ => Name(parts),
+        // An absolute name is unpacked without the slash before it.
+        match parts.collect::<Vec<_>>().join(&b'/') {
+            parts if parts.is_empty() => Name(b".".to_vec()),
+            parts => Name(parts),
         }
     }
 
@@ -58,6 +57,11 @@ impl Name {
         String::from_utf8_lossy(&self.0).into_owned()
     }
 
+    /// For people, as it can be written: `\xHH` stands for a byte that is not UTF-8.
+    pub fn shown(&self) -> String {
+        shown_name(&self.0)
+    }
+
     /// Its bytes in hex, where they are not UTF-8.
     pub fn hex(&self) -> Option<String> {
         std::str::from_utf8(&self.0).is_err().then(|| hex(&self.0))
@@ -65,7 +69,7 @@ impl Name {
 
     /// Whether it is to be compared.
     pub(super) fn matches(&self, patterns: &Patterns) -> bool {
-        patterns.take_all() || patterns.take(&self.text())
+        patterns.take_all() || patterns.take(&self.0)
     }
 }
 
@@ -80,7 +84,7 @@ pub(super) struct Member {
     /// Seconds since 1970 and nanoseconds; none where the archive says something else.
     pub(super) mtime: Option<(i64, u32)>,
     /// Target of a symlink, or of what the archive has as a hard link.
-    pub(super) link: Option<Box<str>>,
+    pub(super) link: Option<Box<[u8]>>,
     /// Where its bytes lie in the source; none of a sparse file.
     pub(super) data: Option<Range<u64>>,
     /// Why it may not be looked for in a folder.
@@ -97,7 +101,7 @@ impl Member {
             gid: entry.gid,
             size: entry.size,
             mtime: time(&entry.mtime),
-            link: entry.link.as_deref().map(Box::from),
+            link: entry.link_name().map(Box::from),
             data: entry.data(),
             refused: unsafe_member(entry, true),
         }
@@ -106,7 +110,7 @@ impl Member {
     /// The name of the file that a hard link is another name of.
     pub(super) fn target(&self) -> Option<Name> {
         let link = self.link.as_deref().filter(|_| self.kind == EntryType::Link);
-        link.map(|link| Name::new(link.as_bytes()))
+        link.map(Name::new)
     }
 
     /// In what `new` differs from it. Of different types nothing else is compared.
@@ -114,6 +118,7 @@ impl Member {
         if self.kind != new.kind {
             return vec![Field::new("type", json!(self.kind), json!(new.kind))];
         }
+        let link = |link: &Option<Box<[u8]>>| json!(link.as_deref().map(crate::tar::name::text));
         let octal = |mode: u32| json!(format!("{mode:04o}"));
         // Every symlink has the same mode, whatever the archive says.
         let mode = |of: &Member| if self.kind == EntryType::Symlink { 0o777 } else { of.mode };
@@ -122,7 +127,7 @@ impl Member {
             Field::new("uid", json!(self.uid), json!(new.uid)),
             Field::new("gid", json!(self.gid), json!(new.gid)),
             Field::new("size", json!(self.size), json!(new.size)),
-            Field::new("link", json!(self.link), json!(new.link)),
+            Field::new("link", link(&self.link), link(&new.link)),
             Field::new("mtime", shown(self.mtime), shown(new.mtime)),
         ];
         all.into_iter().filter(|field| field.from != field.to).collect()
@@ -196,7 +201,7 @@ mod tests {
         assert_eq!(names(Member { mode: 0o600, ..old.clone() }), ["mode"]);
         assert_eq!(names(Member { uid: 1, gid: 1, ..old.clone() }), ["uid", "gid"]);
         assert_eq!(names(Member { size: 2, ..old.clone() }), ["size"]);
-        assert_eq!(names(Member { link: Some("x".into()), ..old.clone() }), ["link"]);
+        assert_eq!(names(Member { link: Some(b"x"[..].into()), ..old.clone() }), ["link"]);
         assert_eq!(names(Member { mtime: Some((0, 1)), ..old.clone() }), ["mtime"]);
         assert_eq!(names(Member { kind: EntryType::Dir, uid: 1, ..old }), ["type"]);
     }
@@ -216,7 +221,7 @@ mod tests {
 
     #[test]
     fn only_a_hard_link_is_another_name() {
-        let with = |kind| Member { link: Some("./a/b".into()), ..member(kind) };
+        let with = |kind| Member { link: Some(b"./a/b"[..].into()), ..member(kind) };
         assert_eq!(with(EntryType::Link).target(), Some(Name::new(b"a/b")));
         assert_eq!(with(EntryType::Symlink).target(), None);
         assert_eq!(member(EntryType::Link).target(), None);
@@ -232,7 +237,7 @@ mod tests {
     #[test]
     fn names_of_one_place_are_one() {
         for (text, name) in
-            [("./", "."), ("", "."), ("./a//b/", "a/b"), ("a/./b", "a/b"), ("/a", "/a"), ("../a", "../a")]
+            [("./", "."), ("", "."), ("./a//b/", "a/b"), ("a/./b", "a/b"), ("/a", "a"), ("../a", "../a")]
         {
             assert_eq!(Name::new(text.as_bytes()).text(), name, "{text}");
         }

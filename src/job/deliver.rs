@@ -1,0 +1,68 @@
+//! From an archive's frames to a sink: its bytes as they are, or members written anew.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use crate::archive::open::Archive;
+use crate::error::Result;
+use crate::stream::counters::Counters;
+use crate::stream::sink::Sink;
+use crate::tar::rewrite::Rewriter;
+use crate::tar::{BLOCK, Member};
+
+/// Batches of frames under way at once: each takes up to 32 MiB.
+pub const PARALLEL: usize = 4;
+
+/// Hands members on, written anew, as a tar of their own: of each list those that its ranges hold.
+pub(super) async fn write_members(
+    archive: &Arc<Archive>,
+    lists: &[Vec<Range<u64>>],
+    sink: &Sink,
+    counters: &Counters,
+    mut admit: impl FnMut(&Member) -> Result<bool>,
+) -> Result<()> {
+    for ranges in lists {
+        let mut rewriter = Rewriter::new();
+        let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
+        while let Some(batch) = opened.next().await {
+            let batch = batch?;
+            counters.stored.add(batch.fetched.len() as u64);
+            for piece in batch.pieces(ranges) {
+                for written in rewriter.pass(&piece, &mut admit)? {
+                    sink.write(written).await?;
+                }
+                counters.source.add(piece.len() as u64);
+            }
+        }
+        rewriter.between_members()?;
+    }
+    write_tar_end(sink).await
+}
+
+/// The end of a tar that some members make.
+pub(super) async fn write_tar_end(sink: &Sink) -> Result<()> {
+    sink.write(Bytes::from_static(&[0; 2 * BLOCK])).await
+}
+
+/// Hands ranges of the source on, each frame confirmed before.
+pub(super) async fn write_ranges(
+    archive: &Arc<Archive>,
+    ranges: &[Range<u64>],
+    sink: &Sink,
+    counters: &Counters,
+) -> Result<()> {
+    let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
+    while let Some(batch) = opened.next().await {
+        let batch = batch?;
+        counters.stored.add(batch.fetched.len() as u64);
+        for piece in batch.pieces(ranges) {
+            let len = piece.len() as u64;
+            sink.write(piece).await?;
+            counters.source.add(len);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Members' names: bytes, compared as bytes, and one way to write them as text and back.
+//!
+//! A byte that is no part of UTF-8 is written `\xHH`. So that nothing else looks like that, a backslash is written `\x5c`
+//! where it stands before what would be read so; every other backslash, as in the names of systemd's units, is itself.
+
+/// A name as people and programs may write it. Control characters are left as they are.
+pub fn text(name: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in name.utf8_chunks() {
+        let valid = chunk.valid();
+        for (at, c) in valid.char_indices() {
+            match c == '\\' && escaped(&valid.as_bytes()[at..]).is_some() {
+                true => text.push_str("\\x5c"),
+                false => text.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// A name for people, which steers no terminal.
+pub fn shown(name: &[u8]) -> String {
+    text(name)
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}
+
+/// The bytes of a name that was written as [`text`] writes it.
+pub fn parse(text: &str) -> Vec<u8> {
+    let (mut name, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some(&first) = rest.first() {
+        let (byte, len) = escaped(rest).map_or((first, 1), |byte| (byte, 4));
+        name.push(byte);
+        rest = &rest[len..];
+    }
+    name
+}
+
+/// The byte that `\xHH` stands for.
+fn escaped(text: &[u8]) -> Option<u8> {
+    let digits = text.strip_prefix(b"\\x")?.get(..2)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_hexdigit))?;
+    u8::from_str_radix(digits, 16).ok().filter(|&byte| byte >= 0x80 || byte == b'\\')
+}
+
+/// A pattern in which `\xHH` means these four characters, as [`text`] writes them: there a backslash takes the special
+/// meaning from what follows it.
+pub fn pattern(glob: &str) -> String {
+    let mut pattern = String::new();
+    let mut rest = glob;
+    while let Some(at) = rest.find("\\x") {
+        let digits = rest.as_bytes()[at + 2..].iter().take(2).take_while(|b| b.is_ascii_hexdigit()).count();
+        pattern.push_str(&rest[..at]);
+        match digits {
+            2 => pattern.push_str(&format!("\\\\x{}", rest[at + 2..at + 4].to_ascii_lowercase())),
+            _ => pattern.push_str("\\x"),
+        }
+        rest = &rest[at + if digits == 2 { 4 } else { 2 }..];
+    }
+    pattern + rest
+}
+
+/// A name without what does not tell members apart: `./`, slashes before it, and the slash behind a folder.
+pub fn plain(mut name: &[u8]) -> &[u8] {
+    while let Some(rest) = name.strip_prefix(b"./").or_else(|| name.strip_prefix(b"/")) {
+        name = rest;
+    }
+    while let Some(rest) = name.strip_suffix(b"/") {
+        name = rest;
+    }
+    name
+}
+
+/// A name without the slashes before it, as GNU tar unpacks it.
+pub(super) fn relative(name: &[u8]) -> &[u8] {
+    let slashes = name.iter().take_while(|&&b| b == b'/').count();
+    &name[slashes..]
+}
+
+/// The bytes of a catalog's name.
+pub(super) fn bytes(lossy: &str, hex: Option<&str>) -> Vec<u8> {
+    let hex = hex.filter(|hex| hex.is_ascii() && hex.len() % 2 == 0);
+    let bytes = hex.and_then(|hex| {
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).ok()).collect()
+    });
+    bytes.unwrap_or_else(|| lossy.as_bytes().to_vec())
+}
+
+/// The hex that a catalog has beside a name that is not UTF-8.
+pub(super) fn hex_unless_text(name: &[u8]) -> Option<String> {
+    let hex = || name.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::str::from_utf8(name).is_err().then(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_written_and_read_back() {
+        let names: [&[u8]; 9] = [
+            b"plain",
+            "gr\u{fc}n".as_bytes(),
+            b"gr\xfcn",
+            b"\\xff",
+            b"\\x5cxff",
+            b"dev-disk-by\\x2did.mount",
+            b"a\\",
+            b"\xff\\xff\\x5C",
+            b"",
+        ];
+        for name in names {
+            assert_eq!(parse(&text(name)), name, "{}", text(name));
+        }
+        for (one, other) in
+            names.iter().enumerate().flat_map(|(i, one)| names[i + 1..].iter().map(move |other| (one, other)))
+        {
+            assert_ne!(text(one), text(other));
+        }
+    }
+
+    #[test]
+    fn what_looks_alike_is_told_apart_and_units_names_are_themselves() {
+        assert_eq!(text(b"gr\xfcn"), "gr\\xfcn");
+        assert_eq!(text(b"by\\x2did"), "by\\x2did");
+        assert_eq!(text(b"\\xff"), "\\x5cxff");
+        assert_eq!(shown(b"a\n\xff"), "a\\n\\xff");
+        assert_ne!(text(b"\xff"), text(b"\xfe"));
+    }
+
+    #[test]
+    fn a_pattern_has_names_as_they_are_shown() {
+        assert_eq!(pattern("a\\xFC*"), "a\\\\xfc*");
+        assert_eq!(pattern("by\\x2did\\*"), "by\\\\x2did\\*");
+        assert_eq!(pattern("\\xq"), "\\xq");
+    }
+
+    #[test]
+    fn one_place_has_one_plain_name() {
+        for (name, plain) in
+            [("./a/", "a"), ("/a", "a"), (".//./a//", "a"), ("./", ""), ("../a", "../a"), (".a", ".a")]
+        {
+            assert_eq!(super::plain(name.as_bytes()), plain.as_bytes(), "{name}");
+        }
+    }
+}
