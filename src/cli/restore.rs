@@ -124,7 +124,7 @@ pub struct RestoreArchive {
     /// Load an archive of images into the engine
     #[arg(long, group = "sink")]
     to_image: bool,
-    /// Members to restore, and what is below them; may be repeated
+    /// Members to restore, and what is below them; may be repeated. As `ls` shows them: `\xHH` is a byte that is not UTF-8
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Members to leave out; may be repeated
@@ -151,7 +151,9 @@ pub struct RestoreArchive {
 
 const RESTORE_EXAMPLES: &str = "\
 Nothing is handed on that the sealed catalog does not confirm. Names that lead outside of the target and device nodes
-are refused before anything is unpacked.
+are refused before anything is unpacked (exit code 14); the slash before a name is taken off. Nothing is written through
+a link that stands in the target or comes with the archive. What the target cannot hold (owners, attributes, ACLs) is
+said once, with exit code 3.
 
 Examples:
   sealift restore db --to-stdout --from s3://backups/prod | psql -U postgres

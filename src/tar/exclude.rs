@@ -3,6 +3,7 @@
 //! [`Patterns`](super::select::Patterns) match the name that a member has in the archive; GNU tar matches the path by
 //! which it walks there. So each pattern is followed along the folder's own name, and what is left of it holds below.
 
+use super::name;
 use crate::error::{Error, Result};
 
 /// Options that make GNU tar match as we do: the whole path from its first byte on, `*` over slashes, and what a matching
@@ -235,6 +236,12 @@ fn braces(text: &str) -> Option<(&str, Vec<&str>, &str)> {
 fn tokens(text: &[u8]) -> Option<Vec<Token>> {
     let (mut found, mut rest) = (Vec::new(), text);
     while let [first, more @ ..] = rest {
+        if name::is_spelled(rest) {
+            let (spelled, more) = rest.split_at(4);
+            found.extend(name::parse_bytes(spelled).into_iter().map(Token::Byte));
+            rest = more;
+            continue;
+        }
         rest = more;
         found.push(match first {
             b'*' if found.last() == Some(&Token::Star) => continue,
@@ -294,6 +301,17 @@ mod tests {
         assert_eq!(below("link/*/cache", "link", "link/."), ["link/./*/cache"]);
         assert_eq!(below("x", "", "/"), ["/x"]);
         assert_eq!(below("a/x", "a", "we[i]rd"), ["we\\[i\\]rd/x"]);
+    }
+
+    #[test]
+    fn a_byte_that_is_not_utf8_is_written_as_ls_shows_it() {
+        let below = |pattern: &str| Exclude::new(pattern).unwrap().below(b"r", b"r").concat();
+        assert_eq!(below("r/a\\xFF"), b"r/a\xff");
+        assert_eq!(below("r/by\\x2did"), b"r/by\\\\x2did");
+        // These four characters.
+        for itself in ["r/\\x5cxff", "r/\\\\xff"] {
+            assert_eq!(below(itself), b"r/\\\\xff", "{itself}");
+        }
     }
 
     #[test]

@@ -29,13 +29,23 @@ pub fn shown(name: &[u8]) -> String {
 
 /// The bytes of a name that was written as [`text`] writes it.
 pub fn parse(text: &str) -> Vec<u8> {
-    let (mut name, mut rest) = (Vec::new(), text.as_bytes());
+    parse_bytes(text.as_bytes())
+}
+
+pub(super) fn parse_bytes(mut rest: &[u8]) -> Vec<u8> {
+    let mut name = Vec::new();
     while let Some(&first) = rest.first() {
         let (byte, len) = escaped(rest).map_or((first, 1), |byte| (byte, 4));
         name.push(byte);
         rest = &rest[len..];
     }
     name
+}
+
+/// Whether a pattern goes on with `\xHH`.
+pub(super) fn is_spelled(pattern: &[u8]) -> bool {
+    let digits = pattern.strip_prefix(b"\\x").and_then(|rest| rest.get(..2));
+    digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// The byte that `\xHH` stands for.
@@ -48,16 +58,22 @@ fn escaped(text: &[u8]) -> Option<u8> {
 /// A pattern in which `\xHH` means these four characters, as [`text`] writes them: there a backslash takes the special
 /// meaning from what follows it.
 pub fn pattern(glob: &str) -> String {
-    let mut pattern = String::new();
-    let mut rest = glob;
-    while let Some(at) = rest.find("\\x") {
-        let digits = rest.as_bytes()[at + 2..].iter().take(2).take_while(|b| b.is_ascii_hexdigit()).count();
+    let (mut pattern, mut rest) = (String::new(), glob);
+    while let Some(at) = rest.find('\\') {
+        let here = &rest[at..];
+        let second = here.chars().nth(1).map_or(0, char::len_utf8);
+        let (written, used) = match escaped(here.as_bytes()) {
+            Some(byte) => (format!("\\\\x{byte:02x}"), 4),
+            None if is_spelled(here.as_bytes()) => (format!("\\{}", &here[..4]), 4),
+            // A backslash that means itself, before what would be read so.
+            None if here[1..].starts_with('\\') && escaped(&here.as_bytes()[1..]).is_some() => {
+                ("\\\\x5c".into(), 2)
+            }
+            None => (here[..1 + second].into(), 1 + second),
+        };
         pattern.push_str(&rest[..at]);
-        match digits {
-            2 => pattern.push_str(&format!("\\\\x{}", rest[at + 2..at + 4].to_ascii_lowercase())),
-            _ => pattern.push_str("\\x"),
-        }
-        rest = &rest[at + if digits == 2 { 4 } else { 2 }..];
+        pattern.push_str(&written);
+        rest = &here[used..];
     }
     pattern + rest
 }
@@ -135,6 +151,12 @@ mod tests {
         assert_eq!(pattern("a\\xFC*"), "a\\\\xfc*");
         assert_eq!(pattern("by\\x2did\\*"), "by\\\\x2did\\*");
         assert_eq!(pattern("\\xq"), "\\xq");
+        assert_eq!(pattern("by\\x2Did"), "by\\\\x2Did");
+        // Of the name that is these four characters.
+        for itself in ["\\x5cxff", "\\\\xff"] {
+            assert_eq!(pattern(itself), "\\\\x5cxff", "{itself}");
+        }
+        assert_eq!(pattern("a\\\\*\\"), "a\\\\*\\");
     }
 
     #[test]

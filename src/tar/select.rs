@@ -367,9 +367,13 @@ mod tests {
             ..entry("a\u{fffd}", EntryType::File, None, 0)
         };
         let members = [other(0xfe), other(0xff), file("a\u{fffd}"), file("a\\xff")];
-        for (pattern, range) in
-            [("a\\xff", 512..1024), ("a\\xFE", 0..512), ("a\u{fffd}", 1024..1536), ("a\\x5cxff", 1536..2048)]
-        {
+        for (pattern, range) in [
+            ("a\\xff", 512..1024),
+            ("a\\xFE", 0..512),
+            ("a\u{fffd}", 1024..1536),
+            ("a\\x5cxff", 1536..2048),
+            ("a\\\\xff", 1536..2048),
+        ] {
             assert_eq!(
                 select(false, &patterns(&[pattern], &[]), &members).lists(),
                 [vec![range]],
