@@ -138,7 +138,7 @@ fn a_map_of_holes_that_takes_headers_for_data_is_refused() {
         vec![0; 1024],
     ]
     .concat();
-    sh(&format!("mkdir {}/store", lab.dir.display()));
+    sh(&format!("mkdir -p {}/store", lab.dir.display()));
     lab.write("store/f.tar", &tar);
     let store = lab.file_store();
     let restore = |to: &[&str]| {
@@ -229,9 +229,9 @@ fn what_a_hard_link_prints_and_brings_is_the_file_before_it() {
     let first = with_data("?", b'0', b"first");
     let first = changed(first, |block| block[0] = 0xff);
     let link = changed(bare_member(b"link", b'1', "?"), |block| block[157] = 0xff);
-    let again = changed(with_data("?", b'0', b"again"), |block| block[0] = 0xff);
+    let later = changed(with_data("?", b'0', b"again"), |block| block[0] = 0xff);
     let other = changed(with_data("?", b'0', b"other"), |block| block[0] = 0xfe);
-    let tar = [first, other, link, again, vec![0; 1024]].concat();
+    let tar = [first, other, link, later, vec![0; 1024]].concat();
     restored(&lab, &tar, "out", &[]).expect(0);
     let store = lab.file_store();
     for (name, text) in [("link", "first"), ("\\xff", "again"), ("\\xFE", "other")] {
@@ -240,7 +240,7 @@ fn what_a_hard_link_prints_and_brings_is_the_file_before_it() {
     let show = |into: &str| sh(&format!("cd {}/{into}; head -v * | cat -v", lab.dir.display()));
     assert!(show("out").contains("==> link <==\nfirst"), "{}", show("out"));
     again(&lab, "part", &["link"]).expect(0);
-    assert_eq!(show("part"), "==> link <==\nfirst\n==> M-^? <==\nfirst".replace("\n==> M", "\n\n==> M"));
+    assert_eq!(show("part"), "==> link <==\nfirst\n==> M-^? <==\nfirst");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn an_object_that_gnu_tar_reads_is_read() {
         ("none", endless.clone()),
         ("half", [endless.clone(), vec![0; 512]].concat()),
         ("two", [endless.clone(), vec![0; 1024], endless.clone(), vec![0; 1024]].concat()),
-        ("one and something", [endless.clone(), vec![0; 512], vec![b'x'; 512]].concat()),
+        ("junk", [endless.clone(), vec![0; 512], vec![b'x'; 512]].concat()),
     ] {
         lab.write(&format!("store/{name}.tar"), &tar);
         let ended = restore(&format!("{name}.tar"), name).expect(3);
@@ -361,7 +361,11 @@ fn attributes_that_cannot_be_set_are_said_and_contents_that_are_missing_fail() {
         Ended::from(command.output().expect("setpriv runs"))
     };
     let ended = restore("out").expect(3);
-    assert!(ended.stderr.contains("extended attributes or capabilities of 1 members"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("1 extended attributes or capabilities could not be set"),
+        "{}",
+        ended.stderr
+    );
     // A folder stands where a file is to be: its name does not make its loss another one.
     sh(&format!(
         "cd {}/full; mkdir -p 'tar: b: Cannot utime: Operation not permitted/x'; chown -R 65534 .",

@@ -331,6 +331,10 @@ mod tests {
         assert_eq!(members(&[], false, &entries).handing(true, true).unwrap(), Handing::AsIs);
     }
 
+    fn one(start: u64, end: u64) -> Vec<Range<u64>> {
+        std::iter::once(start..end).collect()
+    }
+
     fn lists(members: Members) -> Vec<Vec<Range<u64>>> {
         match members.handing(true, true).unwrap() {
             Handing::Members(Some(lists)) => lists,
@@ -341,7 +345,7 @@ mod tests {
     #[test]
     fn members_are_ranges_of_the_source() {
         let entries = ["a", "b", "c", "a"].map(|path| entry(path, EntryType::File, None));
-        assert_eq!(lists(members(&["b", "c"], true, &entries)), [vec![1024..3072]]);
+        assert_eq!(lists(members(&["b", "c"], true, &entries)), [one(1024, 3072)]);
         assert_eq!(lists(members(&["a"], true, &entries)), [vec![0..1024, 3072..4096]]);
     }
 
@@ -392,7 +396,7 @@ mod tests {
             entry("b", EntryType::Link, Some("a")),
             entry("c", EntryType::File, None),
         ];
-        assert_eq!(lists(members(&["b"], true, &entries)), [vec![0..2048]]);
+        assert_eq!(lists(members(&["b"], true, &entries)), [one(0, 2048)]);
         // What it brings must be fit to be unpacked, too.
         let device = [entry("a", EntryType::Char, None), entry("b", EntryType::Link, Some("a"))];
         assert_eq!(members(&["b"], true, &device).handing(true, true).unwrap_err().kind(), Kind::Refused);

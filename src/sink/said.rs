@@ -24,9 +24,9 @@ const REASONS: [&str; 14] = [
 ];
 
 /// How lines begin that end with a file's name in quotes, and the reason.
-const OF_FILE: [(&str, Lost); 6] = [
-    ("setxattrat: Cannot set 'system.posix_acl_", Lost::Acls),
-    ("lsetxattr: Cannot set 'system.posix_acl_", Lost::Acls),
+const OF_FILE: [(&str, Lost); 5] = [
+    // Every ACL is set once more as an ACL: only then it is lost.
+    ("setxattrat: Cannot set 'system.posix_acl_", Lost::Nothing),
     ("setxattrat: Cannot set '", Lost::Attributes),
     ("lsetxattr: Cannot set '", Lost::Attributes),
     ("acl_set_file_at: Cannot set POSIX ACLs for file '", Lost::Acls),
@@ -52,12 +52,12 @@ enum Lost {
 
 impl Lost {
     const NAMED: [(Lost, &str); 6] = [
-        (Lost::Owners, "owners"),
-        (Lost::Modes, "modes"),
-        (Lost::Times, "times"),
-        (Lost::Attributes, "extended attributes or capabilities"),
-        (Lost::Acls, "ACLs"),
-        (Lost::Devices, "device nodes"),
+        (Lost::Owners, "owners of # members"),
+        (Lost::Modes, "modes of # members"),
+        (Lost::Times, "times of # members"),
+        (Lost::Attributes, "# extended attributes or capabilities"),
+        (Lost::Acls, "ACLs of # members"),
+        (Lost::Devices, "# device nodes"),
     ];
 
     /// Of a line in the C locale. Names of files stand in it, which may look like any of tar's words: what is not built
@@ -73,8 +73,10 @@ impl Lost {
         let quoted = before.ends_with('\'') && before.matches("Cannot ").count() == 1;
         let of_file = OF_FILE.iter().find(|(words, _)| quoted && before.starts_with(words));
         let action = before.rsplit_once(": ").map_or(before, |(_, action)| action);
-        if let Some((_, lost)) = of_file {
-            return *lost;
+        if let Some((words, lost)) = of_file {
+            // A folder without ACLs, where there are none: it has none.
+            let had_none = words.starts_with("acl_delete") && text.ends_with("upported");
+            return if had_none { Lost::Nothing } else { *lost };
         }
         match action {
             "Cannot utime" => Lost::Times,
@@ -174,9 +176,8 @@ impl Said {
     pub(super) fn warn(&self, ui: &Reporter) {
         for (lost, name) in Lost::NAMED {
             if let Some((_, count, first)) = self.lost.iter().find(|(known, ..)| *known == lost) {
-                ui.warn(&format!(
-                    "{name} of {count} members could not be set, their contents are there: {first}"
-                ));
+                let lost = name.replace('#', &count.to_string());
+                ui.warn(&format!("{lost} could not be set, all contents are there: {first}"));
             }
         }
     }
@@ -241,7 +242,11 @@ mod tests {
                 "lsetxattr: Cannot set 'security.capability' extended attribute for file 'd/f: x'",
                 Lost::Attributes,
             ),
-            ("setxattrat: Cannot set 'system.posix_acl_access' extended attribute for file 'f'", Lost::Acls),
+            (
+                "setxattrat: Cannot set 'system.posix_acl_access' extended attribute for file 'f'",
+                Lost::Nothing,
+            ),
+            ("acl_delete_def_file_at: Cannot drop default POSIX ACLs for file 'd'", Lost::Acls),
             ("acl_set_file_at: Cannot set POSIX ACLs for file 'd/f'", Lost::Acls),
             ("d\\: /f: Warning: Cannot acl_from_text", Lost::Acls),
             ("d/f: Cannot change mode to rwsr-xr-x", Lost::Modes),
@@ -249,6 +254,8 @@ mod tests {
         ] {
             assert_eq!(Lost::of(&format!("tar: {line}: Operation not permitted")), lost, "{line}");
         }
+        let none = "tar: acl_delete_def_file_at: Cannot drop default POSIX ACLs for file 'd': Operation not supported";
+        assert_eq!(Lost::of(none), Lost::Nothing);
     }
 
     #[tokio::test]

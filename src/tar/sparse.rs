@@ -87,17 +87,18 @@ impl Reading {
         self.text.extend_from_slice(block);
         self.lines += block.iter().filter(|&&b| b == b'\n').count() as u64;
         let mut lines = self.text.split_inclusive(|&b| b == b'\n');
-        let count = next_number(&mut lines)?.filter(|_| self.lines > 0);
-        let wanted = count.and_then(|count| count.checked_mul(2)?.checked_add(1));
-        if self.text.len() > LONGEST_MAP || self.lines > 0 && wanted.is_none() {
+        // The first line is in the first block: no number is as long as one.
+        let count = next_number(&mut lines)??;
+        let wanted = count.checked_mul(2)?.checked_add(1)?;
+        if self.text.len() > LONGEST_MAP {
             return None;
         }
         // Only when all are there are they looked at.
-        if wanted.is_none_or(|wanted| self.lines < wanted) {
+        if self.lines < wanted {
             return Some(None);
         }
         let mut pieces = Vec::new();
-        for _ in 0..count.unwrap_or(0) {
+        for _ in 0..count {
             pieces.push((next_number(&mut lines)??, next_number(&mut lines)??));
         }
         Some(Some(Map { real_size, pieces }))
