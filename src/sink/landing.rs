@@ -92,7 +92,8 @@ impl Landing {
         let entry = &member.entry;
         let full = entry.name();
         let refused = |why: &str| {
-            Error::refused(format!("{} may not be unpacked: {why}", name::shown(&full)))
+            let shown = if full.is_empty() { "a member".into() } else { name::shown(&full) };
+            Error::refused(format!("{shown} may not be unpacked: {why}"))
                 .hint("leave it out with --exclude, accept devices with --allow-devices, or restore --to-stdout and look")
         };
         if let Some(why) = unsafe_member(entry, self.allow_devices) {

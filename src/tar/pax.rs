@@ -113,12 +113,15 @@ fn decimal(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// A time as pax writes it: seconds, perhaps negative, perhaps with decimals.
+/// A time as pax writes it: seconds, perhaps negative, perhaps with decimals. What follows them is nothing, as for GNU tar.
 fn seconds(value: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(value).ok()?;
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    whole.parse::<i64>().ok().filter(|_| !whole.starts_with('+'))?;
-    decimals.bytes().all(|b| b.is_ascii_digit()).then(|| text.to_string())
+    let digits = |bytes: &[u8]| bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+    let sign = usize::from(value.first() == Some(&b'-'));
+    let whole = sign + digits(&value[sign..]);
+    let decimals = value[whole..].strip_prefix(b".").map_or(0, digits);
+    let end = if decimals > 0 { whole + 1 + decimals } else { whole };
+    let text = std::str::from_utf8(&value[..end]).ok()?;
+    text.split('.').next()?.parse::<i64>().ok().map(|_| text.to_string())
 }
 
 #[cfg(test)]
@@ -150,6 +153,23 @@ mod tests {
             (pax.uid, pax.mtime.as_deref(), pax.path.as_deref()),
             (Some(7), Some("1.5"), Some(&b"b"[..]))
         );
+    }
+
+    #[test]
+    fn what_follows_a_time_is_nothing() {
+        for (value, read) in [
+            ("-5.25", Some("-5.25")),
+            ("5.25x", Some("5.25")),
+            ("999xxx5.4", Some("999")),
+            ("5.", Some("5")),
+            ("", None),
+            ("-", None),
+            (".5", None),
+            ("+5", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(seconds(value.as_bytes()).as_deref(), read, "{value}");
+        }
     }
 
     #[test]
