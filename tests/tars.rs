@@ -309,24 +309,26 @@ fn an_object_that_gnu_tar_reads_is_read() {
     assert_eq!(tree(&lab, "padded"), tree(&lab, "label"));
 }
 
+/// Restores the tar `f.tar` of the store as user 65534 of a group.
+fn restore_as_ordinary_user(lab: &Lab, group: u32, into: &str) -> Ended {
+    // Neither the project's folder nor the test's own need be open to everybody.
+    let dir = lab.dir.display();
+    sh(&format!("cp {} {dir}/sealift; chmod -R a+rX {dir}", env!("CARGO_BIN_EXE_sealift")));
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", &format!("--regid={group}"), "--clear-groups", "./sealift"]);
+    command.args(["restore", "f.tar", "--object", "--no-encrypt", "--overwrite", "--to-path", into]);
+    command.args(["--from", &lab.file_store()]).current_dir(&lab.dir);
+    Ended::from(command.output().expect("setpriv runs"))
+}
+
 #[test]
 fn what_an_ordinary_user_cannot_set_is_said_once() {
     let lab = Lab::new();
     let tar = [bare_member(b"a", b'0', ""), bare_member(b"b", b'0', ""), vec![0; 1024]].concat();
     sh(&format!("mkdir -p {}/store", lab.dir.display()));
     lab.write("store/f.tar", &tar);
-    sh(&format!("cd {0}; mkdir out; chown 65534 out; chmod -R a+rX {0}; chmod a+x {0}", lab.dir.display()));
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid=65534",
-        "--clear-groups",
-        env!("CARGO_BIN_EXE_sealift"),
-        "restore",
-        "f.tar",
-        "--object",
-    ]);
-    command.args(["--no-encrypt", "--to-path", "out", "--from", &lab.file_store()]).current_dir(&lab.dir);
-    let ended = Ended::from(command.output().expect("setpriv runs")).expect(3);
+    sh(&format!("cd {}; mkdir out; chown 65534 out", lab.dir.display()));
+    let ended = restore_as_ordinary_user(&lab, 65534, "out").expect(3);
     assert!(ended.stderr.contains("owners of 2 members could not be set"), "{}", ended.stderr);
     assert_eq!(tree(&lab, "out"), "f 644 65534 a\nf 644 65534 b\n");
 }
@@ -343,23 +345,8 @@ fn attributes_that_cannot_be_set_are_said_and_contents_that_are_missing_fail() {
     .concat();
     sh(&format!("mkdir -p {}/store", lab.dir.display()));
     lab.write("store/f.tar", &tar);
-    sh(&format!(
-        "cd {0}; mkdir out full; chown 65534 out full; chmod -R a+rX {0}; chmod a+x {0}",
-        lab.dir.display()
-    ));
-    let restore = |into: &str| {
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid=65534",
-            "--regid=0",
-            "--clear-groups",
-            env!("CARGO_BIN_EXE_sealift"),
-            "restore",
-        ]);
-        command.args(["f.tar", "--object", "--no-encrypt", "--overwrite", "--to-path", into]);
-        command.args(["--from", &lab.file_store()]).current_dir(&lab.dir);
-        Ended::from(command.output().expect("setpriv runs"))
-    };
+    sh(&format!("cd {}; mkdir out full; chown 65534 out full", lab.dir.display()));
+    let restore = |into: &str| restore_as_ordinary_user(&lab, 0, into);
     let ended = restore("out").expect(3);
     assert!(
         ended.stderr.contains("1 extended attributes or capabilities could not be set"),

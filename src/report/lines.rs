@@ -84,9 +84,15 @@ impl Lines {
     }
 }
 
+/// What GNU tar says in a line, behind the name it was started by: `tar`, or a wrapper's `/usr/bin/tar`.
+pub fn said_by_tar(line: &str) -> Option<&str> {
+    let (program, said) = line.split_once(": ")?;
+    (program.rsplit('/').next() == Some("tar")).then_some(said)
+}
+
 /// GNU tar's way of saying that it does what was meant. A file's name may hold these words, too, but not end so.
 fn is_as_meant(line: &str) -> bool {
-    let rest = line.strip_prefix("tar: Removing leading `");
+    let rest = said_by_tar(line).and_then(|said| said.strip_prefix("Removing leading `"));
     rest.is_some_and(|rest| {
         rest.ends_with("' from member names") || rest.ends_with("' from hard link targets")
     })
@@ -110,7 +116,7 @@ mod tests {
         let mut lines = Lines::default();
         let ui = Reporter::silent();
         lines.take(b"tar: Removing leading `/' from member names\n", &ui);
-        lines.take(b"tar: Removing leading `../' from hard link targets\n", &ui);
+        lines.take(b"/usr/bin/tar: Removing leading `../' from hard link targets\n", &ui);
         lines.take(b"tar: Removing leading `x: Cannot open: Permission denied\n", &ui);
         assert_eq!(lines.count, 1);
     }

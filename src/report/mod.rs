@@ -14,7 +14,7 @@ mod lines;
 mod view;
 
 pub use event::Event;
-pub use lines::Lines;
+pub use lines::{Lines, said_by_tar};
 pub use view::{Mode, View};
 
 /// Somebody who is told what happens.

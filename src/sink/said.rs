@@ -3,7 +3,7 @@
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use crate::report::{Reporter, printable};
+use crate::report::{Reporter, printable, said_by_tar};
 
 /// Why something beside contents could not be set, in glibc's words and in musl's. Anything else is about contents.
 const REASONS: [&str; 14] = [
@@ -63,7 +63,7 @@ impl Lost {
     /// Of a line in the C locale. Names of files stand in it, which may look like any of tar's words: what is not built
     /// exactly so is about contents.
     fn of(line: &str) -> Lost {
-        let text = line.strip_prefix("tar: ").unwrap_or(line);
+        let text = said_by_tar(line).unwrap_or(line);
         if is_nothing(text) {
             return Lost::Nothing;
         }
@@ -145,7 +145,7 @@ impl Said {
     fn take(&mut self, line: &[u8], ui: &Reporter) {
         let line = String::from_utf8_lossy(&line[..line.len().min(Self::LONGEST)]);
         let line = line.trim_end();
-        self.went_on |= line.strip_prefix("tar: ") == Some(WENT_ON);
+        self.went_on |= said_by_tar(line) == Some(WENT_ON);
         let lost = Lost::of(line);
         if line.is_empty() || lost == Lost::Nothing {
             return;

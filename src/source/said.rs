@@ -1,5 +1,6 @@
 //! What GNU tar says beside the tar that it writes: what of that is a warning, of which kind, and what is only noted.
 
+use crate::report::said_by_tar;
 use crate::stream::source::Proof;
 use crate::stream::warning::{Warning, WarningKind};
 
@@ -46,8 +47,8 @@ impl Said {
             }
             Meaning::Socket => {
                 if self.sockets.0 == 0 {
-                    self.sockets.1 =
-                        line.trim_start_matches("tar: ").trim_end_matches(": socket ignored").into();
+                    let said = said_by_tar(line).unwrap_or(line);
+                    self.sockets.1 = said.trim_end_matches(": socket ignored").into();
                 }
                 self.sockets.0 += 1;
             }
