@@ -1,6 +1,7 @@
 //! Whatever is done to what is stored: never a wrong byte, exit 13, and verify finds it.
 
-use crate::support::{AnyStore, JOB, Lab, a_second_later, bare_member, feed, noise, sh, text};
+use crate::support::fake_s3::{FakeS3, Fault};
+use crate::support::{AnyStore, Ended, JOB, Lab, a_second_later, bare_member, feed, noise, sh, text};
 
 /// A stored archive of two frames, and the names of its three objects.
 struct Stored<'a> {
@@ -248,4 +249,55 @@ fn what_nobody_sealed_is_not_restored() {
     std::fs::write(catalog.trim(), bare).expect("the catalog");
     let ended = lab.run(&["restore", JOB, "--to-stdout", "--from", &store]).expect_error(13, "");
     assert!(ended.stdout.is_empty());
+}
+
+#[test]
+fn a_byte_that_is_flipped_on_its_way_is_fetched_once_more() {
+    let lab = Lab::new();
+    let plain = lab.path("plain");
+    std::fs::create_dir(&plain).expect("a folder");
+    std::fs::write(plain.join("file"), noise(7, 100_000)).expect("a file");
+    lab.run(&["backup", "path", "plain", "--job", JOB, "--to", &lab.file_store()]).expect(0);
+    let read = |fault: Fault, words: &[&str]| {
+        let server = FakeS3::start(fault);
+        server.load(&lab.path("store"));
+        let mut command = lab.sealift();
+        command.env("AWS_ENDPOINT_URL", &server.endpoint).env("AWS_REGION", "r");
+        command.env("AWS_ACCESS_KEY_ID", "k").env("AWS_SECRET_ACCESS_KEY", "s");
+        let ended = command.args(words).args(["--from", "s3://b"]).output().expect("sealift runs");
+        (Ended::from(ended), server.gets())
+    };
+    let copy = format!("file://{}", lab.path("copy").display());
+    let verbs: [&[&str]; 8] = [
+        &["list", "--json"],
+        &["ls", JOB],
+        &["cat", JOB, "plain/file"],
+        &["restore", JOB, "--to-stdout"],
+        &["restore", JOB, "--include", "*file", "--to-stdout"],
+        &["verify", JOB],
+        &["verify", JOB, "--stored"],
+        &["copy", JOB, "--to", &copy],
+    ];
+    for words in verbs {
+        let fresh = || {
+            let _ = std::fs::remove_dir_all(lab.path("copy"));
+            std::fs::create_dir(lab.path("copy")).expect("a store's folder");
+        };
+        fresh();
+        let (whole, gets) = read(Fault::None, words);
+        let whole = whole.expect(0).stdout;
+        assert!(gets > 0);
+        for n in 1..=gets {
+            fresh();
+            let (ended, _) = read(Fault::FlippedGet(n), words);
+            assert!(ended.expect(0).stdout == whole, "{words:?}: GET {n} of {gets}");
+        }
+        fresh();
+        let (ended, _) = read(Fault::FlippedArchive, words);
+        match words[0] {
+            // They read manifest and catalog alone.
+            "list" | "ls" => assert!(ended.expect(0).stdout == whole, "{words:?}"),
+            _ => drop(ended.expect(13)),
+        }
+    }
 }

@@ -112,3 +112,35 @@ fn the_whole_set_to_s3_and_back() {
         assert_eq!(swarm.docker(&[kind, "ls", "--format", "{{.Name}}"]), name, "{kind}");
     }
 }
+
+#[test]
+fn a_run_of_a_set_is_named_as_archives_are() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    lab.write("source", b"x");
+    let settings = format!(
+        "[stores.s]\nurl = \"{store}\"\n[jobs.etc]\nsource = \"path\"\ndirs = [\"source\"]\nto = \"s\"\n\
+         no_encrypt = true\n[sets.ee]\njobs = [\"etc\"]\n"
+    );
+    lab.write("sealift.toml", settings.as_bytes());
+    let backup = || lab.run(&["--config", "sealift.toml", "backup", "set", "ee"]).expect(0);
+    // A run of a clock that was ahead, of which only the end's object is left.
+    backup();
+    let first = sets(&lab, &store)[0].1.clone();
+    std::fs::create_dir_all(lab.path("store/ee")).expect("a folder");
+    lab.write("store/ee/20990101T000000Z-00000000.set.json", b"{}");
+    backup();
+    let plan = |name: &str| {
+        let words = ["restore", "set", name, "--plan", "--no-encrypt", "--from", &store];
+        lab.run(&words)
+    };
+    let runs = sets(&lab, &store);
+    let last = runs.iter().map(|run| run.1.clone()).max().expect("runs");
+    assert!(last.starts_with("20990101T000001Z-"), "{runs:?}");
+    for name in ["ee", "ee@latest", "ee@2099-01-01", &format!("ee@{}", &last[..18])] {
+        assert!(plan(name).expect(0).text().contains(&last), "{name}");
+    }
+    assert!(plan(&format!("ee@{}", &first[..20])).expect(0).text().contains(&first));
+    plan("ee@20990101").expect_error(2, "may be any of 2 runs").hint(&last);
+    plan("ee@2025-01-01").expect_error(10, "there is no set ee@2025-01-01").hint("the set's last ones");
+}

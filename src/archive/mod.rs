@@ -94,8 +94,8 @@ impl Id {
     /// # Errors
     /// No time comes after the latest of them.
     pub fn after<'a>(time: jiff::Timestamp, seen: impl IntoIterator<Item = &'a Id>) -> Result<Self> {
-        let latest = seen.into_iter().filter_map(Id::time).max();
-        let time = match latest.filter(|latest| latest.as_second() >= time.as_second()) {
+        let latest = seen.into_iter().filter(|id| id.is_since(time)).filter_map(Id::time).max();
+        let time = match latest {
             None => time,
             Some(latest) => latest.checked_add(jiff::SignedDuration::from_secs(1)).map_err(|e| {
                 Error::failed("no id can be later than that of the newest archive")
@@ -104,6 +104,11 @@ impl Id {
             })?,
         };
         Id::new(time)
+    }
+
+    /// Whether it was begun at `time` or later, as far as ids tell times apart.
+    pub fn is_since(&self, time: jiff::Timestamp) -> bool {
+        self.time().is_some_and(|begun| begun.as_second() >= time.as_second())
     }
 
     /// When it was begun; none where its digits are no time.

@@ -13,9 +13,9 @@ use super::catalog::{ArchiveRecord, EndRecord, FrameRecord, Record};
 use super::frame::{FrameKey, decompress};
 use super::openpgp::layout::{Layout, Span};
 use super::openpgp::{HEAD_LEN, Head, Opener};
-use super::read_at::ReadAt;
+use super::read_at::{ReadAt, once_more_if_damaged};
 use super::{Id, catalog};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::stream::pool::Pool;
 use crate::tar::Entry;
 
@@ -256,11 +256,7 @@ impl Archive {
                 let archive = Arc::clone(&archive);
                 async move {
                     let batch = Arc::new(batch);
-                    match archive.fetch(&batch).await {
-                        // What was damaged on its way is whole the next time.
-                        Err(error) if error.kind() == Kind::Damaged => archive.fetch(&batch).await,
-                        opened => opened,
-                    }
+                    once_more_if_damaged(|| archive.fetch(&batch)).await
                 }
             })
             .buffered(parallel)
@@ -396,6 +392,7 @@ mod tests {
     use crate::archive::openpgp::Cipher;
     use crate::archive::read_at::InMemory;
     use crate::archive::testing::{How, JOB, PASSPHRASE, Stored, noise};
+    use crate::error::Kind;
     use crate::stream::source::ByteStream;
 
     async fn stored(cipher: Option<Cipher>) -> Stored {

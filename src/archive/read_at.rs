@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Stored bytes that any range can be read of.
 ///
@@ -23,6 +23,20 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// The range does not lie within [`ReadAt::size`]; the bytes cannot be read, are gone or are others by now.
     async fn read_at(&self, range: Range<u64>) -> Result<Bytes>;
+}
+
+/// Reads, and where what came is damaged, reads once more: what was damaged on its way is whole the next time.
+///
+/// # Errors
+/// Those of `read`.
+pub async fn once_more_if_damaged<T, F>(mut read: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    match read().await {
+        Err(error) if error.kind() == Kind::Damaged => read().await,
+        done => done,
+    }
 }
 
 /// Bytes in memory.
@@ -68,7 +82,6 @@ impl ReadAt for InMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[tokio::test]
     async fn a_range_in_memory_is_whole_or_an_error() {

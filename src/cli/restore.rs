@@ -235,7 +235,7 @@ impl RestoreArchive {
     after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
 )]
 pub struct RestoreSet {
-    /// NAME (its newest run) or NAME@ID
+    /// NAME (its newest run), NAME@ID, an id's beginning as in NAME@20261122T02, or a day's last as in NAME@2026-11-22
     #[arg(value_name = "SET")]
     pub set: String,
     #[command(flatten)]

@@ -6,10 +6,12 @@ use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::stored::{ArchiveRef, StoredArchive};
+use super::until;
 use crate::archive::Id;
 use crate::archive::budget::{BudgetRequest, DEFAULT_MEMORY, MemoryBudget, PartLimits};
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::block_pool;
+use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::store::download::Object;
@@ -72,6 +74,24 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
         Err(error) if error.kind() != Kind::NotFound => return Err(error),
         Err(_) => {}
     }
+    let probe = async {
+        store.probe_create_only(&found.job, ui).await;
+        Ok(())
+    };
+    until(cancel, probe).await?;
+    let sent = once_more_if_damaged(|| send(&found, &store, request.limit_rate, ui, cancel)).await?;
+    sent.commit(&found.manifest, cancel).await?;
+    Ok(copied(false))
+}
+
+/// Sends archive and catalog, to the point where only the commit is missing. Where it fails nothing is left there.
+async fn send(
+    found: &StoredArchive,
+    store: &Arc<Store>,
+    limit_rate: Option<u64>,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<FanOut> {
     let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
     let counters =
         Counters { stores: vec![(store.name.clone(), Arc::new(Counter::default()))], ..Counters::default() };
@@ -83,14 +103,13 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
     let naming = ObjectName { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
     let tracking = ui.track("copied", Arc::clone(&counters));
     let work = async {
-        store.probe_create_only(&found.job, ui).await;
-        fan.begin(&[Arc::clone(&store)], &naming, parallel, &counters).await?;
+        fan.begin(&[Arc::clone(store)], &naming, parallel, &counters).await?;
         let counted = Arc::clone(&counters);
         let archive = archive.verified_stream(&found.manifest.archive);
         let archive = archive.inspect_ok(move |bytes| counted.source.add(bytes.len() as u64));
         let catalog = catalog.verified_stream(&found.manifest.catalog);
         let (archive, catalog) = (channel_from(archive, DEPTH), channel_from(catalog, DEPTH));
-        fan.pump(archive, catalog, RateLimiter::new(request.limit_rate)).await
+        fan.pump(archive, catalog, RateLimiter::new(limit_rate)).await
     };
     let ended = tokio::select! {
         biased;
@@ -98,11 +117,10 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
         ended = work => ended,
     };
     drop(tracking);
-    if let Err(error) = ended {
-        return Err(fan.abort_because(error).await);
+    match ended {
+        Ok(()) => Ok(fan),
+        Err(error) => Err(fan.abort_because(error).await),
     }
-    fan.commit(&found.manifest, cancel).await?;
-    Ok(copied(false))
 }
 
 /// An archive that has its manifest there is copied already, if its objects are there too.

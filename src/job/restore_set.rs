@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::stored::OpenRequest;
-use super::stored::{Secrets, StoredArchive};
+use super::stored::{ArchiveRef, OpenRequest, Secrets, StoredArchive};
+use super::version::Owner;
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 use crate::preset::steps::{Action, quoted};
@@ -84,16 +84,21 @@ fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
     archives
 }
 
-/// `NAME@ID`, or the newest run of that name.
+/// The newest run of a name, or the one that is named as archives are behind their job.
 async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)> {
-    let wanted: Option<SetRef> = if text.contains('@') { Some(text.parse()?) } else { None };
-    let runs = store.set_runs().await?.into_iter();
-    let mut fitting: Vec<_> =
-        runs.filter(|(set, _)| wanted.as_ref().map_or(set.name == text, |wanted| set == wanted)).collect();
-    fitting.pop().ok_or_else(|| {
+    let ArchiveRef { job: name, version } = text.parse()?;
+    let mut runs = store.set_runs().await?;
+    runs.retain(|set, _| set.name == name);
+    let ids: Vec<_> = runs.keys().map(|set| set.id.clone()).collect();
+    let none = || {
         Error::new(Kind::NotFound, format!("there is no set {text} at {}", store.name))
             .hint("see `sealift list --sets`")
-    })
+    };
+    if ids.is_empty() {
+        return Err(none());
+    }
+    let id = version.pick(Owner::Set(&name), &ids)?;
+    runs.remove_entry(&SetRef { name, id }).ok_or_else(none)
 }
 
 /// The presets' own steps, then one for each other archive.

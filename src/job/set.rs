@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub async fn preset(
         let task = parts.into_iter().next().map(|task| Task { set: None, ..task });
         return Ok(backup(task.ok_or_else(Error::disconnected)?, ui, cancel).await?.outcome);
     }
+    until(cancel, run.step_past_others()).await?;
+    let parts = parts.into_iter().map(|task| Task { set: Some(run.id.clone()), ..task }).collect();
     run.backup(parts, cancel).await;
     run.finish(cancel).await
 }
@@ -63,6 +66,7 @@ pub async fn preset(
 /// The first failure of a member; what the others made stays, and the set is listed as incomplete.
 pub async fn set(set: SetRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
     let mut run = SetRun::new(set, ui)?;
+    until(cancel, run.step_past_others()).await?;
     for job in 0..run.set.jobs.len() {
         if run.is_over() || cancel.is_cancelled() {
             run.leave_out(run.job(job));
@@ -135,6 +139,17 @@ impl<'a> SetRun<'a> {
             failure: None,
             ui,
         })
+    }
+
+    /// Makes its id later than those of all runs that its stores show, so that the newest is the one made last. A store
+    /// that does not answer is told of by the backups that follow.
+    async fn step_past_others(&mut self) -> Result<()> {
+        let (stores, _) = distinct_stores(&self.set.jobs, self.ui);
+        let jobs: Vec<_> = (0..self.set.jobs.len()).map(|job| self.job(job)).collect();
+        let seen = stores.iter().map(|store| store.set_ids_since(&self.id.name, &jobs, self.started));
+        let seen: Vec<_> = join_all(seen).await.into_iter().flatten().flatten().collect();
+        self.id.id = Id::after(self.started, &seen)?;
+        Ok(())
     }
 
     fn job(&self, job: usize) -> String {
@@ -277,19 +292,24 @@ async fn put_everywhere(
     manifest: &SetManifest,
     ui: &Reporter,
 ) -> Vec<Error> {
-    let mut stores: Vec<Store> = Vec::new();
-    let mut errors = Vec::new();
+    let (stores, mut errors) = distinct_stores(jobs, ui);
+    for store in stores {
+        errors.extend(store.put_set(manifest).await.err());
+    }
+    errors
+}
+
+/// The stores that any job of a set uses, each once, and why others cannot be opened.
+fn distinct_stores(jobs: &[(Subject, BackupRequest)], ui: &Reporter) -> (Vec<Store>, Vec<Error>) {
+    let (mut stores, mut errors) = (Vec::<Store>::new(), Vec::new());
     for request in jobs.iter().flat_map(|(_, request)| &request.stores) {
         match request.create(ui) {
             Ok(store) if stores.iter().any(|known| known.is_same(&store)) => {}
-            Ok(store) => {
-                errors.extend(store.put_set(manifest).await.err());
-                stores.push(store);
-            }
+            Ok(store) => stores.push(store),
             Err(error) => errors.push(error),
         }
     }
-    errors
+    (stores, errors)
 }
 
 #[cfg(test)]
@@ -372,6 +392,28 @@ mod tests {
             (task.job().as_deref(), task.set.as_ref().map(ToString::to_string)),
             (Some("db"), Some(run.id.to_string()))
         );
+    }
+
+    #[tokio::test]
+    async fn a_runs_id_is_later_than_those_of_the_runs_before_it() {
+        use crate::store::StoreOptions;
+        let ui = Reporter::silent();
+        let url = "memory://set-steps-past-others";
+        let ahead = SetManifest {
+            format: FORMAT,
+            set: "s".into(),
+            id: "20990101T000000Z-1f2e3d4c".parse().unwrap(),
+            started: jiff::Timestamp::now(),
+            finished: jiff::Timestamp::now(),
+            complete: true,
+            members: Vec::new(),
+            tool: String::new(),
+        };
+        Store::open(url, &StoreOptions::default()).unwrap().put_set(&ahead).await.unwrap();
+        let (subject, _) = job("db", None);
+        let mut run = run(vec![(subject, request(&["memory://set-steps", url]))], &ui, false);
+        run.step_past_others().await.unwrap();
+        assert!(run.id.id.as_str().starts_with("20990101T000001Z-"), "{}", run.id);
     }
 
     #[tokio::test]

@@ -4,13 +4,17 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::Either;
+use futures_util::{Stream, TryStreamExt};
 use secrecy::SecretString;
 
-use super::version::Version;
+use super::version::{Owner, Version};
 use crate::archive::Id;
 use crate::archive::name::JobName;
 use crate::archive::open::{self, Archive, Contents};
 use crate::archive::openpgp::{Cipher, Head};
+use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase::Sources;
 use crate::report::Reporter;
@@ -105,6 +109,9 @@ pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef
     }
 }
 
+/// Bytes of a catalog that are held in memory at most.
+const HELD_CATALOG: u64 = 64 << 20;
+
 /// Members that are handed over at once.
 const BATCH: usize = 1024;
 
@@ -133,7 +140,7 @@ impl StoredArchive {
             Version::Latest => store.newest(&job).await?.ok_or_else(|| no_archive(&job, &store))?,
             version => {
                 let at = || format!("looking at {}", store.name);
-                version.pick(&job, &store.ids(&job).await?).map_err(|e| e.context(at()))?
+                version.pick(Owner::Job(&job), &store.ids(&job).await?).map_err(|e| e.context(at()))?
             }
         };
         let manifest = store.manifest(&job, &id).await?;
@@ -233,6 +240,15 @@ impl StoredArchive {
         catalog: &Object,
         passphrase: &SecretString,
     ) -> Result<(Head, Head)> {
+        once_more_if_damaged(|| self.try_heads(archive, catalog, passphrase)).await
+    }
+
+    async fn try_heads(
+        &self,
+        archive: &Object,
+        catalog: &Object,
+        passphrase: &SecretString,
+    ) -> Result<(Head, Head)> {
         // Each S2K takes a while by design: both at once.
         let opened = tokio::join!(open::open_head(archive, passphrase), open::open_head(catalog, passphrase));
         let wrong = |head: &Result<Head>| matches!(head, Err(e) if e.kind() == Kind::WrongPassphrase);
@@ -256,13 +272,35 @@ impl StoredArchive {
         }
     }
 
+    /// The catalog's stored bytes. Members are acted on as they come, and cannot be taken back: a catalog that fits into
+    /// memory is first held against the manifest, and where it is another, read once more. That proves nothing, which is
+    /// for the catalog's own end to do, but finds what was damaged on its way.
+    async fn catalog_bytes(
+        &self,
+        catalog: &Object,
+    ) -> Result<Either<impl Stream<Item = Result<Bytes>> + use<>, impl Stream<Item = Result<Bytes>> + use<>>>
+    {
+        if catalog.size > HELD_CATALOG {
+            return Ok(Either::Left(catalog.stream()));
+        }
+        let whole =
+            once_more_if_damaged(|| catalog.verified_stream(&self.manifest.catalog).try_collect::<Vec<_>>());
+        let pieces = match whole.await {
+            // It may be the manifest that is wrong.
+            Err(error) if error.kind() == Kind::Damaged => catalog.stream().try_collect().await?,
+            pieces => pieces?,
+        };
+        Ok(Either::Right(futures_util::stream::iter(pieces.into_iter().map(Ok))))
+    }
+
     async fn contents(
         &self,
         catalog: &Object,
         head: Option<Head>,
         mut each: impl FnMut(&Entry),
     ) -> Result<Contents> {
-        let (bytes, job, id) = (channel_from(catalog.stream(), 2), self.job.clone(), self.id.clone());
+        let bytes = channel_from(self.catalog_bytes(catalog).await?, 2);
+        let (job, id) = (self.job.clone(), self.id.clone());
         // Sequoia reads from blocking readers. Members come back in batches, so that `each` may borrow what it likes.
         let (batches, mut members) = tokio::sync::mpsc::channel::<Vec<Entry>>(4);
         let read = tokio::task::spawn_blocking(move || {

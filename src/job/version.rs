@@ -1,4 +1,4 @@
-//! Which of a job's archives: the part of `JOB@ID` behind the `@`.
+//! Which of a job's archives, or of a set's runs: the part of `JOB@ID` behind the `@`.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 /// Ids that an error names.
 const NAMED: usize = 8;
 
-/// Which of a job's archives.
+/// Which of a job's archives, or of a set's runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Version {
     /// The one made last: `JOB`, `JOB@latest`.
@@ -52,12 +52,25 @@ impl fmt::Display for Version {
     }
 }
 
+/// Whose ids they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Owner<'a> {
+    /// A job of this name: its archives.
+    Job(&'a str),
+    /// A set of this name: its runs.
+    Set(&'a str),
+}
+
 impl Version {
-    /// Finds it among the `ids` of a job, which are in order.
+    /// Finds it among the `ids` of a job or a set, which are in order.
     ///
     /// # Errors
     /// There is none, or there are several.
-    pub fn pick(&self, job: &str, ids: &[Id]) -> Result<Id> {
+    pub fn pick(&self, of: Owner<'_>, ids: &[Id]) -> Result<Id> {
+        let (name, owner, one, many) = match of {
+            Owner::Job(name) => (name, "job", "archive", "archives"),
+            Owner::Set(name) => (name, "set", "set", "runs"),
+        };
         let begin = |text: &str| ids.iter().filter(|id| id.as_str().starts_with(text)).collect::<Vec<_>>();
         let found = match self {
             Version::Latest => ids.last(),
@@ -67,20 +80,17 @@ impl Version {
                 [] => None,
                 [id] => Some(id),
                 ref several => {
-                    return Err(Error::usage(format!(
-                        "{job}@{text} may be any of {} archives",
-                        several.len()
-                    ))
-                    .hint(format!("say which: {}", shown(several))));
+                    let text = format!("{name}@{text} may be any of {} {many}", several.len());
+                    return Err(Error::usage(text).hint(format!("say which: {}", shown(several))));
                 }
             },
         };
         found.cloned().ok_or_else(|| {
             let there = match &ids[ids.len().saturating_sub(NAMED)..] {
-                [] => "the job has none".to_string(),
-                last => format!("the job's last ones: {}", shown(&last.iter().collect::<Vec<_>>())),
+                [] => format!("the {owner} has none"),
+                last => format!("the {owner}'s last ones: {}", shown(&last.iter().collect::<Vec<_>>())),
             };
-            Error::new(Kind::NotFound, format!("there is no archive {job}@{self}")).hint(there)
+            Error::new(Kind::NotFound, format!("there is no {one} {name}@{self}")).hint(there)
         })
     }
 }
@@ -106,7 +116,7 @@ mod tests {
     }
 
     fn pick(text: &str) -> Result<String> {
-        text.parse::<Version>()?.pick("db", &ids()).map(String::from)
+        text.parse::<Version>()?.pick(Owner::Job("db"), &ids()).map(String::from)
     }
 
     #[test]
@@ -139,12 +149,26 @@ mod tests {
             assert_eq!(error.kind(), Kind::NotFound, "{text}");
             assert!(error.hint_text().unwrap().contains("20261123T020000Z-ffffffff"));
         }
-        assert_eq!(Version::Latest.pick("db", &[]).unwrap_err().hint_text(), Some("the job has none"));
+        assert_eq!(
+            Version::Latest.pick(Owner::Job("db"), &[]).unwrap_err().hint_text(),
+            Some("the job has none")
+        );
         for text in
             ["", "newest", "2026-13-01", "2026-11-2", "20261122t", "20261122T020000Z-1f2e3d4c0", "@", "Z"]
         {
             assert_eq!(pick(text).unwrap_err().kind(), Kind::Usage, "{text}");
         }
+    }
+
+    #[test]
+    fn a_sets_runs_are_called_so() {
+        let pick = |text: &str| text.parse::<Version>().unwrap().pick(Owner::Set("ee"), &ids());
+        assert_eq!(pick("2026-11-22").unwrap().as_str(), "20261122T020001Z-0a0b0c0d");
+        let error = pick("20261122T02").unwrap_err();
+        assert_eq!(error.to_string(), "ee@20261122T02 may be any of 2 runs");
+        let error = pick("2026-11-24").unwrap_err();
+        assert_eq!(error.to_string(), "there is no set ee@2026-11-24");
+        assert!(error.hint_text().unwrap().starts_with("the set's last ones: "));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Store {
     /// was `taken`.
     async fn holds(&self, key: &Path, text: &str, taken: bool) -> Result<Option<bool>, Error> {
         let patience = if taken { SEEN } else { Duration::ZERO };
-        let started = tokio::time::Instant::now();
+        let (started, mut doubted) = (tokio::time::Instant::now(), false);
         loop {
             let found = match self.may_read() {
                 true => match self.read(key).await {
@@ -90,6 +90,10 @@ impl Store {
                 },
                 false => self.look(key).await?.map(|size| size == text.len() as u64),
             };
+            // What was damaged on its way is whole the next time.
+            if found == Some(false) && !std::mem::replace(&mut doubted, true) {
+                continue;
+            }
             if found.is_some() || started.elapsed() >= patience {
                 return Ok(found);
             }

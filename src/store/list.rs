@@ -11,6 +11,7 @@ use super::manifest::{Manifest, SUFFIX};
 use super::record::VerificationKey;
 use crate::archive::Id;
 use crate::archive::name::JobName;
+use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
 
 /// Manifests read at once.
@@ -85,6 +86,15 @@ impl Store {
         Ok(self.keys(Some(job)).await?.into_keys().map(|(_, id)| id).collect())
     }
 
+    /// The archives below a job's name that were begun at `time` or later.
+    pub(super) async fn archives_since(&self, job: &str, time: jiff::Timestamp) -> Result<Vec<(String, Id)>> {
+        let listed = self.down.list(Some(&self.below(job)));
+        let metas: Vec<_> = listed.try_collect().await.map_err(|e| self.explain("listing", e))?;
+        let found = metas.iter().filter_map(|meta| self.parse(&meta.location));
+        let manifests = found.filter(|(_, object)| matches!(object, Beside::Manifest));
+        Ok(manifests.map(|(archive, _)| archive).filter(|(_, id)| id.is_since(time)).collect())
+    }
+
     /// Jobs and ids that have a manifest, in order, each with its verification records.
     async fn keys(&self, job: Option<&str>) -> Result<Keys> {
         self.keys_and_objects(job).await.map(|(keys, _)| keys)
@@ -147,8 +157,19 @@ impl Store {
         self.below_job(key).is_some_and(|(_, name)| id(name))
     }
 
-    /// The text of a small object; none where there is no such object.
-    pub(super) async fn small(&self, key: &Path, what: &str) -> Result<Option<String>> {
+    /// What a small object's text says; none where there is no such object.
+    pub(super) async fn small<T>(
+        &self,
+        key: &Path,
+        what: &str,
+        parse: impl Fn(&str) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let parse = &parse;
+        let read = async || self.small_text(key, what).await?.map(|text| parse(&text)).transpose();
+        once_more_if_damaged(read).await
+    }
+
+    async fn small_text(&self, key: &Path, what: &str) -> Result<Option<String>> {
         let explain = |e| self.explain(&format!("reading {what}"), e);
         let got = match self.down.get(key).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -168,16 +189,12 @@ impl Store {
     /// [`Kind::NotFound`]; [`Kind::Damaged`] when it is not what was written there.
     pub async fn manifest(&self, job: &str, id: &Id) -> Result<Manifest> {
         let key = self.key(job, id, SUFFIX);
-        let text = self.small(&key, "a manifest").await?.ok_or_else(|| {
+        let read = self.small(&key, "a manifest", Manifest::from_text).await;
+        let read = read.map_err(|e| e.context(format!("the manifest of {job}@{id}")))?;
+        let manifest = read.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("there is no archive {job}@{id} at {}", self.name))
                 .hint("`sealift list` shows the ones there are")
         })?;
-        let read = match Manifest::from_text(&text) {
-            // What was damaged on its way is whole the next time.
-            Err(_) => Manifest::from_text(&self.small(&key, "a manifest").await?.unwrap_or_default()),
-            read => read,
-        };
-        let manifest = read.map_err(|e| e.context(format!("the manifest of {job}@{id}")))?;
         match manifest.job == job && manifest.id == *id {
             true => Ok(manifest),
             false => {

@@ -199,14 +199,14 @@ impl Store {
     /// Whether the record behind a mark is there, whole, and says what its key says.
     pub async fn confirms(&self, job: &str, id: &Id, mark: &VerificationKey) -> bool {
         let key = self.key(job, id, &mark.suffix());
-        let Ok(Some(text)) = self.small(&key, "a verification record").await else { return false };
+        let read = self.small(&key, "a verification record", Record::from_text).await;
         let same = |r: Record| {
             // The key has it rounded down.
             let over = r.share.unwrap_or(1.0) * f64::from(WHOLE) - f64::from(mark.share);
             let agrees = r.level == mark.level && (0.0..=1.0).contains(&over.abs());
             r.format == FORMAT && r.job == job && r.id == *id && agrees
         };
-        Record::from_text(&text).is_ok_and(same)
+        read.is_ok_and(|record| record.is_some_and(same))
     }
 }
 

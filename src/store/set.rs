@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use futures_util::TryStreamExt;
+use jiff::Timestamp;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +161,27 @@ impl Store {
         Ok(runs)
     }
 
+    /// Ids of the runs of a set that began at `time` or later, as far as this store has an archive of one of these jobs, or
+    /// the set's own object, to show for it. Where no clock was ever wrong, there is none.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn set_ids_since(&self, name: &str, jobs: &[String], time: Timestamp) -> Result<Vec<Id>> {
+        let explain = |e| self.explain("listing", e);
+        let listed = self.down.list_with_delimiter(Some(&self.below(name))).await.map_err(explain)?;
+        let ended = listed.objects.iter().filter_map(|meta| self.parse_set(&meta.location));
+        let mut ids: Vec<_> = ended.map(|set| set.id).collect();
+        for job in jobs {
+            for (job, id) in self.archives_since(job, time).await? {
+                let manifest = self.manifest(&job, &id).await.ok();
+                let set: Option<SetRef> = manifest.and_then(|manifest| manifest.set?.parse().ok());
+                ids.extend(set.filter(|set| set.name == name).map(|set| set.id));
+            }
+        }
+        ids.retain(|id| id.is_since(time));
+        Ok(ids)
+    }
+
     /// The runs of sets that have ended, oldest first within a set; damaged ones as errors.
     async fn sets(&self) -> Result<Vec<(SetRef, Result<SetManifest>)>> {
         let explain = |e| self.explain("listing", e);
@@ -182,8 +204,8 @@ impl Store {
 
     async fn set_manifest(&self, set: &SetRef) -> Result<Option<SetManifest>> {
         let key = self.key(&set.name, &set.id, SUFFIX);
-        let Some(text) = self.small(&key, WHAT).await? else { return Ok(None) };
-        let manifest = json::from_text::<SetManifest>(&text, WHAT)?;
+        let parse = |text: &str| json::from_text::<SetManifest>(text, WHAT);
+        let Some(manifest) = self.small(&key, WHAT, parse).await? else { return Ok(None) };
         match manifest.set == set.name && manifest.id == set.id {
             true => Ok(Some(manifest)),
             false => Err(Error::damaged(format!("the set manifest at {key} is another's"))),
@@ -200,6 +222,8 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::Format;
+    use crate::store::manifest::{self, Manifest};
 
     #[test]
     fn a_run_of_a_set_reads_back() {
@@ -210,6 +234,56 @@ mod tests {
         );
         assert!("docker-ee".parse::<SetRef>().is_err());
     }
+
+    /// The manifest of an archive of `set`.
+    fn manifest(id: &Id, set: &str) -> Manifest {
+        let object = manifest::Object { size: 1, blake3: String::new() };
+        Manifest {
+            format: 1,
+            id: id.clone(),
+            job: "ee/db".into(),
+            set: Some(set.into()),
+            host: None,
+            source_id: None,
+            kind: Format::Raw,
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            bytes: 1,
+            suffix: ".raw".into(),
+            archive: object.clone(),
+            catalog: object,
+            warnings: 0,
+            tool: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_of_runs_that_seem_to_come_are_found_by_the_set_or_by_its_archives() {
+        let store = Store::open("memory://set-ids-since/p", &Default::default()).unwrap();
+        let id = |text: &str| text.parse::<Id>().unwrap();
+        let now: Timestamp = "2026-11-22T02:00:00Z".parse().unwrap();
+        let since = async || {
+            let found = store.set_ids_since("ee", &["ee".into(), "other".into()], now).await;
+            found.unwrap().into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(since().await, [""; 0]);
+        // One that ended, one of the past, and one of another set.
+        for key in
+            ["ee/20310101T000000Z-0000000a", "ee/20261121T000000Z-0000000b", "x/20320101T000000Z-0000000c"]
+        {
+            let (set, id) = key.split_once('/').unwrap();
+            let at = store.key(set, &id.parse().unwrap(), SUFFIX);
+            store.up.put_opts(&at, "damaged".into(), Default::default()).await.unwrap();
+        }
+        assert_eq!(since().await, ["20310101T000000Z-0000000a"]);
+        // One that was broken off: only an archive names it. What another set's archive names is not of this one.
+        let archive = id("20330101T000000Z-0000000d");
+        store.put_manifest(&manifest(&archive, "ee@20330101T000000Z-0000000e")).await.unwrap();
+        let archive = id("20340101T000000Z-0000000f");
+        store.put_manifest(&manifest(&archive, "x@20340101T000000Z-0000000e")).await.unwrap();
+        assert_eq!(since().await, ["20310101T000000Z-0000000a", "20330101T000000Z-0000000e"]);
+    }
+
     #[test]
     fn a_run_is_complete_when_every_member_is_there() {
         let now = jiff::Timestamp::now();

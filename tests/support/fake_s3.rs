@@ -38,6 +38,10 @@ pub enum Fault {
     HtmlList,
     /// Every page of a list leads to itself.
     EndlessList,
+    /// The middle byte of one object's answer is flipped on its way: the one that is the n-th to be asked for.
+    FlippedGet(u64),
+    /// That of every answer with bytes of an archive.
+    FlippedArchive,
 }
 
 #[derive(Default)]
@@ -46,6 +50,8 @@ struct State {
     objects: HashMap<String, (u64, Vec<u8>)>,
     uploads: HashMap<String, u64>,
     tried: HashMap<String, u32>,
+    /// Objects whose bytes were asked for so far.
+    gets: u64,
 }
 
 pub struct FakeS3 {
@@ -80,6 +86,23 @@ impl FakeS3 {
         self.state.lock().expect("state").objects.insert(path.into(), (0, Vec::new()));
     }
 
+    /// Puts the files of a folder there, below `/b/`.
+    pub fn load(&self, folder: &std::path::Path) {
+        let mut state = self.state.lock().expect("state");
+        let folders = std::fs::read_dir(folder).expect("a folder").flatten();
+        for file in folders.flat_map(|entry| std::fs::read_dir(entry.path()).expect("a job")).flatten() {
+            let path = file.path();
+            let bytes = std::fs::read(&path).expect("a file");
+            let key = path.strip_prefix(folder).expect("below it").display().to_string();
+            state.objects.insert(format!("/b/{key}"), (bytes.len() as u64, bytes));
+        }
+    }
+
+    /// How many times an object's bytes were asked for.
+    pub fn gets(&self) -> u64 {
+        self.state.lock().expect("state").gets
+    }
+
     pub fn uploads(&self) -> usize {
         self.state.lock().expect("state").uploads.len()
     }
@@ -93,7 +116,7 @@ fn serve(stream: TcpStream, fault: Fault, shared: &Mutex<State>, dropped: &Atomi
         reader.read_line(&mut line).ok().filter(|&n| n > 0)?;
         let mut words = line.split(' ');
         let (method, target) = (words.next()?.to_string(), words.next()?.to_string());
-        let (mut len, mut conditional) = (0, false);
+        let (mut len, mut conditional, mut range) = (0, false, None);
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).ok().filter(|&n| n > 0)?;
@@ -101,10 +124,15 @@ fn serve(stream: TcpStream, fault: Fault, shared: &Mutex<State>, dropped: &Atomi
                 break;
             }
             conditional |= header.to_ascii_lowercase().starts_with("if-none-match:");
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                len = value.trim().parse().ok()?;
+            match header.split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    len = value.trim().parse().ok()?;
+                }
+                Some((name, value)) if name.eq_ignore_ascii_case("range") => {
+                    let (from, to) = value.trim().strip_prefix("bytes=")?.split_once('-')?;
+                    range = Some(from.parse::<usize>().ok()?..to.parse::<usize>().ok()? + 1);
+                }
+                _ => {}
             }
         }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -138,18 +166,42 @@ fn serve(stream: TcpStream, fault: Fault, shared: &Mutex<State>, dropped: &Atomi
                 return answer(&method, path, query, len, body, fault, shared).map(drop);
             }
         }
-        let (status, etag, text) = answer(&method, path, query, len, body, fault, shared)?;
+        let (mut status, etag, mut text) = answer(&method, path, query, len, body, fault, shared)?;
         let length = match method.as_str() {
-            "HEAD" => text.parse().unwrap_or(0),
+            "HEAD" => String::from_utf8_lossy(&text).parse().unwrap_or(0),
             _ => text.len(),
         };
+        let mut more = String::new();
+        if let Some(range) = range.filter(|range| method == "GET" && range.end <= length) {
+            more = format!("Content-Range: bytes {}-{}/{length}\r\n", range.start, range.end - 1);
+            (status, text) = ("206 Partial Content", text[range].to_vec());
+        }
+        let length = if method == "HEAD" { length } else { text.len() };
+        if method == "GET" && !query.contains("list-type=2") {
+            flip(&mut text, path, fault, shared);
+        }
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"{etag}\"\r\nLast-Modified: Sun, 22 Nov 2026 02:00:00 GMT\r\n\r\n"
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"{etag}\"\r\n{more}Last-Modified: Sun, 22 Nov 2026 02:00:00 GMT\r\n\r\n"
         );
         writer.write_all(head.as_bytes()).ok()?;
         if method != "HEAD" {
-            writer.write_all(text.as_bytes()).ok()?;
+            writer.write_all(&text).ok()?;
         }
+    }
+}
+
+/// Flips what is to be damaged on its way.
+fn flip(bytes: &mut [u8], path: &str, fault: Fault, shared: &Mutex<State>) {
+    let mut state = shared.lock().expect("state");
+    state.gets += 1;
+    let is_hit = match fault {
+        Fault::FlippedGet(n) => state.gets == n,
+        Fault::FlippedArchive => !path.ends_with(".json") && !path.contains(".catalog"),
+        _ => false,
+    };
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle).filter(|_| is_hit) {
+        *byte ^= 1;
     }
 }
 
@@ -164,9 +216,9 @@ fn answer(
     body: Vec<u8>,
     fault: Fault,
     state: &Mutex<State>,
-) -> Option<(&'static str, String, String)> {
+) -> Option<(&'static str, String, Vec<u8>)> {
     let mut state = state.lock().ok()?;
-    let ok = |text: String| Some(("200 OK", "e".to_string(), text));
+    let ok = |text: String| Some(("200 OK", "e".to_string(), text.into_bytes()));
     let upload =
         query.split('&').find_map(|field| field.strip_prefix("uploadId=")).unwrap_or_default().to_string();
     let is_manifest = path.ends_with(".manifest.json");
@@ -227,7 +279,7 @@ fn answer(
         }
         "PUT" => {
             if state.objects.contains_key(path) {
-                return Some(("412 Precondition Failed", "e".into(), String::new()));
+                return Some(("412 Precondition Failed", "e".into(), Vec::new()));
             }
             state.objects.insert(path.to_string(), (len, body));
             if is_manifest && matches!(fault, Fault::LostManifestAnswer | Fault::SilentAfterManifest) {
@@ -237,17 +289,17 @@ fn answer(
         }
         "DELETE" if !upload.is_empty() => {
             state.uploads.remove(&upload);
-            Some(("204 No Content", "e".into(), String::new()))
+            Some(("204 No Content", "e".into(), Vec::new()))
         }
         "DELETE" => {
             state.objects.remove(path);
-            Some(("204 No Content", "e".into(), String::new()))
+            Some(("204 No Content", "e".into(), Vec::new()))
         }
         _ if query.contains("list-type=2") => ok(list(path, query, fault, &state)),
         _ => match state.objects.get(path) {
             Some((size, _)) if method == "HEAD" => ok(size.to_string()),
-            Some((_, bytes)) => ok(String::from_utf8_lossy(bytes).into_owned()),
-            None => Some(("404 Not Found", "e".into(), String::new())),
+            Some((_, bytes)) => Some(("200 OK", "e".to_string(), bytes.clone())),
+            None => Some(("404 Not Found", "e".into(), Vec::new())),
         },
     }
 }

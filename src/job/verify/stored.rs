@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 
 use super::{Confirmed, Deadline};
 use crate::archive::digest::Digest;
+use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Result};
 use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;
@@ -39,7 +40,8 @@ pub(super) async fn bytes_of(
     let whole = check(&catalog, &found.manifest.catalog, deadline, counters).await?
         && check(&archive, &found.manifest.archive, deadline, counters).await?;
     let text = format!("{} stored are what the manifest says", human_bytes(of));
-    Ok(Confirmed { bytes: counters.stored.get(), of, text, cut: !whole, unmet: Vec::new() })
+    let bytes = counters.stored.get().min(of);
+    Ok(Confirmed { bytes, of, text, cut: !whole, unmet: Vec::new() })
 }
 
 /// The catalog, however long it takes: nothing can be said of the archive without it.
@@ -48,8 +50,17 @@ pub(super) async fn catalog(found: &StoredArchive, counters: &Counters) -> Resul
     check(&object, &found.manifest.catalog, &Deadline(None), counters).await.map(drop)
 }
 
-/// Hashes an object to its end; false when time is over before.
+/// Hashes an object to its end, and once more where it is another then; false when time is over before.
 async fn check(
+    object: &Object,
+    expected: &manifest::Object,
+    deadline: &Deadline,
+    counters: &Counters,
+) -> Result<bool> {
+    once_more_if_damaged(|| try_check(object, expected, deadline, counters)).await
+}
+
+async fn try_check(
     object: &Object,
     expected: &manifest::Object,
     deadline: &Deadline,

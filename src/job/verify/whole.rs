@@ -72,7 +72,11 @@ impl Checks {
     /// Hashes what lies between two batches: the head, and at last the end with the MDC or the last tag.
     async fn gap(&mut self, archive: &Archive, until: u64) -> Result<()> {
         if self.hashed < until {
-            let bytes = archive.object().read_at(self.hashed..until).await?;
+            let read = || archive.object().read_at(self.hashed..until);
+            // Only the digest of all bytes vouches for these few. What was damaged on its way is another the next time, and
+            // the third time tells which of them it was.
+            let (first, second) = (read().await?, read().await?);
+            let bytes = if first == second { first } else { read().await? };
             self.digest.update(&bytes);
             self.hashed = until;
         }
