@@ -235,6 +235,30 @@ mod tests {
         );
         let link = "li&n,k\\e";
         assert_eq!(walked(dir.path(), &[link, "other"], &Walk::default()).await.unwrap(), [link, "other"]);
+        // Beside another link to it, and beside a folder behind a link, too.
+        std::os::unix::fs::symlink(link, dir.path().join("second")).unwrap();
+        let names = walked(dir.path(), &[link, "second"], &Walk::default()).await.unwrap();
+        assert_eq!(names, [link, &format!("second > {link}")]);
+        std::os::unix::fs::symlink("d", dir.path().join("folder")).unwrap();
+        let names = walked(dir.path(), &["folder", link], &Walk::default()).await.unwrap();
+        assert_eq!(names[0], "folder/");
+        assert!(names.iter().any(|name| name.split(" > ").next() == Some(link)), "{names:?}");
+    }
+
+    #[tokio::test]
+    async fn a_backslash_in_a_roots_name_is_itself() {
+        let dir = folder_with("mkdir 'back\\nslash'; echo x > 'back\\nslash/\\101'");
+        let name = "back\\nslash";
+        let expected = [format!("{name}/"), format!("{name}/\\101")];
+        assert_eq!(walked(dir.path(), &[name], &Walk::default()).await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_file_behind_a_link_is_left_out_by_its_own_name_and_not_by_where_it_lies() {
+        let dir = folder_with("mkdir d; echo x > d/f.log; ln -s d/f.log link");
+        let absolute = dir.path().canonicalize().unwrap().join("d").display().to_string();
+        let names = walked(dir.path(), &[&absolute, "link"], &without(&["*.log"])).await.unwrap();
+        assert_eq!(names, ["link", &format!("{}/", absolute.trim_start_matches('/'))]);
     }
 
     #[tokio::test]

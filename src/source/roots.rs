@@ -74,7 +74,8 @@ pub struct Plan {
 /// # Errors
 /// A folder is not there, is left out whole, or is the store itself.
 pub fn plan(from: Option<&Path>, names: &[String], walk: &Walk, mounts: &Mounts) -> Result<Plan> {
-    let roots: Vec<_> = names.iter().map(|name| Root::new(from, name)).collect::<Result<_>>()?;
+    let roots = names.iter().enumerate().map(|(number, name)| Root::new(from, name, number));
+    let roots: Vec<_> = roots.collect::<Result<_>>()?;
     let (mut plan, mut excluded, mut renames) = (Plan::default(), Vec::new(), Vec::new());
     for root in &roots {
         for pattern in &walk.filter.exclude {
@@ -101,6 +102,8 @@ pub fn plan(from: Option<&Path>, names: &[String], walk: &Walk, mounts: &Mounts)
     plan.options.extend(excluded.into_iter().map(|pattern| option("--exclude=", pattern)));
     plan.options.extend(walk.filter.exclude_caches.then(|| "--exclude-caches".into()));
     plan.options.extend(walk.filter.one_file_system.then(|| "--one-file-system".into()));
+    // One after the other is applied: what is cut out of all names comes after what means one as it was walked.
+    renames.sort_by_key(|rename| rename == WITHOUT_DOT);
     renames.dedup();
     plan.options.extend(renames);
     plan.members = roots.into_iter().map(|root| root.walked).collect();
@@ -131,7 +134,7 @@ struct Root {
 }
 
 impl Root {
-    fn new(from: Option<&Path>, named: &str) -> Result<Root> {
+    fn new(from: Option<&Path>, named: &str, number: usize) -> Result<Root> {
         let walked = clean(named);
         let path = from.map_or_else(|| PathBuf::from(&walked), |from| from.join(&walked));
         let looked = std::fs::symlink_metadata(&path)
@@ -145,7 +148,7 @@ impl Root {
         let (walked, rename) = match (is_link, data.is_dir()) {
             (false, _) => (walked.into(), None),
             (true, true) => (format!("{walked}/.").into(), Some(WITHOUT_DOT.into())),
-            (true, false) => linked_file(&real, &name),
+            (true, false) => linked_file(&real, &name, number),
         };
         Ok(Root { named: named.into(), walked, name, real, rename })
     }
@@ -176,11 +179,10 @@ impl Root {
     }
 }
 
-/// A file behind a link: tar is given the file, by a spelling of its path that no walk takes, and the link's name for it.
-fn linked_file(real: &Path, name: &[u8]) -> (OsString, Option<OsString>) {
-    let (folder, last) = (real.parent().unwrap_or(real), real.file_name().unwrap_or_default());
-    let folder = mounts::bytes(folder).strip_prefix(b"/").unwrap_or_default();
-    let walked = [b"/", folder, b"/././", last.as_bytes()].concat();
+/// A file behind a link: tar is given the file, by a spelling of its path that no other root and no pattern of one has,
+/// and the link's name for it.
+fn linked_file(real: &Path, name: &[u8], number: usize) -> (OsString, Option<OsString>) {
+    let walked = [&b"/.".repeat(number + 2), mounts::bytes(real)].concat();
     let (mut pattern, mut replacement) = (Vec::new(), Vec::new());
     for &byte in walked.iter().skip_while(|&&byte| byte == b'/') {
         pattern.extend(b".[*^$\\,".contains(&byte).then_some(b'\\'));
@@ -248,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap();
         let store = StoreFolder { folder: real.join("gone"), job: "j".into() };
-        let root = Root::new(Some(&real), ".").unwrap();
+        let root = Root::new(Some(&real), ".", 0).unwrap();
         assert_eq!(root.own_store(&store, &Mounts::read()).unwrap(), [real.join("gone")]);
         let escaped = root.escaped(&real.join("a*b")).unwrap();
         assert_eq!(String::from_utf8(escaped).unwrap(), "./a\\*b");

@@ -71,7 +71,7 @@ pub fn create_with(
     more: Vec<OsString>,
     members: impl IntoIterator<Item = OsString>,
 ) -> Vec<OsString> {
-    // Big blocks make few writes; pax keeps long names, large ids and nanoseconds.
+    // Big blocks make few writes; pax keeps long names, large ids and nanoseconds. A backslash in a name is no escape.
     let mut args = words(&[
         "--create",
         "--file=-",
@@ -80,6 +80,7 @@ pub fn create_with(
         "--acls",
         "--sparse",
         "--numeric-owner",
+        "--no-unquote",
         "--blocking-factor=2048",
     ]);
     args.extend(more);
