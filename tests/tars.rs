@@ -267,7 +267,7 @@ fn an_object_that_gnu_tar_reads_is_read() {
         [bare_member(b"label", b'V', ""), bare_member(b"/abs/a", b'0', ""), vec![0; 1024]].concat();
     lab.write("store/label.tar", &labelled);
     restore("label.tar", "label").expect(0);
-    assert_eq!(tree(&lab, "label").lines().map(|line| &line[line.len() - 3..]).last(), Some("s/a"));
+    assert_eq!(tree(&lab, "label").lines().map(|line| &line[line.len() - 3..]).next_back(), Some("s/a"));
     // No end, half an end, and a tar behind the end: read, and said.
     let endless = bare_member(b"a", b'0', "");
     for (name, tar) in [
