@@ -66,7 +66,7 @@ impl EntryDigest {
 /// `each` sees every tar member; what it saw may be acted on only when this returns.
 ///
 /// # Errors
-/// [`Kind::Damaged`] when it is not whole, not consistent, or the catalog of another archive.
+/// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not whole, not consistent, or the catalog of another archive.
 pub fn read_catalog(
     stored: impl std::io::Read + Send + Sync,
     head: Option<&Head>,
@@ -148,8 +148,8 @@ impl Archive {
     /// keyed hash the catalog confirms, so that any range may be acted on before the rest has been read.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when it is encrypted and `head` is none.
-    /// [`Kind::Damaged`] when it is not the object that was sealed: the passphrase is known to
+    /// [`Kind::Usage`](crate::error::Kind::Usage) when it is encrypted and `head` is none.
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not the object that was sealed: the passphrase is known to
     /// be right by now.
     ///
     /// # Examples
@@ -242,7 +242,7 @@ impl Archive {
     /// The frames that hold `ranges` of the source, in order, `parallel` batches at once on as many cores.
     ///
     /// # Errors
-    /// Each item: what keeps the object from being read; [`Kind::Damaged`] where a frame is not
+    /// Each item: what keeps the object from being read; [`Kind::Damaged`](crate::error::Kind::Damaged) where a frame is not
     /// the one that was sealed. Nothing of such a batch is given.
     pub fn frames(
         self: &Arc<Self>,
