@@ -10,10 +10,8 @@ use crate::stream::counters::Counters;
 use crate::stream::pool::{Pool, Pooled};
 use crate::stream::source::{ByteStream, Proof};
 use crate::stream::warning::{Warning, WarningKind};
+use crate::tar::name::PATH_MAX;
 use crate::tar::{Entry, Walker};
-
-/// Linux's `PATH_MAX`, with its NUL.
-const PATH_MAX: usize = 4096;
 
 /// The two buffers that a frame needs on its way.
 pub struct FrameBuffers {
@@ -119,7 +117,7 @@ pub fn tap(
             walker.feed(bytes, &mut entries)?;
             captures.observe(at, bytes, &entries, &mut expected.check);
             at += bytes.len() as u64;
-            too_long += entries.iter().filter(|entry| entry.name().len() >= PATH_MAX).count();
+            too_long += entries.iter().filter(|entry| entry.name_len() >= PATH_MAX).count();
         }
         if let Some(message) = &mut message {
             message.feed(bytes)?;

@@ -10,11 +10,9 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::report::Reporter;
+use crate::tar::name::{self, PATH_MAX};
 use crate::tar::select::unsafe_member;
-use crate::tar::{EntryType, Member, name};
-
-/// Linux's `PATH_MAX`, with its NUL.
-const PATH_MAX: usize = 4096;
+use crate::tar::{EntryType, Member};
 
 /// A folder into which members are unpacked. It stands here, or only the engine reaches it.
 #[derive(Debug, Default)]
@@ -71,7 +69,7 @@ impl TooLong {
 impl Landing {
     /// A folder with nothing in it; below `prefix`, if it is not empty, lies what is for it.
     pub fn new(prefix: &str) -> Self {
-        Landing { prefix: Self::joined(prefix.as_bytes()), ..Landing::default() }
+        Landing { prefix: name::place(prefix.as_bytes()), ..Landing::default() }
     }
 
     /// A folder in which something may stand.
@@ -90,9 +88,9 @@ impl Landing {
     /// It may not be.
     pub fn admit(&mut self, member: &Member) -> Result<bool> {
         let entry = &member.entry;
-        let full = entry.name();
+        let full = member.name();
         let refused = |why: &str| {
-            let shown = if full.is_empty() { "a member".into() } else { name::shown(&full) };
+            let shown = if full.is_empty() { "a member".into() } else { name::shown(full) };
             Error::refused(format!("{shown} may not be unpacked: {why}"))
                 .hint("leave it out with --exclude, accept devices with --allow-devices, or restore --to-stdout and look")
         };
@@ -101,10 +99,10 @@ impl Landing {
         }
         let target = entry.hard_link();
         if full.len().max(target.as_ref().map_or(0, Vec::len)) >= PATH_MAX {
-            self.too_long.push(&full);
+            self.too_long.push(full);
             return Ok(false);
         }
-        let own = self.parts(&full);
+        let own = self.parts(full);
         let target = target.map(|target| self.parts(&target));
         for name in [Some(&own), target.as_ref()].into_iter().flatten() {
             if let Some(link) = self.link_on_the_way(name) {
@@ -138,16 +136,11 @@ impl Landing {
 
     /// The name in the folder: its parts, joined.
     fn parts(&self, full: &[u8]) -> Vec<u8> {
-        let name = Self::joined(full);
+        let name = name::place(full);
         match name.strip_prefix(&self.prefix[..]) {
             Some(below) if !self.prefix.is_empty() => below.strip_prefix(b"/").unwrap_or(below).to_vec(),
             _ => name,
         }
-    }
-
-    fn joined(name: &[u8]) -> Vec<u8> {
-        let parts = name.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
-        parts.collect::<Vec<_>>().join(&b'/')
     }
 
     fn link_on_the_way(&mut self, own: &[u8]) -> Option<Vec<u8>> {
@@ -155,8 +148,7 @@ impl Landing {
         if parent == self.known {
             return None;
         }
-        let ends = own.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        for folder in ends.map(|at| &own[..at]) {
+        for folder in name::folders(own) {
             if self.links.contains(folder) || (self.stands_as_link(folder) && !self.replaced.contains(folder))
             {
                 return Some(folder.to_vec());

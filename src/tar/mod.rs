@@ -88,6 +88,14 @@ impl Entry {
         name::bytes(&self.path, self.path_hex.as_deref())
     }
 
+    /// Bytes of the member's name.
+    pub fn name_len(&self) -> usize {
+        match self.path_hex {
+            None => self.path.len(),
+            Some(_) => self.name().len(),
+        }
+    }
+
     /// A link's target as its bytes.
     pub fn link_name(&self) -> Option<Vec<u8>> {
         self.link.as_ref().map(|link| name::bytes(link, self.link_hex.as_deref()))

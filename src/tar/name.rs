@@ -3,6 +3,11 @@
 //! A byte that is no part of UTF-8 is written `\xHH`. So that nothing else looks like that, a backslash is written `\x5c`
 //! where it stands before what would be read so; every other backslash, as in the names of systemd's units, is itself.
 
+use crate::report::{hex, printable};
+
+/// Linux's `PATH_MAX`: bytes of a path, its NUL included.
+pub const PATH_MAX: usize = 4096;
+
 /// A name as people and programs may write it. Control characters are left as they are.
 pub fn text(name: &[u8]) -> String {
     let mut text = String::new();
@@ -21,10 +26,7 @@ pub fn text(name: &[u8]) -> String {
 
 /// A name for people, which steers no terminal.
 pub fn shown(name: &[u8]) -> String {
-    text(name)
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    printable(&text(name))
 }
 
 /// The bytes of a name that was written as [`text`] writes it.
@@ -44,15 +46,18 @@ pub(super) fn parse_bytes(mut rest: &[u8]) -> Vec<u8> {
 
 /// Whether a pattern goes on with `\xHH`.
 pub(super) fn is_spelled(pattern: &[u8]) -> bool {
-    let digits = pattern.strip_prefix(b"\\x").and_then(|rest| rest.get(..2));
-    digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    digits(pattern).is_some()
+}
+
+/// The digits of `\xHH`.
+fn digits(text: &[u8]) -> Option<&str> {
+    let digits = text.strip_prefix(b"\\x")?.get(..2)?;
+    std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// The byte that `\xHH` stands for.
 fn escaped(text: &[u8]) -> Option<u8> {
-    let digits = text.strip_prefix(b"\\x")?.get(..2)?;
-    let digits = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_hexdigit))?;
-    u8::from_str_radix(digits, 16).ok().filter(|&byte| byte >= 0x80 || byte == b'\\')
+    u8::from_str_radix(digits(text)?, 16).ok().filter(|&byte| byte >= 0x80 || byte == b'\\')
 }
 
 /// A pattern in which `\xHH` means these four characters, as [`text`] writes them: there a backslash takes the special
@@ -89,6 +94,17 @@ pub fn plain(mut name: &[u8]) -> &[u8] {
     name
 }
 
+/// Where a name leads below a folder: its parts, joined. Nothing of the folder itself.
+pub fn place(name: &[u8]) -> Vec<u8> {
+    let parts = name.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.collect::<Vec<_>>().join(&b'/')
+}
+
+/// The folders around what has this name, from the outside in.
+pub fn folders(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at])
+}
+
 /// A name without the slashes before it, as GNU tar unpacks it.
 pub(super) fn relative(name: &[u8]) -> &[u8] {
     let slashes = name.iter().take_while(|&&b| b == b'/').count();
@@ -104,10 +120,9 @@ pub(super) fn bytes(lossy: &str, hex: Option<&str>) -> Vec<u8> {
     bytes.unwrap_or_else(|| lossy.as_bytes().to_vec())
 }
 
-/// The hex that a catalog has beside a name that is not UTF-8.
-pub(super) fn hex_unless_text(name: &[u8]) -> Option<String> {
-    let hex = || name.iter().map(|byte| format!("{byte:02x}")).collect();
-    std::str::from_utf8(name).is_err().then(hex)
+/// The hex that stands beside a name that is not UTF-8.
+pub fn hex_unless_text(name: &[u8]) -> Option<String> {
+    std::str::from_utf8(name).is_err().then(|| hex(name))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::header::{self, Block};
 use super::walker::{Member, Step, Walker};
 use super::{BLOCK, EntryType, acl, name, pax};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Data in pieces of at least this many bytes is handed on as it lies there, not copied.
 const LONG: usize = 32 << 10;
@@ -89,7 +89,7 @@ fn headers(mut member: Member) -> Result<Vec<u8>> {
     let entry = &member.entry;
     let Some(flag) = header::flag(entry.kind) else {
         let shown = name::shown(&member.name);
-        return Err(Error::new(Kind::Refused, format!("member {shown} is refused: its type is unknown")));
+        return Err(Error::refused(format!("member {shown} is refused: its type is unknown")));
     };
     let path = name::relative(&member.name);
     // Of an absolute name nothing may be left.
@@ -132,6 +132,7 @@ fn headers(mut member: Member) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::tar::Entry;
     use crate::tar::testing::{END, member, pax_header};
 

@@ -149,8 +149,7 @@ impl Selection {
         if !self.brings_folders {
             return;
         }
-        for (at, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            let folder = &name[..at];
+        for folder in name::folders(name) {
             if self.folders.contains(folder) {
                 continue;
             }

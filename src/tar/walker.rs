@@ -4,7 +4,7 @@ use super::header::{self, checksum_is_right, number, text, time, ustar_path};
 use super::pax::{Extension, Pax};
 use super::sparse::{Map, Reading};
 use super::{BLOCK, Entry, EntryType, name};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 mod holes;
 
@@ -26,6 +26,13 @@ pub struct Member {
     pub(super) map: Option<Map>,
     /// Bytes of data that follow, without padding.
     pub(super) data: u64,
+}
+
+impl Member {
+    /// Its name's bytes.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
 }
 
 /// What some bytes were.
@@ -109,8 +116,8 @@ impl Walker {
     /// Takes in the next bytes; members that begin in them are added to `found`.
     ///
     /// # Errors
-    /// A header that is none: the source is no tar, or lost bytes on the way. [`Kind::Refused`]: a member that not
-    /// every program would read in the same way.
+    /// A header that is none: the source is no tar, or lost bytes on the way.
+    /// [`Kind::Refused`](crate::error::Kind::Refused): a member that not every program would read in the same way.
     pub fn feed(&mut self, mut bytes: &[u8], found: &mut Vec<Entry>) -> Result<()> {
         while !bytes.is_empty() {
             let (used, step) = self.step(bytes)?;
@@ -319,7 +326,7 @@ impl Walker {
 
 /// A member that not every program would read in the same way.
 fn refused(member: &Member, why: &str) -> Error {
-    Error::new(Kind::Refused, format!("member {} is refused: {why}", name::shown(&member.name)))
+    Error::refused(format!("member {} is refused: {why}", name::shown(&member.name)))
         .hint("whoever reads it must guess; pack it anew with GNU tar")
 }
 

@@ -4,10 +4,8 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use crate::report::hex;
-use crate::tar::name::shown as shown_name;
 use crate::tar::select::{Patterns, unsafe_member};
-use crate::tar::{Entry, EntryType};
+use crate::tar::{Entry, EntryType, name};
 
 /// A member's name: without `./`, doubled slashes and the slash behind a folder. The top itself is `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,11 +19,10 @@ impl Name {
 
     /// A name out of its bytes.
     pub fn new(bytes: &[u8]) -> Name {
-        let parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
         // An absolute name is unpacked without the slash before it.
-        match parts.collect::<Vec<_>>().join(&b'/') {
-            parts if parts.is_empty() => Name(b".".to_vec()),
-            parts => Name(parts),
+        match name::place(bytes) {
+            place if place.is_empty() => Name(b".".to_vec()),
+            place => Name(place),
         }
     }
 
@@ -59,12 +56,12 @@ impl Name {
 
     /// For people, as it can be written: `\xHH` stands for a byte that is not UTF-8.
     pub fn shown(&self) -> String {
-        shown_name(&self.0)
+        name::shown(&self.0)
     }
 
     /// Its bytes in hex, where they are not UTF-8.
     pub fn hex(&self) -> Option<String> {
-        std::str::from_utf8(&self.0).is_err().then(|| hex(&self.0))
+        name::hex_unless_text(&self.0)
     }
 
     /// Whether it is to be compared.
@@ -118,7 +115,7 @@ impl Member {
         if self.kind != new.kind {
             return vec![Field::new("type", json!(self.kind), json!(new.kind))];
         }
-        let link = |link: &Option<Box<[u8]>>| json!(link.as_deref().map(crate::tar::name::text));
+        let link = |link: &Option<Box<[u8]>>| json!(link.as_deref().map(name::text));
         let octal = |mode: u32| json!(format!("{mode:04o}"));
         // Every symlink has the same mode, whatever the archive says.
         let mode = |of: &Member| if self.kind == EntryType::Symlink { 0o777 } else { of.mode };
