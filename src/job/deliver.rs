@@ -26,17 +26,7 @@ pub(super) async fn write_members(
 ) -> Result<()> {
     for ranges in lists {
         let mut rewriter = Rewriter::new();
-        let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
-        while let Some(batch) = opened.next().await {
-            let batch = batch?;
-            counters.stored.add(batch.fetched.len() as u64);
-            for piece in batch.pieces(ranges) {
-                for written in rewriter.pass(&piece, &mut admit)? {
-                    sink.write(written).await?;
-                }
-                counters.source.add(piece.len() as u64);
-            }
-        }
+        write(archive, ranges, sink, counters, |piece| rewriter.pass(&piece, &mut admit)).await?;
         rewriter.between_members()?;
     }
     write_tar_end(sink).await
@@ -54,13 +44,26 @@ pub(super) async fn write_ranges(
     sink: &Sink,
     counters: &Counters,
 ) -> Result<()> {
+    write(archive, ranges, sink, counters, |piece| Ok(vec![piece])).await
+}
+
+/// Hands on what `pass` makes of each piece of the source.
+async fn write(
+    archive: &Arc<Archive>,
+    ranges: &[Range<u64>],
+    sink: &Sink,
+    counters: &Counters,
+    mut pass: impl FnMut(Bytes) -> Result<Vec<Bytes>>,
+) -> Result<()> {
     let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
     while let Some(batch) = opened.next().await {
         let batch = batch?;
         counters.stored.add(batch.fetched.len() as u64);
         for piece in batch.pieces(ranges) {
             let len = piece.len() as u64;
-            sink.write(piece).await?;
+            for written in pass(piece)? {
+                sink.write(written).await?;
+            }
             counters.source.add(len);
         }
     }

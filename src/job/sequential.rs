@@ -197,14 +197,13 @@ impl Guard {
         if !is_tar && wants_tar {
             return Err(Error::usage("this is no tar: it has no members").hint("restore it --to-stdout"));
         }
+        let walker = || if opened.foreign { Walker::of_foreign() } else { Walker::new() };
         let mut found = Vec::new();
         if is_tar && wants_tar {
-            let mut walker = if opened.foreign { Walker::of_foreign() } else { Walker::new() };
-            walker.feed(&opened.front, &mut found).map_err(broken_tar)?;
+            walker().feed(&opened.front, &mut found).map_err(broken_tar)?;
         }
-        let rewriter = if opened.foreign { Rewriter::of_foreign() } else { Rewriter::new() };
         Ok(Guard {
-            tar: is_tar.then_some(rewriter),
+            tar: is_tar.then(|| Rewriter::of(walker())),
             foreign: opened.foreign,
             first: found.into_iter().next(),
             landing: None,
@@ -286,7 +285,7 @@ fn lies_within(entry: &Entry, root: Option<&str>) -> Result<()> {
     let root = root.trim_start_matches('/');
     let own = format!("{root}/_data");
     let within = |name: &str| {
-        let name = name.trim_end_matches('/').trim_start_matches('/');
+        let name = name.trim_matches('/');
         name == root || name == own || name.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/'))
     };
     let target = entry.link.as_deref().filter(|_| entry.kind == tar::EntryType::Link);

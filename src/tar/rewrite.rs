@@ -27,9 +27,9 @@ impl Rewriter {
         Self::default()
     }
 
-    /// At the first byte of a tar that somebody else made.
-    pub fn of_foreign() -> Self {
-        Rewriter { walker: Walker::of_foreign(), takes_data: false }
+    /// Of what a walker reads that has seen nothing yet.
+    pub fn of(walker: Walker) -> Self {
+        Rewriter { walker, takes_data: false }
     }
 
     /// Takes in the next bytes, and returns what they become. `wanted` says of every member whether it is.
