@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Ended, JOB, Lab, bare_member, extended, pax, sh};
+use crate::support::{Ended, JOB, Lab, bare_member, changed, extended, pax, sh, with_data};
 
 /// Backs a tar up, and restores it, or what `include` names of it, into `into`.
 fn restored(lab: &Lab, tar: &[u8], into: &str, include: &[&str]) -> Ended {
@@ -22,24 +22,10 @@ fn records(pairs: &[(&str, &str)]) -> Vec<u8> {
     pairs.iter().flat_map(|(key, value)| pax(key, value)).collect()
 }
 
-/// A header in which `change` was made, its checksum right again.
-fn changed(mut block: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
-    change(&mut block);
-    block[148..156].fill(b' ');
-    let sum: u32 = block[..512].iter().map(|&b| u32::from(b)).sum();
-    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    block
-}
-
-/// A member with data, in whole blocks.
-fn with_data(name: &str, flag: u8, data: &[u8]) -> Vec<u8> {
-    let size = format!("{:011o}", data.len());
-    let mut member = changed(bare_member(name.as_bytes(), flag, ""), |block| {
-        block[124..135].copy_from_slice(size.as_bytes())
-    });
-    member.extend_from_slice(data);
-    member.resize(member.len().next_multiple_of(512), 0);
-    member
+/// Puts a tar that somebody else made into a lab's folder store.
+fn put(lab: &Lab, key: &str, tar: &[u8]) {
+    std::fs::create_dir_all(lab.path("store")).expect("the store's folder");
+    lab.write(&format!("store/{key}"), tar);
 }
 
 /// What lies in a folder of the lab: types, modes, owners, names.
@@ -138,8 +124,7 @@ fn a_map_of_holes_that_takes_headers_for_data_is_refused() {
         vec![0; 1024],
     ]
     .concat();
-    sh(&format!("mkdir -p {}/store", lab.dir.display()));
-    lab.write("store/f.tar", &tar);
+    put(&lab, "f.tar", &tar);
     let store = lab.file_store();
     let restore = |to: &[&str]| {
         let words = [&["restore", "f.tar", "--object", "--no-encrypt", "--from", &store], to].concat();
@@ -258,14 +243,13 @@ fn a_name_that_is_not_utf8_is_listed_printed_and_selected_by_one_spelling() {
 #[test]
 fn an_object_that_gnu_tar_reads_is_read() {
     let lab = Lab::new();
-    sh(&format!("cd {}; mkdir -p store", lab.dir.display()));
     let restore = |key: &str, into: &str| {
         let store = lab.file_store();
         lab.run(&["restore", key, "--object", "--no-encrypt", "--to-path", into, "--from", &store])
     };
     let labelled =
         [bare_member(b"label", b'V', ""), bare_member(b"/abs/a", b'0', ""), vec![0; 1024]].concat();
-    lab.write("store/label.tar", &labelled);
+    put(&lab, "label.tar", &labelled);
     restore("label.tar", "label").expect(0);
     assert_eq!(tree(&lab, "label").lines().map(|line| &line[line.len() - 3..]).next_back(), Some("s/a"));
     // No end, half an end, and a tar behind the end: read, and said.
@@ -276,7 +260,7 @@ fn an_object_that_gnu_tar_reads_is_read() {
         ("two", [endless.clone(), vec![0; 1024], endless.clone(), vec![0; 1024]].concat()),
         ("junk", [endless.clone(), vec![0; 512], vec![b'x'; 512]].concat()),
     ] {
-        lab.write(&format!("store/{name}.tar"), &tar);
+        put(&lab, &format!("{name}.tar"), &tar);
         let ended = restore(&format!("{name}.tar"), name).expect(3);
         assert!(ended.stderr.contains("warning: "), "{}", ended.stderr);
         assert_eq!(tree(&lab, name), "f 644 0 a\n", "{name}");
@@ -294,7 +278,7 @@ fn an_object_that_gnu_tar_reads_is_read() {
     // And a size with something behind it.
     let text =
         changed(with_data("text", b'0', b"text"), |block| block[124..136].copy_from_slice(b"00000004 and"));
-    lab.write("store/star.tar", &[star, text, vec![0; 1024]].concat());
+    put(&lab, "star.tar", &[star, text, vec![0; 1024]].concat());
     restore("star.tar", "star").expect(0);
     let bytes = std::fs::read(lab.path("star/sparse")).expect("the file");
     let mut wanted = vec![0; 32768];
@@ -325,8 +309,7 @@ fn restore_as_ordinary_user(lab: &Lab, group: u32, into: &str) -> Ended {
 fn what_an_ordinary_user_cannot_set_is_said_once() {
     let lab = Lab::new();
     let tar = [bare_member(b"a", b'0', ""), bare_member(b"b", b'0', ""), vec![0; 1024]].concat();
-    sh(&format!("mkdir -p {}/store", lab.dir.display()));
-    lab.write("store/f.tar", &tar);
+    put(&lab, "f.tar", &tar);
     sh(&format!("cd {}; mkdir out; chown 65534 out", lab.dir.display()));
     let ended = restore_as_ordinary_user(&lab, 65534, "out").expect(3);
     assert!(ended.stderr.contains("owners of 2 members could not be set"), "{}", ended.stderr);
@@ -343,8 +326,7 @@ fn attributes_that_cannot_be_set_are_said_and_contents_that_are_missing_fail() {
         vec![0; 1024],
     ]
     .concat();
-    sh(&format!("mkdir -p {}/store", lab.dir.display()));
-    lab.write("store/f.tar", &tar);
+    put(&lab, "f.tar", &tar);
     sh(&format!("cd {}; mkdir out full; chown 65534 out full", lab.dir.display()));
     let restore = |into: &str| restore_as_ordinary_user(&lab, 0, into);
     let ended = restore("out").expect(3);

@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::stream::channel::Receiver;
 use crate::stream::counters::Counters;
 use crate::stream::source::{ByteStream, Proof};
+use crate::tar::testing::{header, with_data};
 use crate::tar::{BLOCK, Entry};
 
 pub(crate) const PASSPHRASE: &str = "correct horse";
@@ -171,20 +172,8 @@ pub(crate) fn text(len: usize) -> Vec<u8> {
 
 /// A member of a tar: ustar, with its data and padding.
 pub(crate) fn member(name: &str, flag: u8, data: &[u8]) -> Vec<u8> {
-    let mut block = vec![0; BLOCK];
-    block[..name.len()].copy_from_slice(name.as_bytes());
-    block[100..107].copy_from_slice(b"0000644");
-    block[108..115].copy_from_slice(b"0001750");
-    block[124..135].copy_from_slice(format!("{:011o}", data.len()).as_bytes());
-    block[136..147].copy_from_slice(b"14000000000");
-    block[156] = flag;
-    block[257..265].copy_from_slice(b"ustar\x0000");
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
-    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    block.extend_from_slice(data);
-    block.resize(block.len().next_multiple_of(BLOCK), 0);
-    block
+    let owned = |block: &mut [u8]| block[108..115].copy_from_slice(b"0001750");
+    with_data(header(name, flag, data.len(), owned), data)
 }
 
 /// A whole tar of some members.

@@ -331,24 +331,11 @@ mod tests {
     const ID: &str = "20261122T020000Z-1f2e3d4c";
 
     fn stored(suffix: &str) -> StoredArchive {
-        let object = manifest::Object { size: 1, blake3: String::new() };
-        let time = jiff::Timestamp::UNIX_EPOCH;
         let manifest = Manifest {
-            format: 1,
             id: ID.parse().unwrap(),
-            job: "db".into(),
-            set: None,
-            host: None,
-            source_id: None,
             kind: Format::Tar,
-            started: time,
-            finished: time,
-            bytes: 1,
             suffix: suffix.into(),
-            archive: object.clone(),
-            catalog: object,
-            warnings: 0,
-            tool: String::new(),
+            ..manifest::example()
         };
         let store = Arc::new(StoreUrl::new("memory:///x").open(&Reporter::silent()).unwrap());
         StoredArchive { store, job: "db".into(), id: ID.parse().unwrap(), manifest }

@@ -124,6 +124,29 @@ pub fn catalog_suffix(archive_suffix: &str) -> &'static str {
     }
 }
 
+/// A manifest for tests, of an archive that is nowhere.
+#[cfg(test)]
+pub(crate) fn example() -> Manifest {
+    let object = Object { size: 1, blake3: String::new() };
+    Manifest {
+        format: 1,
+        id: Id::new(jiff::Timestamp::UNIX_EPOCH).unwrap(),
+        job: "db".into(),
+        set: None,
+        host: None,
+        source_id: None,
+        kind: Format::Raw,
+        suffix: ".raw".into(),
+        started: jiff::Timestamp::UNIX_EPOCH,
+        finished: jiff::Timestamp::UNIX_EPOCH,
+        bytes: 1,
+        archive: object.clone(),
+        catalog: object,
+        warnings: 0,
+        tool: String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

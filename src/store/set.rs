@@ -222,7 +222,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Format;
     use crate::store::manifest::{self, Manifest};
 
     #[test]
@@ -237,24 +236,7 @@ mod tests {
 
     /// The manifest of an archive of `set`.
     fn manifest(id: &Id, set: &str) -> Manifest {
-        let object = manifest::Object { size: 1, blake3: String::new() };
-        Manifest {
-            format: 1,
-            id: id.clone(),
-            job: "ee/db".into(),
-            set: Some(set.into()),
-            host: None,
-            source_id: None,
-            kind: Format::Raw,
-            started: Timestamp::UNIX_EPOCH,
-            finished: Timestamp::UNIX_EPOCH,
-            bytes: 1,
-            suffix: ".raw".into(),
-            archive: object.clone(),
-            catalog: object,
-            warnings: 0,
-            tool: String::new(),
-        }
+        Manifest { id: id.clone(), job: "ee/db".into(), set: Some(set.into()), ..manifest::example() }
     }
 
     #[tokio::test]

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::tar::Entry;
-    use crate::tar::testing::{END, member, pax_header};
+    use crate::tar::testing::{END, member, pax_header, walk};
 
     /// What becomes of a tar that comes in pieces of so many bytes, with an end.
     fn rewritten(tar: &[u8], step: usize) -> Result<Vec<u8>> {
@@ -149,9 +149,8 @@ mod tests {
     }
 
     fn entries(tar: &[u8]) -> Vec<Entry> {
-        let (mut walker, mut found) = (Walker::new(), Vec::new());
-        walker.feed(tar, &mut found).unwrap();
-        walker.finish().unwrap();
+        let (found, end) = walk(tar, tar.len());
+        end.unwrap();
         found
     }
 

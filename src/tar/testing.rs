@@ -1,6 +1,7 @@
 //! Tars for tests, header by header.
 
-use super::{BLOCK, pax};
+use super::{BLOCK, Entry, Walker, pax};
+use crate::error::Result;
 
 /// The end of a tar.
 pub(crate) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
@@ -43,4 +44,15 @@ pub(crate) fn with_data(mut header: Vec<u8>, data: &[u8]) -> Vec<u8> {
     header.extend_from_slice(data);
     header.resize(header.len().next_multiple_of(BLOCK), 0);
     header
+}
+
+/// What a walker finds in a tar that comes in pieces of so many bytes, and whether that ends.
+pub(crate) fn walk(tar: &[u8], step: usize) -> (Vec<Entry>, Result<()>) {
+    let (mut walker, mut found) = (Walker::new(), Vec::new());
+    for piece in tar.chunks(step) {
+        if let Err(error) = walker.feed(piece, &mut found) {
+            return (found, Err(error));
+        }
+    }
+    (found, walker.finish())
 }

@@ -344,17 +344,7 @@ fn take(left: &mut u64, bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::testing::{END, header, member, pax_header};
-
-    fn walk(tar: &[u8], step: usize) -> (Vec<Entry>, Result<()>) {
-        let (mut walker, mut found) = (Walker::new(), Vec::new());
-        for piece in tar.chunks(step) {
-            if let Err(error) = walker.feed(piece, &mut found) {
-                return (found, Err(error));
-            }
-        }
-        (found, walker.finish())
-    }
+    use crate::tar::testing::{END, header, member, pax_header, walk};
 
     #[test]
     fn members_are_found_whatever_the_pieces() {

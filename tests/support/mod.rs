@@ -285,22 +285,32 @@ pub fn bare_member(name: &[u8], flag: u8, link: &str) -> Vec<u8> {
     block[156] = flag;
     block[157..157 + link.len()].copy_from_slice(link.as_bytes());
     block[257..265].copy_from_slice(b"ustar\x0000");
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
-    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    block
+    changed(block, |_| {})
+}
+
+/// A member whose header `change` was made in, with its checksum right again.
+pub fn changed(mut member: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    change(&mut member);
+    member[148..156].fill(b' ');
+    let sum: u32 = member[..512].iter().map(|&b| u32::from(b)).sum();
+    member[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    member
+}
+
+/// A member of a tar with data, in whole blocks.
+pub fn with_data(name: &str, flag: u8, data: &[u8]) -> Vec<u8> {
+    let size = format!("{:011o}", data.len());
+    let mut member = changed(bare_member(name.as_bytes(), flag, ""), |block| {
+        block[124..135].copy_from_slice(size.as_bytes())
+    });
+    member.extend_from_slice(data);
+    member.resize(member.len().next_multiple_of(512), 0);
+    member
 }
 
 /// An extended header of a tar, with its data.
 pub fn extended(flag: u8, data: &[u8]) -> Vec<u8> {
-    let mut block = bare_member(b"extended", flag, "");
-    block[124..135].copy_from_slice(format!("{:011o}", data.len()).as_bytes());
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|&b| u32::from(b)).sum();
-    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    block.extend_from_slice(data);
-    block.resize(block.len().next_multiple_of(512), 0);
-    block
+    with_data("extended", flag, data)
 }
 
 /// A pax record: its length counts itself.

@@ -112,18 +112,7 @@ impl Walker {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::tar::Entry;
-    use crate::tar::testing::{END, header, member, pax_header, with_data};
-
-    fn walk(tar: &[u8], step: usize) -> (Vec<Entry>, Result<()>) {
-        let (mut walker, mut found) = (Walker::new(), Vec::new());
-        for piece in tar.chunks(step) {
-            if let Err(error) = walker.feed(piece, &mut found) {
-                return (found, Err(error));
-            }
-        }
-        (found, walker.finish())
-    }
+    use crate::tar::testing::{END, header, member, pax_header, walk, with_data};
 
     /// GNU's magic, and a file of 32 KiB whose data is where `fields` says.
     fn gnu_sparse(size: usize, continues: bool, fields: &str) -> Vec<u8> {
