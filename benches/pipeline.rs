@@ -148,5 +148,6 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
         expected: SourceChecks { format: Format::Tar, ..SourceChecks::default() },
         chunks: block_pool(plan.chunks),
         plan,
+        scanned: None,
     }
 }

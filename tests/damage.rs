@@ -116,10 +116,15 @@ fn flipped_in_catalog_or_manifest(cipher: &str) {
     let store = AnyStore::File(lab.path("store"));
     let stored = Stored::by(&lab, &store, 15, cipher);
     let len = stored.len(&stored.catalog);
+    let mut noticed = 0;
     for place in (0..84).chain(spread(len, 30)).chain(len - 26..len) {
         let what = format!("byte {place} of the catalog");
-        assert_eq!(stored.with(&stored.catalog, &what, |bytes| bytes[place] ^= 0x10), (13, 13), "{what}");
+        let (restored, verified) = stored.with(&stored.catalog, &what, |bytes| bytes[place] ^= 0x10);
+        // The pages that are acted on are confirmed by keyed hashes; what is around them a restore need not read.
+        assert!(verified == 13 && (restored == 13 || restored == 0), "{what}: {restored} {verified}");
+        noticed += usize::from(restored != 0);
     }
+    assert!(noticed > 70, "only {noticed} flips were noticed by a restore");
     let len = stored.len(&stored.manifest);
     for place in spread(len, 40).chain([len - 2]) {
         let what = format!("byte {place} of the manifest");

@@ -47,6 +47,8 @@ mod aead;
 mod bad_input;
 // Whatever is done to stored bytes: never a wrong byte, exit code 13, and `verify` finds it.
 mod damage;
+// A night stores what changed, and needs the archives that have the rest.
+mod increments;
 // Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.
 mod ee;
 // A source that did not prove its end leaves no backup, no upload and no container.
@@ -57,6 +59,8 @@ mod golden;
 mod malformed;
 // What is written, stored and shown is one name; foreign names stop nothing, and two sources are not one job.
 mod names;
+// What is needed of older archives is found, and what is lost is named.
+mod needs;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
 // A pipe that closes is an answer; a closed stdout and a terminal are refused what they cannot take.

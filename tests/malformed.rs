@@ -6,8 +6,8 @@ use std::io::Read;
 use bytes::Bytes;
 use sealift::archive::Id;
 use sealift::archive::check::Check;
+use sealift::archive::contents::read_catalog;
 use sealift::archive::name::JobName;
-use sealift::archive::open::read_catalog;
 use sealift::archive::openpgp::Head;
 use sealift::archive::openpgp::message::Message;
 use sealift::archive::sequential::Layer;
@@ -197,7 +197,7 @@ fn no_message_makes_the_openpgp_readers_panic() {
 }
 
 const CATALOG: &str = r#"{"archive":{"format":1,"id":"20261122T020000Z-1f2e3d4c","job":"db","source":{"volume":["a"]},"kind":"tar","codec":"zstd","cipher":null,"frame_len":4194304,"head_len":0,"started":"2026-11-22T02:00:00Z"}}
-{"frame":{"n":0,"at":0,"len":4096,"stored_at":0,"stored_len":300,"blake3":"00"}}
+{"frame":{"n":0,"at":0,"len":4096,"stored_at":0,"stored_len":300,"blake3":"0000000000000000000000000000000000000000000000000000000000000000"}}
 {"entry":{"path":"a/b","type":"file","mode":420,"uid":0,"gid":0,"size":7,"mtime":"0.5","at":0,"len":1024}}
 {"entry":{"path":"a/c","type":"link","link":"a/b","mode":420,"uid":0,"gid":0,"size":0,"mtime":"0","at":1024,"len":512}}
 {"end":{"frames":1,"entries":2,"bytes":4096,"stored_bytes":300,"blake3":"00","warnings":[],"notes":[],"finished":"2026-11-22T02:00:01Z"}}

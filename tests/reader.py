@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An independent reader of on-store format 1, as docs/FORMAT.md describes it: Python's standard library, gpg and zstd.
+"""An independent reader of on-store formats 1 and 2, as docs/FORMAT.md describes it: Python's standard library, gpg and zstd.
 
     reader.py list FOLDER           the members of the newest archive in a job's folder, a line each
     reader.py cat FOLDER MEMBER     a member's bytes: only the frames that hold them are read and decrypted
@@ -122,64 +122,107 @@ def gpg(data, *arguments):
 def unzstd(data):
     return subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
 
-class Archive:
-    def __init__(self, folder):
-        text = max(Path(folder).glob("*.manifest.json")).read_bytes()
-        before, _, own = text.rpartition(b',"self":"')
-        check(own.decode() == hashlib.sha256(before).hexdigest() + '"}\n', "the manifest is damaged")
-        manifest = json.loads(text)
-        self.id, suffix = manifest["id"], manifest["suffix"]
-        check(manifest["format"] == 1 and suffix.endswith(".gpg"), "another format, or no SEIPD v1")
-        opened = gpg(Path(folder, self.id + ".catalog.zst.gpg").read_bytes())
-        check(opened.returncode == 0, opened.stderr.decode())
-        records = [next(iter(json.loads(line).items())) for line in unzstd(opened.stdout).splitlines()]
-        (first, self.head), *middle, (last, end) = records
-        check((first, last) == ("archive", "end"), "the catalog is not whole")
-        check(all(self.head[key] == manifest[key] for key in ("format", "id", "job")), "the catalog is another's")
-        self.frames, self.entries = ([r for kind, r in middle if kind == wanted] for wanted in ("frame", "entry"))
-        at = stored = 0
-        for n, frame in enumerate(self.frames):
-            check((frame["n"], frame["at"], frame["stored_at"]) == (n, at, stored), "the frames have gaps")
-            at, stored = at + frame["len"], stored + frame["stored_len"]
-        totals = end["frames"], end["entries"], end["bytes"]
-        check(totals == (len(self.frames), len(self.entries), at), "the catalog's totals are wrong")
-        self.object, self.literal = Path(folder, self.id + suffix).open("rb"), 6 + stored
+class Message:
+    """An object with one OpenPGP message, and `stored` bytes of compressed stream in it."""
+    def __init__(self, path, head, stored, size):
+        self.object, self.head, self.literal = Path(path).open("rb"), head, 6 + stored
         self.body = 1 + 18 + 1 + self.literal + (self.literal >> 20) + 5 + 22
-        size = self.head["head_len"] + self.body + (self.body >> 20) + 5
-        check(size == end["stored_bytes"] == os.fstat(self.object.fileno()).st_size, "the object has another size")
+        whole = head + self.body + (self.body >> 20) + 5
+        check(whole == size == os.fstat(self.object.fileno()).st_size, "the object has another size")
 
     def range(self, start, end):
         return os.pread(self.object.fileno(), end - start, start)
 
     def session(self):
         """gpg shows it for any message with the object's SKESK: here one whose SEIPD packet is cut to 40 bytes."""
-        length = self.head["head_len"]
-        body = length + in_packet(0, self.body)
-        shown = gpg(self.range(0, length) + b"\x28" + self.range(body, body + 40), "--show-session-key").stderr
+        body = self.head + in_packet(0, self.body)
+        shown = gpg(self.range(0, self.head) + b"\x28" + self.range(body, body + 40), "--show-session-key").stderr
         return bytes.fromhex(re.search(rb"session key: '9:([0-9A-F]{64})'", shown)[1].decode())
 
     def data(self, start, end, session):
         """Bytes start..end of the compressed stream."""
         first, last = (18 + 1 + in_packet(6 + data, self.literal) for data in (start, end - 1))
         block = first // 16 * 16
-        place = [self.head["head_len"] + in_packet(1 + plain, self.body) for plain in (block - 16, last)]
+        place = [self.head + in_packet(1 + plain, self.body) for plain in (block - 16, last)]
         cipher = without_lengths(self.range(place[0], place[1] + 1), 1 + block - 16, 1 + last + 1, self.body)
         stream = aes256(session, cipher[:(len(cipher) - 1) // 16 * 16])
         plain = bytes(a ^ b for a, b in zip(cipher[16:], stream))
         return without_lengths(plain[first - block:], 6 + start, 6 + end, self.literal)
 
-    def source(self, start, end):
-        """Bytes start..end of the source, from the frames that hold them."""
-        session, out = self.session(), b""
-        key = blake3(session, blake3(b"sealift 2026-11-22 format 1 frame hash", flags=CONTEXT), MATERIAL)
-        unpack = {"zstd": unzstd, "gzip": gzip.decompress, "xz": lzma.decompress, "none": bytes}[self.head["codec"]]
-        for frame in self.frames:
-            n, at, size = frame["n"], frame["at"], frame["len"]
+def keyed_hash(context, session, id, numbers, stored):
+    key, id = blake3(session, blake3(context, flags=CONTEXT), MATERIAL), id.encode()
+    bound = struct.pack("<Q", len(id)) + id + struct.pack(f"<{len(numbers)}Q", *numbers)
+    return blake3(bound + stored, key, KEYED).hex()
+
+def frame_of(value):
+    """Format 1 writes an object, format 2 an array."""
+    names = ("n", "at", "len", "stored_at", "stored_len", "blake3", "ref")
+    return {"ref": 0} | (value if isinstance(value, dict) else dict(zip(names, value)))
+
+class Archive:
+    def __init__(self, folder):
+        self.folder, text = Path(folder), max(Path(folder).glob("*.manifest.json")).read_bytes()
+        before, _, own = text.rpartition(b',"self":"')
+        check(own.decode() == hashlib.sha256(before).hexdigest() + '"}\n', "the manifest is damaged")
+        manifest = json.loads(text)
+        self.id, suffix = manifest["id"], manifest["suffix"]
+        check(manifest["format"] in (1, 2) and suffix.endswith(".gpg"), "another format, or no SEIPD v1")
+        self.catalog = self.folder / (self.id + ".catalog.zst.gpg")
+        opened = gpg(self.catalog.read_bytes())
+        check(opened.returncode == 0, opened.stderr.decode())
+        self.stream, self.lines = opened.stdout, unzstd(opened.stdout)
+        records = [next(iter(json.loads(line).items())) for line in self.lines.splitlines()]
+        (first, head), *middle, (last, end) = [(kind, value) for kind, value in records if kind != "page"]
+        check((first, last) == ("archive", "end"), "the catalog is not whole")
+        check(all(head[key] == manifest[key] for key in ("format", "id", "job")), "the catalog is another's")
+        if head["format"] == 2:
+            self.check_pages([value for kind, value in records if kind == "page"])
+        refs, frames, self.entries = ([r for kind, r in middle if kind == wanted] for wanted in ("ref", "frame", "entry"))
+        frames = [frame_of(frame) for frame in frames]
+        self.frames = {n: [frame for frame in frames if frame["ref"] == n] for n in range(len(refs) + 1)}
+        at = stored = 0
+        for n, frame in enumerate(self.frames[0]):
+            check((frame["n"], frame["at"], frame["stored_at"]) == (n, at, stored), "the frames have gaps")
+            at, stored = at + frame["len"], stored + frame["stored_len"]
+        kept = sum("ref" in entry for entry in self.entries)
+        totals = end["frames"], end["entries"], end["bytes"], end.get("kept", {"entries": 0})["entries"]
+        check(totals == (len(self.frames[0]), len(self.entries) - kept, at, kept), "the catalog's totals are wrong")
+        self.refs = {ref["n"]: ref for ref in refs}
+        self.refs[0] = head | {"suffix": suffix, "data_len": stored, "stored_bytes": end["stored_bytes"]}
+        self.message(0)
+
+    def message(self, n):
+        ref = self.refs[n]
+        path = self.folder / (ref["id"] + ref["suffix"])
+        check(path.exists(), f"{path.name} is needed")
+        return Message(path, ref["head_len"], ref["data_len"], ref["stored_bytes"])
+
+    def check_pages(self, pages):
+        """The index at the end names all pages, which are all that there is."""
+        magic, size, at, length = struct.unpack("<IIQQ", self.stream[-56:-32])
+        check((magic, size) == (0x184D2A53, 48), "the catalog has no index")
+        session = Message(self.catalog, 49, len(self.stream), self.catalog.stat().st_size).session()
+        def opened(at, length, expected):
+            stored, context = self.stream[at:at + length], b"sealift 2026-11-26 format 2 page hash"
+            check(keyed_hash(context, session, self.id, [at], stored) == expected, "a page is not what was sealed")
+            return unzstd(stored)
+        index = opened(at, length, self.stream[-32:].hex())
+        lines = b"".join(opened(page["at"], page["len"], page["blake3"]) for page in pages)
+        check(lines + index == self.lines, "the index is another's")
+
+    def source(self, n, start, end):
+        """Bytes start..end of the source of one of its archives, from the frames that hold them."""
+        ref, message, out = self.refs[n], self.message(n), b""
+        session = bytes.fromhex(ref["session"]) if n else message.session()
+        unpack = {"zstd": unzstd, "gzip": gzip.decompress, "xz": lzma.decompress, "none": bytes}[ref["codec"]]
+        for frame in self.frames[n]:
+            numbers = number, at, size = frame["n"], frame["at"], frame["len"]
             if at < end and start < at + size:
-                stored = self.data(frame["stored_at"], frame["stored_at"] + frame["stored_len"], session)
-                bound = struct.pack("<Q", len(self.id)) + self.id.encode() + struct.pack("<3Q", n, at, size)
-                check(blake3(bound + stored, key, KEYED).hex() == frame["blake3"], f"frame {n} is not what was sealed")
+                stored = message.data(frame["stored_at"], frame["stored_at"] + frame["stored_len"], session)
+                own = keyed_hash(b"sealift 2026-11-22 format 1 frame hash", session, ref["id"], numbers, stored)
+                check(own == frame["blake3"], f"frame {number} is not what was sealed")
                 out += unpack(stored)[max(0, start - at):end - at]
+        check(len(out) == end - start, "the catalog lacks frames")
         return out
 
 def name(entry):
@@ -192,7 +235,7 @@ def member(archive, wanted):
         return member(archive, entry["link"].encode())
     check(entry["type"] == "file" and "sparse" not in entry, "no file, or one with holes")
     start = entry["at"] + entry["len"] - -(-entry["size"] // 512) * 512
-    return archive.source(start, start + entry["size"])
+    return archive.source(entry.get("ref", 0), start, start + entry["size"])
 
 if __name__ == "__main__":
     verb, archive = sys.argv[1], Archive(sys.argv[2])

@@ -92,6 +92,18 @@ impl Check {
         }
     }
 
+    /// Looks at the name of a member that an older archive holds; [`Check::count_kept`] counts them.
+    pub fn observe_kept(&mut self, name: &[u8]) {
+        for expected in self.expected.iter_mut().filter(|expected| !expected.seen) {
+            expected.seen = expected.patterns.take(name);
+        }
+    }
+
+    /// Counts members that older archives hold.
+    pub fn count_kept(&mut self, members: u64) {
+        self.entries += members;
+    }
+
     /// Whether a member's bytes are wanted as well.
     pub fn wants(&self, entry: &Entry) -> bool {
         self.more.iter().any(|check| check.wants(entry))
@@ -141,6 +153,8 @@ pub(crate) fn entry(path: &str) -> Entry {
         sparse: false,
         at: 0,
         len: 512,
+        reference: 0,
+        stat: None,
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use crate::error::{Context, Error, Result};
+use crate::report::hex;
 
 /// Bytes of source in one frame, unless said otherwise.
 pub const FRAME_LEN: usize = 4 << 20;
@@ -289,6 +290,31 @@ mod raw {
     }
 }
 
+/// A keyed BLAKE3: 32 bytes, in hex where it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hash(pub [u8; 32]);
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> String {
+        hex(&hash.0)
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        let hash = blake3::Hash::from_hex(&text);
+        hash.map(|hash| Hash(hash.into())).map_err(|e| Error::damaged("a hash is none").because(e))
+    }
+}
+
 /// The identity of an archive, which its frame hashes are bound to.
 #[derive(Clone)]
 pub struct FrameKey {
@@ -303,9 +329,8 @@ impl FrameKey {
         FrameKey { key, id: id.into() }
     }
 
-    /// The hash of frame `n`, which holds `len` bytes of source from `at`, stored as the `pieces` in a row: hex, 32
-    /// bytes.
-    pub fn hash<'a>(&self, n: u64, at: u64, len: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    /// The hash of frame `n`, which holds `len` bytes of source from `at`, stored as the `pieces` in a row.
+    pub fn hash<'a>(&self, n: u64, at: u64, len: u64, pieces: impl IntoIterator<Item = &'a [u8]>) -> Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&(self.id.len() as u64).to_le_bytes()).update(self.id.as_bytes());
         [n, at, len].iter().for_each(|x| {
@@ -314,7 +339,7 @@ impl FrameKey {
         pieces.into_iter().for_each(|piece| {
             hasher.update(piece);
         });
-        hasher.finalize().to_hex().to_string()
+        Hash(*hasher.finalize().as_bytes())
     }
 }
 

@@ -14,6 +14,7 @@ pub mod budget;
 mod capture;
 pub mod catalog;
 pub mod check;
+pub mod contents;
 pub mod digest;
 pub mod frame;
 pub mod name;

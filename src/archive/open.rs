@@ -9,112 +9,33 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use secrecy::SecretString;
 
-use super::catalog::{ArchiveRecord, EndRecord, FrameRecord, Record};
-use super::frame::{FrameKey, decompress};
+use super::Id;
+use super::catalog::{FrameRecord, RefRecord};
+use super::contents::{Contents, check_frames, wrong};
+use super::frame::{Codec, FrameKey, decompress};
 use super::openpgp::layout::{Layout, Span};
 use super::openpgp::{HEAD_LEN, Head, Opener};
 use super::read_at::{ReadAt, once_more_if_damaged};
-use super::{Id, catalog};
 use crate::error::{Error, Result};
 use crate::stream::pool::Pool;
-use crate::tar::Entry;
 
 /// Bytes of stored frames fetched in one request, about.
 const SPAN_STORED: u64 = 8 << 20;
 /// Bytes of source in one span, at most, unless a single frame has more.
 const SPAN_PLAIN: u64 = 16 << 20;
-/// The most that a frame may claim to hold, so that a catalog cannot ask for any amount of memory.
-const LARGEST_FRAME: u64 = 256 << 20;
-
-/// What a sealed catalog says, all of it confirmed by its MDC or last tag.
-#[derive(Debug, Clone)]
-pub struct Contents {
-    /// What archive it is.
-    pub archive: ArchiveRecord,
-    /// Its frames, which follow each other without a gap.
-    pub frames: Vec<FrameRecord>,
-    /// How it ended.
-    pub end: EndRecord,
-    /// A digest of the tar's members, to hold against those found later.
-    pub entries: EntryDigest,
-}
-
-/// A running digest of tar members.
-#[derive(Debug, Clone, Default)]
-pub struct EntryDigest {
-    hasher: blake3::Hasher,
-    count: u64,
-}
-
-impl PartialEq for EntryDigest {
-    fn eq(&self, other: &Self) -> bool {
-        self.count == other.count && self.hasher.finalize() == other.hasher.finalize()
-    }
-}
-
-impl EntryDigest {
-    /// Takes in the next member.
-    pub fn add(&mut self, entry: &Entry) {
-        self.count += 1;
-        // An entry always serialises: it is strings and numbers.
-        let _ = serde_json::to_writer(&mut self.hasher, entry);
-    }
-}
-
-/// Reads a catalog and checks that it is consistent in itself and of the archive asked for.
-///
-/// `each` sees every tar member; what it saw may be acted on only when this returns.
-///
-/// # Errors
-/// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not whole, not consistent, or the catalog of another archive.
-pub fn read_catalog(
-    stored: impl std::io::Read + Send + Sync,
-    head: Option<&Head>,
-    job: &str,
-    id: &Id,
-    mut each: impl FnMut(&Entry),
-) -> Result<Contents> {
-    let (mut frames, mut entries) = (Vec::new(), EntryDigest::default());
-    let (mut at, mut stored_at, mut reach) = (0, 0, 0);
-    let wrong = |what: &str| Error::damaged(format!("the catalog is damaged: {what}"));
-    let (archive, end) = catalog::read(stored, head, |record| {
-        match record {
-            Record::Frame(frame) => {
-                let follows =
-                    frame.n == frames.len() as u64 && frame.at == at && frame.stored_at == stored_at;
-                if !follows || frame.len.max(frame.stored_len) > LARGEST_FRAME {
-                    return Err(wrong("its frames do not follow each other"));
-                }
-                at += frame.len;
-                stored_at += frame.stored_len;
-                frames.push(frame);
-            }
-            Record::Entry(entry) => {
-                let end = entry.at.checked_add(entry.len).ok_or_else(|| wrong("a member has no end"))?;
-                reach = end.max(reach);
-                entries.add(&entry);
-                each(&entry);
-            }
-            Record::Archive(_) | Record::End(_) => {}
-        }
-        Ok(())
-    })?;
-    if archive.id != *id || archive.job != job {
-        return Err(Error::damaged(format!("this is the catalog of {}@{}", archive.job, archive.id)));
-    }
-    if end.frames != frames.len() as u64 || end.bytes != at || end.entries != entries.count {
-        return Err(wrong("its end does not add up"));
-    }
-    if reach > end.bytes {
-        return Err(wrong("a member lies beyond the end of its source"));
-    }
-    Ok(Contents { archive, frames, end, entries })
-}
 
 /// An archive whose frames can be read.
 pub struct Archive {
     object: Arc<dyn ReadAt>,
     contents: Arc<Contents>,
+    /// Which of the archives that the contents name it is.
+    reference: u32,
+    /// Its frames, where the contents have none.
+    window: Option<Vec<FrameRecord>>,
+    codec: Codec,
+    head_len: u64,
+    /// Bytes of the compressed stream.
+    data_len: u64,
     key: FrameKey,
     /// What decrypts it; none without encryption.
     opener: Option<Opener>,
@@ -143,7 +64,7 @@ pub struct Opened {
 impl Archive {
     /// Opens the archive object with what the catalog says of it.
     ///
-    /// `contents` come from [`read_catalog`], which has confirmed them; `head` comes from [`open_head`] of the same object,
+    /// `contents` come from [`read_catalog`](super::contents::read_catalog), which has confirmed them; `head` comes from [`open_head`] of the same object,
     /// and is none where nothing is encrypted. Nothing is read here. Later, [`Archive::frames`] gives only frames whose
     /// keyed hash the catalog confirms, so that any range may be acted on before the rest has been read.
     ///
@@ -158,7 +79,8 @@ impl Archive {
     ///
     /// use futures_util::TryStreamExt;
     /// use sealift::archive::Id;
-    /// use sealift::archive::open::{Archive, open_head, read_catalog};
+    /// use sealift::archive::contents::read_catalog;
+    /// use sealift::archive::open::{Archive, open_head};
     /// use sealift::archive::read_at::InMemory;
     ///
     /// /// The last 100 bytes of what was sealed.
@@ -200,24 +122,91 @@ impl Archive {
                 Some(head)
             }
         };
+        let (own, stored_bytes) = (&contents.archive, contents.end.stored_bytes);
+        let data_len = match (contents.frames.last(), &head) {
+            (Some(frame), _) => frame.stored_at + frame.stored_len,
+            // The catalog is read by its pages: what the object's length says is held against them later.
+            (None, Some(head)) => Layout::of_object(head.opener.cipher(), head.len, stored_bytes)
+                .map_or(0, |layout| layout.data),
+            (None, None) => stored_bytes,
+        };
+        let parts = (own.id.clone(), own.codec, own.head_len, data_len, stored_bytes);
+        Self::with(object, Arc::new(contents), 0, head, parts)
+    }
+
+    /// Opens the object of an older archive that this one needs; `head` comes from [`open_needed_head`] of that object.
+    ///
+    /// # Errors
+    /// As [`Archive::open`]; there is none of that number.
+    pub fn needed(&self, reference: u32, object: Arc<dyn ReadAt>, head: Option<Head>) -> Result<Self> {
+        let needed = reference.checked_sub(1).and_then(|at| self.contents.needs.get(at as usize));
+        let older = &needed.ok_or_else(|| wrong("a member lies in no archive"))?.archive;
+        let known = head.as_ref().map(|head| (head.opener.cipher(), head.len));
+        if known != older.cipher.map(|cipher| (cipher, older.head_len)) {
+            return Err(Error::damaged("the archive's first packet is not the one that was sealed"));
+        }
+        let parts = (older.id.clone(), older.codec, older.head_len, older.data_len, older.stored_bytes);
+        Self::with(object, Arc::clone(&self.contents), reference, head, parts)
+    }
+
+    fn with(
+        object: Arc<dyn ReadAt>,
+        contents: Arc<Contents>,
+        reference: u32,
+        head: Option<Head>,
+        (id, codec, head_len, data_len, stored_bytes): (Id, Codec, u64, u64, u64),
+    ) -> Result<Self> {
         let session = head.as_ref().map_or(&[][..], |head| &head.session);
-        let key = FrameKey::new(session, contents.archive.id.as_str());
+        let key = FrameKey::new(session, id.as_str());
         let opener = head.map(|head| head.opener);
         let [plains, texts] = std::array::from_fn(|_| Pool::new(usize::MAX, Vec::new));
-        let archive = Archive { object, contents: Arc::new(contents), key, opener, plains, texts };
-        let expected = match archive.layout() {
-            Some(layout) => layout.object(),
-            None => archive.data_len(),
+        let window = None;
+        let archive = Archive {
+            object,
+            contents,
+            reference,
+            window,
+            codec,
+            head_len,
+            data_len,
+            key,
+            opener,
+            plains,
+            texts,
         };
-        let (size, end) = (archive.object.size(), &archive.contents.end);
-        if size != end.stored_bytes || size != expected {
+        let expected = archive.layout().map_or(data_len, |layout| layout.object());
+        let size = archive.object.size();
+        if size != stored_bytes || size != expected {
             return Err(Error::damaged(format!(
-                "{} has {size} bytes where {} were sealed",
-                archive.object.name(),
-                end.stored_bytes
+                "{} has {size} bytes where {stored_bytes} were sealed",
+                archive.object.name()
             )));
         }
         Ok(archive)
+    }
+
+    /// Its frames, as far as they are known.
+    fn table(&self) -> &[FrameRecord] {
+        self.window.as_deref().unwrap_or_else(|| self.contents.frames_of(self.reference))
+    }
+
+    /// The same archive, of which these frames are known.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) where they cannot be its frames.
+    pub fn with_frames(&self, frames: Vec<FrameRecord>) -> Result<Archive> {
+        check_frames(&frames, self.data_len)?;
+        let [plains, texts] = std::array::from_fn(|_| Pool::new(usize::MAX, Vec::new));
+        Ok(Archive {
+            object: Arc::clone(&self.object),
+            contents: Arc::clone(&self.contents),
+            window: Some(frames),
+            key: self.key.clone(),
+            opener: self.opener.clone(),
+            plains,
+            texts,
+            ..*self
+        })
     }
 
     /// What the catalog says.
@@ -230,12 +219,8 @@ impl Archive {
         self.object.as_ref()
     }
 
-    fn data_len(&self) -> u64 {
-        self.contents.frames.last().map_or(0, |frame| frame.stored_at + frame.stored_len)
-    }
-
     fn layout(&self) -> Option<Layout> {
-        let (head, data) = (self.contents.archive.head_len, self.data_len());
+        let (head, data) = (self.head_len, self.data_len);
         self.opener.as_ref().map(|opener| Layout { cipher: opener.cipher(), head, data })
     }
 
@@ -250,8 +235,13 @@ impl Archive {
         parallel: usize,
     ) -> impl Stream<Item = Result<Opened>> + use<> {
         let archive = Arc::clone(self);
-        let batches = Batches { archive: Arc::clone(self), runs: self.runs(ranges).into() };
-        futures_util::stream::iter(batches)
+        let missing = ranges.iter().find(|range| !self.covers(range)).map(|range| {
+            let (from, to) = (range.start, range.end);
+            Err(wrong(&format!("it lacks frames of {} (source bytes {from}..{to})", self.object.name())))
+        });
+        let runs = if missing.is_some() { VecDeque::new() } else { self.runs(ranges).into() };
+        let batches = Batches { archive: Arc::clone(self), runs };
+        let opened = futures_util::stream::iter(batches)
             .map(move |batch| {
                 let archive = Arc::clone(&archive);
                 async move {
@@ -259,7 +249,22 @@ impl Archive {
                     once_more_if_damaged(|| archive.fetch(&batch)).await
                 }
             })
-            .buffered(parallel)
+            .buffered(parallel);
+        futures_util::stream::iter(missing).chain(opened)
+    }
+
+    /// Whether all bytes of a range lie in known frames.
+    fn covers(&self, range: &Range<u64>) -> bool {
+        let frames = self.table();
+        let first = frames.partition_point(|frame| frame.at + frame.len <= range.start);
+        let mut at = range.start;
+        for frame in frames[first..].iter().take_while(|frame| frame.at < range.end) {
+            if frame.at > at {
+                return false;
+            }
+            at = frame.at + frame.len;
+        }
+        at >= range.end
     }
 
     async fn fetch(self: &Arc<Self>, batch: &Arc<Batch>) -> Result<Opened> {
@@ -276,7 +281,7 @@ impl Archive {
 
     /// Runs of consecutive frames that hold `ranges`, which are in order.
     fn runs(&self, ranges: &[Range<u64>]) -> Vec<Range<usize>> {
-        let frames = &self.contents.frames;
+        let frames = self.table();
         let mut runs: Vec<Range<usize>> = Vec::new();
         for range in ranges {
             let first = frames.partition_point(|frame| frame.at + frame.len <= range.start);
@@ -294,7 +299,7 @@ impl Archive {
         let mut text = self.texts.get();
         let data = batch.span.open(&fetched, &mut text, self.opener.as_ref())?;
         let data = &text[data];
-        let frames = &self.contents.frames[batch.frames.clone()];
+        let frames = &self.table()[batch.frames.clone()];
         let first = frames.first().map_or(0, |frame| frame.stored_at);
         let opened = frames.iter().map(|frame| {
             let start = (frame.stored_at - first) as usize;
@@ -316,7 +321,7 @@ impl Archive {
             )));
         }
         let mut plain = self.plains.get();
-        decompress(self.contents.archive.codec, stored, frame.len as usize, &mut plain)?;
+        decompress(self.codec, stored, frame.len as usize, &mut plain)?;
         Ok(Bytes::from_owner(plain))
     }
 }
@@ -348,13 +353,15 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Batch> {
         let run = self.runs.front_mut()?;
-        let frames = &self.archive.contents.frames[..run.end];
+        let frames = &self.archive.table()[..run.end];
         let first = &frames[run.start];
         let (mut stored, mut plain) = (0, 0);
         let fitting = frames[run.start..].iter().take_while(|frame| {
+            // Of an older archive not all frames are known.
+            let follows = frame.stored_at == first.stored_at + stored;
             stored += frame.stored_len;
             plain += frame.len;
-            stored <= SPAN_STORED && plain <= SPAN_PLAIN
+            follows && stored <= SPAN_STORED && plain <= SPAN_PLAIN
         });
         let range = run.start..run.start + fitting.count().max(1);
         let last = &frames[range.end - 1];
@@ -383,17 +390,32 @@ pub async fn open_head(object: &dyn ReadAt, passphrase: &SecretString) -> Result
     opened.map_err(|e| Error::failed("a worker died").because(e))?
 }
 
+/// Opens the beginning of the object of an older archive, by what the catalog has for it; none where it is in the clear.
+///
+/// # Errors
+/// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is not that archive; whatever keeps the object from being read.
+pub async fn open_needed_head(object: &dyn ReadAt, needed: &RefRecord) -> Result<Option<Head>> {
+    if needed.cipher.is_none() {
+        return Ok(None);
+    }
+    let bytes = object.read_at(0..HEAD_LEN.min(object.size())).await?;
+    let session = needed.session().ok_or_else(|| wrong("a session key is none"))?;
+    Head::open_by_session(&bytes, &session).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::single_range_in_vec_init, reason = "one range is a list of ranges, too")]
 
     use super::*;
+    use crate::archive::contents::{EntryDigest, read_catalog};
     use crate::archive::frame::Codec;
     use crate::archive::openpgp::Cipher;
     use crate::archive::read_at::InMemory;
     use crate::archive::testing::{How, JOB, PASSPHRASE, Stored, noise};
     use crate::error::Kind;
     use crate::stream::source::ByteStream;
+    use crate::tar::Entry;
 
     async fn stored(cipher: Option<Cipher>) -> Stored {
         How::new(cipher, Codec::None, 1000).seal(ByteStream::from_bytes(noise(9_500))).await.unwrap()

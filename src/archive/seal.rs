@@ -11,10 +11,11 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
+use super::Id;
 use super::budget::MemoryBudget;
-use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Totals};
+use super::catalog::{self, ArchiveRecord, EndRecord, FrameRecord, Record, Scanned, Totals};
 use super::digest::{Digest, ObjectDigest};
-use super::frame::{Compressor, FrameKey, Packed};
+use super::frame::{Compressor, FrameKey, Hash, Packed};
 use super::openpgp::{Block, Body, Cipher, MessageKey, Packer, SealedBlock, Sealer};
 use super::tap::{Frame, FrameBuffers, SourceChecks, tap};
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ pub struct SealOptions {
     pub plan: MemoryBudget,
     /// The buffers of stored bytes; the memory bound.
     pub chunks: Pool<Vec<u8>>,
+    /// What a scan of the source adds to the catalog.
+    pub scanned: Option<Scanned>,
 }
 
 /// Items that may wait between two stages.
@@ -146,6 +149,7 @@ type Lock = (MessageKey, SecretString);
 ///     expected: SourceChecks::default(),
 ///     chunks: block_pool(plan.chunks),
 ///     plan,
+///     scanned: None,
 /// };
 /// let sealing = seal(ByteStream::from_bytes("a note"), options, Arc::new(Counters::default()))?;
 /// let (archive, catalog) = tokio::join!(collect(sealing.archive), collect(sealing.catalog));
@@ -189,6 +193,7 @@ fn seal_with(
     let (frames, packed) = start_compressors(&options, &frame_key)?;
     let (blocks, encrypted) = start_ciphers(sealer, options.plan.workers)?;
     start_tap(source, &mut options, Arc::clone(&counters), frames, proof)?;
+    let catalog_of = (options.archive.id.clone(), options.scanned.take());
     start_packer(packed, options, blocks, records)?;
     start_digest(archive_lock, encrypted, counters, archive_out, digested)?;
     let end = move |totals| {
@@ -198,12 +203,12 @@ fn seal_with(
         let end = end_record(totals, proof, &stored);
         Ok((stored, end, warnings))
     };
-    start_catalog(catalog_lock, recorded, end, catalog_out, sealed_out)?;
+    start_catalog(catalog_of, catalog_lock, recorded, end, catalog_out, sealed_out)?;
     Ok(Sealing { archive, catalog, sealed })
 }
 
 /// A frame with the keyed hash that the catalog says of it.
-type Hashed = (Frame, String);
+type Hashed = (Frame, Hash);
 
 /// Compression and keyed hashes, on a thread for each worker.
 fn start_compressors(
@@ -295,6 +300,7 @@ fn start_digest(
 
 /// Seals the catalog, whose last record is known by `end` once all else is.
 fn start_catalog(
+    (id, scanned): (Id, Option<Scanned>),
     lock: Option<Lock>,
     recorded: Receiver<Vec<Record>>,
     end: impl FnOnce(Totals) -> Result<(ObjectDigest, EndRecord, Vec<Warning>)> + Send + 'static,
@@ -309,7 +315,7 @@ fn start_catalog(
             Ok(end)
         };
         let key = lock.as_ref().map(|(key, phrase)| (key, phrase));
-        let outcome = catalog::write(recorded, end, key, &out).map(|catalog| {
+        let outcome = catalog::write(recorded, &id, scanned, end, key, &out).map(|catalog| {
             if let Some((archive, end, warnings)) = ended {
                 let _ = sealed.send(Sealed { archive, catalog, end, warnings });
             }
@@ -336,6 +342,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord 
         frames: totals.frames,
         entries: totals.entries,
         bytes: totals.bytes,
+        kept: totals.kept,
         stored_bytes: stored.size,
         blake3: stored.blake3.clone(),
         exit_code: proof.exit_code,
@@ -361,7 +368,8 @@ fn pack(
             packer.push(piece)?;
             stored_len += piece.len() as u64;
         }
-        let record = FrameRecord { n: frame.n, at: frame.at, len, stored_at, stored_len, blake3 };
+        let record =
+            FrameRecord { n: frame.n, at: frame.at, len, stored_at, stored_len, blake3, reference: 0 };
         stored_at += stored_len;
         let entries = std::mem::take(&mut frame.entries).into_iter().map(Record::Entry);
         records.send_blocking(std::iter::once(Record::Frame(record)).chain(entries).collect())?;
@@ -371,7 +379,7 @@ fn pack(
 
 /// [`seal`], with a passphrase that is tried in no time.
 #[cfg(test)]
-pub(super) fn seal_cheaply(
+pub(crate) fn seal_cheaply(
     source: ByteStream,
     options: SealOptions,
     counters: Arc<Counters>,

@@ -10,8 +10,9 @@ use secrecy::SecretString;
 
 use super::budget::{BudgetRequest, MemoryBudget, PartLimits};
 use super::catalog::{ArchiveRecord, FORMAT};
+use super::contents::{Contents, read_catalog};
 use super::frame::Codec;
-use super::open::{Archive, Contents, open_head, read_catalog};
+use super::open::{Archive, open_head};
 use super::openpgp::{Cipher, block_pool};
 use super::read_at::InMemory;
 use super::seal::{SealOptions, Sealed, Sealing, seal_cheaply};
@@ -65,7 +66,7 @@ impl How {
         };
         let passphrase = self.cipher.map(|_| SecretString::from(PASSPHRASE));
         let (expected, chunks) = (self.checks.clone(), block_pool(plan.chunks));
-        SealOptions { archive, level, passphrase, expected, plan, chunks }
+        SealOptions { archive, level, passphrase, expected, plan, chunks, scanned: None }
     }
 
     /// Seals a source into memory.

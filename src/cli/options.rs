@@ -1,9 +1,11 @@
 //! How a backup is made: the options of every source.
 
+use std::time::Duration;
+
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use super::{CheckOptions, StoreAt, StoreFlags, job_name, rate, size};
+use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, size};
 use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::frame::{Codec, FRAME_LEN};
@@ -11,7 +13,7 @@ use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
-use crate::job::backup::{BackupRequest, Encryption, WarnOk};
+use crate::job::backup::{BackupRequest, Encryption, Increments, WarnOk};
 use crate::job::origin::named_host;
 use crate::source::FileFilter;
 use crate::store::{StoreOptions, StoreUrl};
@@ -147,6 +149,17 @@ pub struct BackupOptions {
     /// source is held back meanwhile
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     limit_rate: Option<u64>,
+    /// Of folders and volumes, store what is new or changed since the job's last backup; the rest stays in older archives,
+    /// which this one then needs. The first one holds everything. Leave it out where each archive is to stand alone: a
+    /// lifecycle rule of the bucket that deletes old objects would break those that need them
+    #[arg(long)]
+    incremental: bool,
+    /// With --incremental: hold everything this time
+    #[arg(long)]
+    full: bool,
+    /// With --incremental: hold everything again when the last full backup is older than this, as in 30d
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    full_every: Option<Duration>,
     /// Nice value, 0 to 19, but never below what sealift was started with; the I/O priority follows it, unless --io-nice
     /// is given [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
@@ -192,6 +205,9 @@ impl BackupOptions {
             strict: self.strict,
             warn_ok: self.warn_ok,
             files: FileFilter::default(),
+            increments: self
+                .incremental
+                .then_some(Increments { full: self.full, full_every: self.full_every }),
             job: self.job,
             host: self.host,
         })

@@ -39,6 +39,14 @@ pub(super) fn duration(text: &str) -> Result<Duration> {
         .map_err(|_| Error::usage(format!("{text:?} is no time")).hint("write 30s, 5m or 1h"))
 }
 
+/// A time that may well be days: `30d`, `4w`, `12h`.
+pub(super) fn age(text: &str) -> Result<Duration> {
+    let wrong = || Error::usage(format!("{text:?} is no time")).hint("write 12h, 30d or 4w");
+    let span: jiff::Span = text.parse().map_err(|e| wrong().because(e))?;
+    let age = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|e| wrong().because(e))?;
+    Duration::try_from(age).map_err(|_| wrong())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +62,18 @@ mod tests {
         assert!(rate("10MiB/s").unwrap() == 10 << 20 && rate("0").is_err() && rate("/s").is_err());
         assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
         assert!(duration("-5m").is_err());
+    }
+
+    #[test]
+    fn ages_are_days_and_weeks_too() {
+        let day = 86_400;
+        for (text, seconds) in [("30d", 30 * day), ("4w", 28 * day), ("12h", day / 2), ("1d12h", day / 2 * 3)]
+        {
+            assert_eq!(age(text).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["", "30", "-1d", "soon"] {
+            assert_eq!(age(bad).unwrap_err().kind().exit_code(), 2, "{bad:?}");
+        }
     }
 
     #[test]

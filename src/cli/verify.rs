@@ -61,6 +61,9 @@ pub struct Verify {
     /// Read the catalog, and frames taken at random, of at least that much of the source: 5% or 2GiB
     #[arg(long, group = "level", value_name = "AMOUNT", value_parser = amount)]
     sample: Option<Amount>,
+    /// Of an increment read what it needs of older archives, too
+    #[arg(long, group = "level")]
+    whole: bool,
     /// Every archive of the job that has no record of such a verification, or of a better one, yet; oldest first
     #[arg(long)]
     since_last: bool,
@@ -84,6 +87,7 @@ impl Verify {
             (true, ..) => Depth::Manifest,
             (_, true, _) => Depth::Stored,
             (.., Some(amount)) => Depth::Sample(amount),
+            _ if self.whole => Depth::All,
             _ => Depth::Whole,
         };
         let expects = !self.check.expect.is_empty() || self.check.min_entries > 0;
@@ -115,6 +119,10 @@ Levels, from the quickest to the most thorough:
   --stored     all stored bytes have the manifest's BLAKE3; no passphrase
   --sample     the catalog is whole, and frames taken at random, others every time, are confirmed and decompressed
   (none)       everything is read, decrypted and decompressed; a tar is walked and compared with the catalog
+  --whole      the same, and of an increment all that it needs of older archives
+
+Of an increment every level looks whether the older archives that it needs are there. Where one is lost or damaged, the
+members that lie there are named; the next increment reads them again.
 
 What was found in order is recorded beside the archive, in a small object of its own that is never changed; `list`
 shows it. A record is not authenticated: whoever can write to the store can write one. It steers nothing but `list`

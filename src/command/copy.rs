@@ -8,14 +8,12 @@ use crate::job;
 use crate::job::copy::Copied;
 use crate::report::{Event, Reporter, event};
 
-/// Copies an archive, and says where it is.
+/// Copies an archive and those that it needs, and says where they are.
 ///
 /// # Errors
 /// As [`job::copy::copy`].
 pub async fn copy(options: Copy, ui: &Reporter, cancel: &CancellationToken) -> Result<()> {
-    let copied = job::copy::copy(options.request()?, ui, cancel).await?;
-    ui.emit(event(copied));
-    Ok(())
+    job::copy::copy(options.request()?, ui, cancel, |copied| ui.emit(event(copied))).await
 }
 
 fn event(copied: Copied) -> Event {

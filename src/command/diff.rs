@@ -3,23 +3,31 @@
 use serde_json::{Value, json};
 
 use crate::cli::Diff;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::job;
 use crate::job::backup::Outcome;
 use crate::job::diff::{Change, Field, Name};
-use crate::report::{Mode, Reporter, print_while_read, printable};
+use crate::report::{Mode, Reporter, print, printable};
 
 /// Compares, and prints what differs.
 ///
 /// # Errors
 /// As [`job::diff::diff`]; what differs cannot be printed.
 pub async fn diff(options: Diff, mode: Mode, ui: &Reporter) -> Result<Outcome> {
-    let changes = job::diff::diff(&options.request()?, ui).await?;
-    print_while_read(changes.iter().map(|(name, change)| match mode {
-        Mode::Json => json_line(name, change),
-        _ => line(name, change),
-    }))?;
-    Ok(if changes.is_empty() { Outcome::Done } else { Outcome::Exited(1) })
+    let mut count = 0_u64;
+    let mut each = |name: &Name, change: &Change| {
+        count += 1;
+        print(&match mode {
+            Mode::Json => json_line(name, change),
+            _ => line(name, change),
+        })
+    };
+    match job::diff::diff(&options.request()?, ui, &mut each).await {
+        // Who reads no further has seen that there is a difference.
+        Err(error) if error.kind() == Kind::ClosedPipe && count > 0 => {}
+        compared => compared?,
+    }
+    Ok(if count == 0 { Outcome::Done } else { Outcome::Exited(1) })
 }
 
 fn line(name: &Name, change: &Change) -> String {

@@ -8,6 +8,7 @@ use crate::job;
 use crate::job::list::Listing;
 use crate::report::{Mode, Reporter, human_bytes, print, printable};
 use crate::store::list::Listed;
+use crate::store::manifest::Manifest;
 use crate::store::record::WHOLE;
 use crate::store::set::{SetRef, SetRun};
 
@@ -80,6 +81,7 @@ fn json_line(listed: &Listed) -> String {
             "job": listed.job, "id": listed.id, "set": m.set, "kind": m.kind, "started": m.started,
             "finished": m.finished, "bytes": m.bytes, "stored": m.archive.size + m.catalog.size,
             "object": format!("{}/{}{}", listed.job, listed.id, m.suffix), "warnings": m.warnings,
+            "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs,
             "verified": listed.verified().map(|mark| json!({
                 "level": mark.level, "at": mark.at.time(), "share": f64::from(mark.share) / f64::from(WHOLE),
             })),
@@ -87,6 +89,17 @@ fn json_line(listed: &Listed) -> String {
         Err(error) => json!({"job": listed.job, "id": listed.id, "damaged": error.to_string()}),
     }
     .to_string()
+}
+
+/// `full`, or `+1.20 GiB of 9.80 TiB`: what it adds, and what is restored from it.
+fn share(manifest: &Manifest) -> String {
+    match manifest.needs.is_empty() {
+        true => "full".into(),
+        false => {
+            let all = manifest.bytes.saturating_add(manifest.kept.bytes);
+            format!("+{} of {}", human_bytes(manifest.bytes), human_bytes(all))
+        }
+    }
 }
 
 /// `whole 2026-11-22 02:00Z`
@@ -100,9 +113,11 @@ fn table(archives: &[Listed]) -> Vec<String> {
         |texts: &mut dyn Iterator<Item = usize>, head: &str| texts.max().unwrap_or(0).max(head.len());
     let wide = widest(&mut archives.iter().map(|listed| listed.job.len()), "JOB");
     let seen = widest(&mut archives.iter().map(|listed| verified(listed).len()), "VERIFIED");
+    let shares = archives.iter().filter_map(|listed| Some(share(listed.manifest.as_ref().ok()?)));
+    let holds = widest(&mut shares.map(|share| share.len()), "HOLDS");
     let head = format!(
-        "{:wide$}  {:25}  {:20}  {:>12}  {:>12}  {:seen$}  KIND",
-        "JOB", "ID", "FINISHED", "SIZE", "STORED", "VERIFIED"
+        "{:wide$}  {:25}  {:20}  {:>12}  {:>holds$}  {:>12}  {:seen$}  KIND",
+        "JOB", "ID", "FINISHED", "SIZE", "HOLDS", "STORED", "VERIFIED"
     );
     let line = |listed: &Listed| {
         let (job, id, verified) = (&listed.job, &listed.id, verified(listed));
@@ -112,7 +127,7 @@ fn table(archives: &[Listed]) -> Vec<String> {
                 let warned = if m.warnings > 0 { "  (warnings)" } else { "" };
                 let finished = m.finished.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
                 let (size, stored) = (human_bytes(m.bytes), human_bytes(m.archive.size + m.catalog.size));
-                let sizes = format!("{size:>12}  {stored:>12}");
+                let sizes = format!("{size:>12}  {:>holds$}  {stored:>12}", share(m));
                 format!("{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{warned}")
             }
             Err(error) => format!("{job:wide$}  {id:25}  {error}"),
@@ -168,8 +183,20 @@ mod tests {
     fn an_archive_says_when_it_ended_and_how_large_it_is() {
         let line = table(&[listed("db", 0)]).remove(1);
         let words: Vec<_> = line.split_whitespace().collect();
-        let expected = "2026-11-22 02:00:30Z 4.00 KiB 1.00 KiB - tar";
+        let expected = "2026-11-22 02:00:30Z 4.00 KiB full 1.00 KiB - tar";
         assert_eq!(words.join(" "), format!("db {ID} {expected}"));
+    }
+
+    #[test]
+    fn an_increment_says_what_it_adds_and_to_what() {
+        let mut increment = listed("db", 0);
+        let manifest = increment.manifest.as_mut().unwrap();
+        (manifest.needs, manifest.kept.bytes, manifest.kept.entries) =
+            (vec![ID.parse().unwrap()], 1 << 40, 7);
+        let line: Value = serde_json::from_str(&json_line(&increment)).unwrap();
+        assert_eq!((&line["needs"], &line["kept"]["entries"]), (&json!([ID]), &json!(7)));
+        let lines = table(&[increment, listed("db", 0)]);
+        assert!(lines[1].contains("  +4.00 KiB of 1.00 TiB  ") && lines[2].contains("  full  "), "{lines:?}");
     }
 
     #[test]

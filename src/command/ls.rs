@@ -12,9 +12,17 @@ use crate::tar::{Entry, EntryType, name};
 /// As [`job::ls::ls`]; nobody reads what is printed.
 pub async fn ls(options: Ls, mode: Mode, ui: &Reporter) -> Result<()> {
     let long = options.long;
-    // Nothing is printed before the catalog's end has confirmed it.
+    // Nothing is printed before it is confirmed.
     let mut lines = Vec::new();
-    let count = job::ls::ls(&options.request()?, ui, |entry| lines.push(line(entry, mode, long))).await?;
+    let mut each = |entry: &Entry, is_confirmed| {
+        let line = line(entry, mode, long);
+        match is_confirmed {
+            true => print(&line)?,
+            false => lines.push(line),
+        }
+        Ok(())
+    };
+    let count = job::ls::ls(&options.request()?, ui, &mut each).await?;
     if count == 0 {
         ui.note("the archive has no members: its source is no tar, or an empty one");
     }

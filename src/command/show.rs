@@ -22,11 +22,13 @@ pub async fn show(options: Show, mode: Mode, ui: &Reporter) -> Result<()> {
 }
 
 fn json_line(found: &Description) -> String {
-    json!({"archive": found.archive, "end": found.end, "by_hand": found.by_hand}).to_string()
+    let needs: Vec<_> =
+        found.needs.iter().map(|older| format!("{}@{}", found.archive.job, older.id)).collect();
+    json!({"archive": found.archive, "end": found.end, "needs": needs, "by_hand": found.by_hand}).to_string()
 }
 
 fn lines(found: &Description) -> Vec<String> {
-    let (record, end) = (&found.archive, &found.end);
+    let (record, end, needs) = (&found.archive, &found.end, &found.needs);
     let seconds = end.finished.duration_since(record.started).as_secs_f64();
     let entries = match record.kind {
         Format::Tar => format!("tar with {} members", end.entries),
@@ -48,10 +50,27 @@ fn lines(found: &Description) -> Vec<String> {
         ),
         format!("blake3    {}", end.blake3),
     ];
+    if !needs.is_empty() {
+        let (members, kept) = (end.kept.entries, human_bytes(end.kept.bytes));
+        lines.push(format!(
+            "adds to   {members} members, {kept} ({} bytes), in older archives",
+            end.kept.bytes
+        ));
+    }
+    lines.extend(needs.iter().map(|older| {
+        let stored = human_bytes(older.stored_bytes);
+        format!("needs     {}@{}, {stored} stored", record.job, older.id)
+    }));
     lines.extend(end.exit_code.map(|code| format!("exit code {code}")));
     lines.extend(end.warnings.iter().map(|text| format!("warning   {text}")));
     lines.extend(end.notes.iter().map(|text| format!("note      {text}")));
-    lines.push(format!("by hand   {}", found.by_hand));
+    match needs.is_empty() {
+        true => lines.push(format!("by hand   {}", found.by_hand)),
+        false => {
+            lines.push("by hand   by this script (--json has it as by_hand):".into());
+            lines.push(found.by_hand.trim_end().into());
+        }
+    }
     lines
 }
 
@@ -63,6 +82,7 @@ mod tests {
     fn description(kind: &str) -> Description {
         let (started, finished) = ("2026-11-22T02:00:00Z", "2026-11-22T02:00:01.5Z");
         Description {
+            needs: Vec::new(),
             name: "db@20261122T020000Z-1f2e3d4c".into(),
             object: "s3://b/db/20261122T020000Z-1f2e3d4c.tar.zst.gpg".into(),
             archive: serde_json::from_value(json!({

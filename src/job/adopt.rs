@@ -10,8 +10,8 @@ use futures_util::TryStreamExt;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive, no_archive};
 use super::version::Version;
 use crate::archive::Id;
+use crate::archive::contents::Contents;
 use crate::archive::digest::Digest;
-use crate::archive::open::Contents;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::store::Store;
@@ -128,6 +128,9 @@ fn unproved(one: &Unfinished) -> Manifest {
         started: time,
         finished: time,
         bytes: 0,
+        entries: 0,
+        kept: Default::default(),
+        needs: Vec::new(),
         archive: nothing(),
         catalog: nothing(),
         warnings: 0,
@@ -143,23 +146,8 @@ fn manifest_of(contents: &Contents, one: &Unfinished) -> Result<Manifest> {
         let name = format!("{}@{}", one.job, one.id);
         return Err(Error::damaged(format!("the catalog of {name} is of an object that ends with {suffix}")));
     }
-    Ok(Manifest {
-        format: archive.format,
-        id: archive.id.clone(),
-        job: archive.job.clone(),
-        set: archive.set.clone(),
-        host: archive.host.clone(),
-        source_id: archive.source_id.clone(),
-        kind: archive.kind,
-        suffix,
-        started: archive.started,
-        finished: end.finished,
-        bytes: end.bytes,
-        archive: manifest::Object { size: end.stored_bytes, blake3: end.blake3.clone() },
-        catalog: manifest::Object { size: 0, blake3: String::new() },
-        warnings: end.warnings.len() as u64,
-        tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
-    })
+    let needs = contents.needs.iter().map(|needed| needed.archive.id.clone()).collect();
+    Ok(Manifest::of(archive, end, needs, manifest::Object { size: 0, blake3: String::new() }))
 }
 
 async fn digest(object: &Object) -> Result<manifest::Object> {

@@ -29,6 +29,9 @@ use crate::stream::source::{ByteStream, Running};
 use crate::stream::warning::Warning;
 
 pub use super::Outcome;
+pub use super::increment::Increments;
+use super::increment::base::{self, Base, Found};
+use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
@@ -60,12 +63,14 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         ready = run.ready(&source, &mut stores, ui) => ready?,
     };
     let stop = cancel.child_token();
-    let Running { stream, cleanup } = start(source, engine, run.walk(), ui, &stop, cancel).await?;
+    let opening = run.opening(source);
+    let (Running { stream, cleanup }, scanning) =
+        start(opening, engine, run.walk(), ui, &stop, cancel).await?;
     let streamed = tokio::select! {
         // First, because a signal may reach the source as well, and its end would look like any other.
         biased;
         () = cancel.cancelled() => Err(Error::interrupted()),
-        streamed = run.stream(stream, &mut stores, ui) => streamed,
+        streamed = run.stream(stream, scanning, &mut stores, ui) => streamed,
     };
     let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
     // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
@@ -98,22 +103,22 @@ async fn lower_priority(request: &BackupRequest, ui: &Reporter) -> Result<()> {
 
 /// Starts the source in a task of its own: a signal does not lose sight of a container that is just being made.
 async fn start(
-    source: Source,
+    opening: Opening,
     engine: Option<Engine>,
     walk: Walk,
     ui: &Reporter,
     stop: &CancellationToken,
     cancel: &CancellationToken,
-) -> Result<Running> {
+) -> Result<(Running, Option<Scanning>)> {
     let (shown, stopping) = (ui.clone(), stop.clone());
     let mut opening =
-        tokio::spawn(async move { source.open(engine.as_ref(), &walk, &shown, &stopping).await });
+        tokio::spawn(async move { opening.open(engine.as_ref(), &walk, &shown, &stopping).await });
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}
         opened = &mut opening => return opened.map_err(|e| Error::failed("a worker died").because(e))?,
     }
-    if let Ok(Ok(Ok(Running { stream, cleanup }))) = tokio::time::timeout(CLEANUP, opening).await {
+    if let Ok(Ok(Ok((Running { stream, cleanup }, _)))) = tokio::time::timeout(CLEANUP, opening).await {
         drop(stream);
         wait_for(cleanup, ui).await;
     }
@@ -141,6 +146,11 @@ struct BackupRun {
     is_compared: bool,
     format: Option<Format>,
     expected: SourceChecks,
+    /// Whether the files of the source are looked at one by one, and the backup that it builds on.
+    is_scanned: bool,
+    base: Option<Arc<Base>>,
+    /// What stays in older archives.
+    kept: KeptMembers,
     clock: Instant,
     warnings: Vec<String>,
     counters: Arc<Counters>,
@@ -194,6 +204,9 @@ impl BackupRun {
             is_compared,
             format,
             expected,
+            is_scanned: false,
+            base: None,
+            kept: KeptMembers::default(),
             clock: Instant::now(),
             warnings: Vec::new(),
             counters,
@@ -208,7 +221,41 @@ impl BackupRun {
         self.record.source_id = origin.source_id.filter(|_| self.is_compared);
         self.record.host = origin.host;
         self.probe_stores(fan, ui).await?;
+        if let Some(increments) = self.request.increments.clone() {
+            self.find_base(&increments, source, ui).await?;
+        }
         Ok(engine)
+    }
+
+    /// Looks for the backup that this one builds on.
+    async fn find_base(&mut self, increments: &Increments, source: &Source, ui: &Reporter) -> Result<()> {
+        // What a preset finds is not told from other sources.
+        let is_known = self.record.source_id.is_some();
+        if !source.can_be_scanned() || !is_known || self.format == Some(Format::Raw) {
+            ui.detail("the files of this source are not looked at one by one: it is backed up in full");
+            return Ok(());
+        }
+        let passphrase = self.passphrase.as_ref();
+        let search = base::Search { stores: &self.stores, record: &self.record, passphrase };
+        self.is_scanned = true;
+        match search.find(increments).await? {
+            Found::Nothing(why) => ui.note(&format!("a full backup: {why}")),
+            Found::Base(base) => {
+                base.warnings.iter().for_each(|text| ui.warn(text));
+                self.warnings.extend(base.warnings.iter().cloned());
+                self.base = Some(base.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn opening(&mut self, source: Source) -> Opening {
+        let (is_scanned, base) = (self.is_scanned, self.base.take());
+        let mut check = SharedCheck::default();
+        if base.is_some() {
+            (self.expected.check, check) = SharedCheck::of(std::mem::take(&mut self.expected.check));
+        }
+        Opening { source, is_scanned, base, check }
     }
 
     /// How a source's folders are walked: a backup does not find itself there.
@@ -276,7 +323,13 @@ impl BackupRun {
     }
 
     /// Streams the source into every store, to the point where only the commit is missing.
-    async fn stream(&mut self, mut stream: ByteStream, fan: &mut FanOut, ui: &Reporter) -> Result<Sealed> {
+    async fn stream(
+        &mut self,
+        mut stream: ByteStream,
+        scanning: Option<Scanning>,
+        fan: &mut FanOut,
+        ui: &Reporter,
+    ) -> Result<Sealed> {
         let detect =
             tokio::task::spawn_blocking(move || Format::of(&mut stream).map(|format| (format, stream)));
         let (found, stream) = detect.await.map_err(|e| Error::failed("a worker died").because(e))??;
@@ -291,6 +344,10 @@ impl BackupRun {
             expected: SourceChecks { format: self.record.kind, ..std::mem::take(&mut self.expected) },
             plan: self.plan.clone(),
             chunks: self.chunks.clone(),
+            scanned: scanning.map(|scanning| {
+                self.kept = scanning.kept;
+                scanning.catalog
+            }),
         };
         let sealing = seal(stream, options, Arc::clone(&self.counters))?;
         let _tracking = ui.track("read", Arc::clone(&self.counters));
@@ -303,23 +360,7 @@ impl BackupRun {
     }
 
     fn manifest(&self, sealed: &Sealed) -> Manifest {
-        Manifest {
-            format: FORMAT,
-            id: self.record.id.clone(),
-            job: self.record.job.clone(),
-            set: self.record.set.clone(),
-            host: self.record.host.clone(),
-            source_id: self.record.source_id.clone(),
-            kind: self.record.kind,
-            suffix: self.suffix(),
-            started: self.record.started,
-            finished: sealed.end.finished,
-            bytes: sealed.end.bytes,
-            archive: (&sealed.archive).into(),
-            catalog: (&sealed.catalog).into(),
-            warnings: sealed.end.warnings.len() as u64,
-            tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
-        }
+        Manifest::of(&self.record, &sealed.end, self.kept.needs(), (&sealed.catalog).into())
     }
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
@@ -346,6 +387,11 @@ impl BackupRun {
             failed: failed.iter().map(Failed::event).collect(),
             warnings,
             notes: end.notes.clone(),
+            kept: (!end.kept.is_nothing()).then(|| event::KeptMembers {
+                entries: end.kept.entries,
+                bytes: end.kept.bytes,
+                needs: self.kept.needs().iter().map(ToString::to_string).collect(),
+            }),
             ..event::Sealed::new(&self.record.job, id, end.bytes, stored, seconds)
         }));
         outcome
@@ -399,99 +445,4 @@ fn largest(plan: &MemoryBudget) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::request::tests::request;
-    use super::*;
-    use crate::archive::check::Check;
-    use crate::archive::openpgp::Cipher;
-
-    fn ui() -> Reporter {
-        Reporter::silent()
-    }
-
-    fn prepared(task: Task) -> Result<BackupRun> {
-        BackupRun::prepare(task, &ui()).map(|(run, _)| run)
-    }
-
-    fn volume(request: BackupRequest) -> Task {
-        Task::new(Source::Volume(vec!["DB".into()]), request)
-    }
-
-    #[test]
-    fn the_job_is_the_one_asked_for_or_the_sources_own() {
-        assert_eq!(prepared(volume(request(&["memory:///"]))).unwrap().record.job, "db");
-        let named = BackupRequest { job: Some("own".into()), ..request(&["memory:///"]) };
-        assert_eq!(prepared(volume(named)).unwrap().record.job, "own");
-        let error = prepared(Task::new(Source::Stdin, request(&["memory:///"]))).err().unwrap();
-        assert_eq!((error.to_string().as_str(), error.kind()), ("this backup needs a name", Kind::Usage));
-    }
-
-    #[test]
-    fn at_least_one_store_and_none_twice() {
-        let error = prepared(volume(request(&[]))).err().unwrap();
-        assert_eq!(error.to_string(), "no store was given");
-        let error = prepared(volume(request(&["az://c/a", "az://c/a"]))).err().map(|e| e.to_string());
-        // Without credentials the store cannot even be opened; with them it is told that it is there twice.
-        assert!(error.is_some_and(|e| e.contains("twice") || e.contains("cannot open store")));
-        assert!(prepared(volume(request(&["ftp://x"]))).is_err());
-    }
-
-    #[test]
-    fn a_budget_that_no_memory_holds_is_refused_before_anything_is_begun() {
-        let mut small = request(&["memory:///"]);
-        small.budget.memory = 1 << 20;
-        let error = prepared(volume(small)).err().unwrap();
-        assert!(error.to_string().starts_with("--memory 1MiB is too little"), "{error}");
-    }
-
-    #[test]
-    fn an_archive_in_the_clear_has_no_cipher_and_asks_for_no_passphrase() {
-        let run = prepared(volume(request(&["memory:///"]))).unwrap();
-        assert!(run.passphrase.is_none() && run.record.cipher.is_none());
-        assert!(!run.suffix().contains("gpg"), "{}", run.suffix());
-    }
-
-    #[test]
-    fn a_sealed_archive_has_its_cipher_and_passphrase() {
-        let passphrase =
-            passphrase::Sources { command: Some("echo hidden".into()), ..passphrase::Sources::default() };
-        let encryption = Some(Encryption { cipher: Cipher::Aead, passphrase });
-        let run = prepared(volume(BackupRequest { encryption, ..request(&["memory:///"]) })).unwrap();
-        assert!(run.passphrase.is_some());
-        assert_eq!(run.record.cipher, Some(Cipher::Aead));
-        assert!(run.suffix().ends_with(".pgp"), "{}", run.suffix());
-    }
-
-    #[test]
-    fn data_on_standard_input_cannot_be_the_passphrase_too() {
-        let passphrase = passphrase::Sources { file: Some("-".into()), ..passphrase::Sources::default() };
-        let encryption = Some(Encryption { cipher: Cipher::Cfb, passphrase });
-        let named = BackupRequest { job: Some("x".into()), encryption, ..request(&["memory:///"]) };
-        let error = prepared(Task::new(Source::Stdin, named)).err().unwrap();
-        assert!(error.to_string().starts_with("standard input is the data"), "{error}");
-    }
-
-    #[test]
-    fn the_format_asked_for_wins_over_the_sources() {
-        assert_eq!(volume(request(&[])).format, Some(Format::Tar));
-        let raw = BackupRequest { format: Some(Format::Raw), ..request(&[]) };
-        assert_eq!(volume(raw).format, Some(Format::Raw));
-        assert_eq!(Task::new(Source::Stdin, request(&[])).format, None);
-    }
-
-    #[test]
-    fn expectations_of_the_task_and_of_the_request_are_both_kept() {
-        let asked = BackupRequest {
-            check: Check::new(&["a".into()], 0).unwrap(),
-            strict: true,
-            ..request(&["memory:///"])
-        };
-        let task = Task { check: Check::new(&["b".into()], 0).unwrap(), ..volume(asked) };
-        let run = prepared(task).unwrap();
-        assert!(run.expected.strict);
-        assert_eq!(
-            crate::archive::check::texts(&run.expected.check.unmet()),
-            ["no member matches 'b'", "no member matches 'a'"]
-        );
-    }
-}
+mod tests;

@@ -1,17 +1,19 @@
 //! `cat`: one file of an archive; only the frames that hold it are fetched.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use super::deliver::{write_members, write_ranges};
+use super::open_archive::OpenArchive;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
-use crate::archive::open::Archive;
+use crate::archive::catalog::paged::Near;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::sink::{self, EarlyEnd};
 use crate::stream::counters::Counters;
+use crate::tar::select::Part;
 use crate::tar::{Entry, EntryType, name};
 
 /// Which file of which archive.
@@ -34,11 +36,12 @@ pub async fn cat(request: &CatRequest, ui: &Reporter) -> Result<()> {
     let passphrase = found.passphrase(&request.open)?;
     let (archive, member) = find(&found, passphrase, &request.path).await?;
     let range = file_range(&request.path, &member)?;
+    let part = Part { reference: member.reference, ranges: std::iter::once(range).collect() };
     let early = EarlyEnd::Enough;
     let mut sink = if member.sparse { sink::expand(ui)? } else { sink::stdout(early)? };
     let delivered = match member.sparse {
-        true => write_members(&archive, &[vec![range]], &sink, &Counters::default(), |_| Ok(true)).await,
-        false => write_ranges(&archive, &[range], &sink, &Counters::default()).await,
+        true => write_members(&archive, &[part], &sink, &Counters::default(), |_| Ok(true)).await,
+        false => write_ranges(&archive, &part, &sink, &Counters::default()).await,
     };
     match delivered {
         Ok(()) => sink.finish().await.map(drop),
@@ -46,52 +49,67 @@ pub async fn cat(request: &CatRequest, ui: &Reporter) -> Result<()> {
     }
 }
 
-/// The member with the data of the file at `path`.
+/// The member with the data of the file at `path`, in an archive that is open.
 async fn find(
     found: &StoredArchive,
     passphrase: Option<SecretString>,
     path: &str,
-) -> Result<(Arc<Archive>, Entry)> {
+) -> Result<(OpenArchive, Entry)> {
     let mut search = Search::new(path);
+    let near = search.near();
+    let each = |entry: &Entry| search.look(entry);
+    let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| Some(near), each).await?;
     // A hard link has no data: a second look finds the member that has.
-    loop {
-        let archive = found.open_with(passphrase.clone(), |entry| search.look(entry)).await?;
-        if search.follow() {
-            continue;
-        }
-        return match search.member {
-            Some(member) => Ok((archive, member)),
-            None => Err(Error::new(Kind::NotFound, format!("there is no member {path}"))
-                .hint("`sealift ls` shows their names")),
-        };
+    while search.follow() {
+        let near = search.near();
+        archive.look_again(|_| Some(near), |entry| search.look(entry)).await?;
     }
+    let Some(member) = search.member else {
+        let error = Error::new(Kind::NotFound, format!("there is no member {path}"));
+        return Err(error.hint("`sealift ls` shows their names"));
+    };
+    if let Some(lost) = archive.open_older(BTreeSet::from([member.reference])).await?.into_iter().next() {
+        let name = archive.name_of(lost.reference);
+        return Err(lost.error.context(format!("{path} lies in {name}")));
+    }
+    Ok((archive, member))
 }
 
-/// The last member of a name is the one that a restore leaves; a hard link means the last of its name before it.
+/// The last member of a name is the one that a restore leaves; a hard link means the last of its name before it. No two
+/// members of a name lie in older archives.
 struct Search {
     wanted: Vec<u8>,
-    /// Only members before this place of the source.
-    before: u64,
+    /// Only members of this archive, before this place of its source; none yet: of any.
+    before: Option<(u32, u64)>,
     member: Option<Entry>,
 }
 
 impl Search {
     fn new(path: &str) -> Self {
-        Search { wanted: name::plain(&name::parse(path)).to_vec(), before: u64::MAX, member: None }
+        Search { wanted: name::plain(&name::parse(path)).to_vec(), before: None, member: None }
+    }
+
+    /// What the next look is to come by.
+    fn near(&self) -> Near {
+        Near { exact: vec![self.wanted.clone()], below: Vec::new() }
     }
 
     fn look(&mut self, entry: &Entry) {
-        if entry.at < self.before && name::plain(&entry.name()) == self.wanted {
+        let is_before = |(reference, at)| entry.reference == reference && entry.at < at;
+        if self.before.is_none_or(is_before) && name::plain(&entry.name()) == self.wanted {
             self.member = Some(entry.clone());
         }
     }
 
     /// Whether what was found is a hard link, so that its target is to be looked for.
     fn follow(&mut self) -> bool {
-        let link = self.member.as_ref().and_then(|member| Some((member.at, member.hard_link()?)));
-        let Some((at, target)) = link else { return false };
+        let link = self
+            .member
+            .as_ref()
+            .and_then(|member| Some(((member.reference, member.at), member.hard_link()?)));
+        let Some((place, target)) = link else { return false };
         // Each step leads to an earlier member: it ends.
-        (self.before, self.wanted, self.member) = (at, name::plain(&target).to_vec(), None);
+        (self.before, self.wanted, self.member) = (Some(place), name::plain(&target).to_vec(), None);
         true
     }
 }

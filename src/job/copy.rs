@@ -1,5 +1,6 @@
 //! `copy`: an archive's stored bytes from one store to another, without the passphrase.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -55,13 +56,61 @@ pub struct Copied {
     pub was_there: bool,
 }
 
-/// Copies an archive, its catalog and, last, its manifest.
+/// Copies an archive, its catalog and, last, its manifest; before it, oldest first, those that it needs. Each that is there
+/// now is told to `copied`.
 ///
 /// # Errors
-/// There is no such archive, it is damaged, the other store has another one under its name, or cannot be written to.
-pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Copied> {
-    let found = StoredArchive::find(&request.from, &request.archive, ui).await?;
+/// There is no such archive, it or one that it needs is damaged, the other store has another one under its name, or cannot
+/// be written to.
+pub async fn copy(
+    request: CopyRequest,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+    mut copied: impl FnMut(Copied),
+) -> Result<()> {
+    let asked = StoredArchive::find(&request.from, &request.archive, ui).await?;
+    let all = with_needed(asked, ui).await?;
     let store = Arc::new(request.to.create(ui)?);
+    for found in all.values() {
+        copied(copy_one(found, &store, request.limit_rate, ui, cancel).await?);
+    }
+    Ok(())
+}
+
+/// An archive, those that it needs, and those that they need, so that all can be restored: by id, the oldest first.
+async fn with_needed(asked: StoredArchive, ui: &Reporter) -> Result<BTreeMap<Id, StoredArchive>> {
+    let (asked_name, asked_needs) = (asked.name(), asked.manifest.needs.clone());
+    let (mut all, mut next) = (BTreeMap::new(), vec![asked]);
+    while let Some(found) = next.pop() {
+        let known: BTreeSet<_> = all.keys().chain(next.iter().map(|found| &found.id)).cloned().collect();
+        for id in found.manifest.needs.iter().filter(|id| !known.contains(id)) {
+            match found.sibling(id).await {
+                Ok(older) => next.push(older),
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {
+                    let name = format!("{}@{id}", found.job);
+                    if asked_needs.contains(id) {
+                        return Err(Error::damaged(format!("{asked_name} needs {name}")).because(error));
+                    }
+                    ui.note(&format!(
+                        "{} needs {name}, which is gone: it is not whole there, either",
+                        found.name()
+                    ));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        all.insert(found.id.clone(), found);
+    }
+    Ok(all)
+}
+
+async fn copy_one(
+    found: &StoredArchive,
+    store: &Arc<Store>,
+    limit_rate: Option<u64>,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<Copied> {
     let copied = |was_there: bool| Copied {
         job: found.job.clone(),
         id: found.id.clone(),
@@ -70,7 +119,7 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
         was_there,
     };
     match store.manifest(&found.job, &found.id).await {
-        Ok(there) => return is_same(&found, &store, &there).await.map(|()| copied(true)),
+        Ok(there) => return is_same(found, store, &there).await.map(|()| copied(true)),
         Err(error) if error.kind() != Kind::NotFound => return Err(error),
         Err(_) => {}
     }
@@ -79,7 +128,7 @@ pub async fn copy(request: CopyRequest, ui: &Reporter, cancel: &CancellationToke
         Ok(())
     };
     until(cancel, probe).await?;
-    let sent = once_more_if_damaged(|| send(&found, &store, request.limit_rate, ui, cancel)).await?;
+    let sent = once_more_if_damaged(|| send(found, store, limit_rate, ui, cancel)).await?;
     sent.commit(&found.manifest, cancel).await?;
     Ok(copied(false))
 }

@@ -1,32 +1,30 @@
 //! From an archive's frames to a sink: its bytes as they are, or members written anew.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::archive::open::Archive;
+use super::open_archive::OpenArchive;
 use crate::error::Result;
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
 use crate::tar::rewrite::Rewriter;
+use crate::tar::select::Part;
 use crate::tar::{BLOCK, Member};
 
 /// Batches of frames under way at once: each takes up to 32 MiB.
 pub const PARALLEL: usize = 4;
 
-/// Hands members on, written anew, as a tar of their own: of each list those that its ranges hold.
+/// Hands members on, written anew, as a tar of their own: of each part those that its ranges hold.
 pub(super) async fn write_members(
-    archive: &Arc<Archive>,
-    lists: &[Vec<Range<u64>>],
+    archive: &OpenArchive,
+    parts: &[Part],
     sink: &Sink,
     counters: &Counters,
     mut admit: impl FnMut(&Member) -> Result<bool>,
 ) -> Result<()> {
-    for ranges in lists {
+    for part in parts {
         let mut rewriter = Rewriter::new();
-        write(archive, ranges, sink, counters, |piece| rewriter.pass(&piece, &mut admit)).await?;
+        write(archive, part, sink, counters, |piece| rewriter.pass(&piece, &mut admit)).await?;
         rewriter.between_members()?;
     }
     write_tar_end(sink).await
@@ -39,23 +37,23 @@ pub(super) async fn write_tar_end(sink: &Sink) -> Result<()> {
 
 /// Hands ranges of the source on, each frame confirmed before.
 pub(super) async fn write_ranges(
-    archive: &Arc<Archive>,
-    ranges: &[Range<u64>],
+    archive: &OpenArchive,
+    part: &Part,
     sink: &Sink,
     counters: &Counters,
 ) -> Result<()> {
-    write(archive, ranges, sink, counters, |piece| Ok(vec![piece])).await
+    write(archive, part, sink, counters, |piece| Ok(vec![piece])).await
 }
 
 /// Hands on what `pass` makes of each piece of the source.
 async fn write(
-    archive: &Arc<Archive>,
-    ranges: &[Range<u64>],
+    archive: &OpenArchive,
+    Part { reference, ranges }: &Part,
     sink: &Sink,
     counters: &Counters,
     mut pass: impl FnMut(Bytes) -> Result<Vec<Bytes>>,
 ) -> Result<()> {
-    let mut opened = std::pin::pin!(archive.frames(ranges, PARALLEL));
+    let mut opened = std::pin::pin!(archive.frames(*reference, ranges, PARALLEL)?);
     while let Some(batch) = opened.next().await {
         let batch = batch?;
         counters.stored.add(batch.fetched.len() as u64);

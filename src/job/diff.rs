@@ -1,18 +1,19 @@
 //! `diff`: how two archives, or an archive and a folder, differ.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::open_archive::OpenArchive;
 use super::stored::{ArchiveRef, OpenRequest, Secrets, StoredArchive};
 use crate::archive::Format;
-use crate::archive::open::Archive;
+use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::error::{Error, Result};
 use crate::report::{Reporter, human_bytes};
 use crate::stream::counters::Counters;
+use crate::tar::Entry;
 use crate::tar::select::Patterns;
-use member::Member;
+use member::{Member, Place};
 
 pub use member::{Field, Name};
 
@@ -20,6 +21,7 @@ mod content;
 mod folder;
 mod host;
 mod member;
+mod runs;
 
 /// What an archive is compared with.
 #[derive(Debug, Clone)]
@@ -59,79 +61,109 @@ pub enum Change {
 }
 
 /// Differences, by name.
-pub type Changes = BTreeMap<Name, Change>;
+type Changes = BTreeMap<Name, Change>;
 
-/// An archive whose catalog was read to its proved end, and its members.
+/// Who is shown the differences.
+pub type EachChange<'a> = &'a mut (dyn FnMut(&Name, &Change) -> Result<()> + Send);
+
+/// An archive that is open, and its members.
 struct Side {
-    archive: Arc<Archive>,
+    archive: OpenArchive,
     members: BTreeMap<Name, Member>,
 }
 
-/// Compares.
+/// Compares, and shows each difference to `each`.
 ///
 /// # Errors
-/// There is no such archive, it cannot be opened or is no tar, or the folder cannot be read.
-pub async fn diff(request: &DiffRequest, ui: &Reporter) -> Result<Changes> {
+/// There is no such archive, it cannot be opened or is no tar, or the folder cannot be read; whatever `each` fails with.
+pub async fn diff(request: &DiffRequest, ui: &Reporter, each: EachChange<'_>) -> Result<()> {
     let patterns = Patterns::new(&request.patterns, &[])?;
     let mut secrets = Secrets::new(&request.open);
     let from = &request.open.store;
-    let first = Side::read(StoredArchive::find(from, &request.archive, ui).await?, &mut secrets).await?;
+    let mut first = Side::open(StoredArchive::find(from, &request.archive, ui).await?, &mut secrets).await?;
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("compared", Arc::clone(&counters));
     let changes = match &request.target {
-        DiffTarget::Folder(dir) => folder::compare(first, dir, &patterns, &counters).await?,
+        DiffTarget::Folder(dir) => {
+            first.collect().await?;
+            folder::compare(first, dir, &patterns, &counters).await?
+        }
         DiffTarget::Archive(second) => {
-            let second = Side::read(StoredArchive::find(from, second, ui).await?, &mut secrets).await?;
+            let mut second = Side::open(StoredArchive::find(from, second, ui).await?, &mut secrets).await?;
+            if let (false, Some(catalogs)) =
+                (request.content, first.archive.pages().zip(second.archive.pages()))
+                && runs::compare(catalogs, &patterns, each).await?.is_some()
+            {
+                return Ok(());
+            }
+            first.collect().await?;
+            second.collect().await?;
             archives(first, second, &patterns, request.content, &counters).await?
         }
     };
     drop(tracking);
     ui.detail(&format!("{} of contents were compared", human_bytes(counters.source.get())));
-    Ok(changes)
+    changes.iter().try_for_each(|(name, change)| each(name, change))
 }
 
 impl Side {
-    async fn read(found: StoredArchive, secrets: &mut Secrets<'_>) -> Result<Side> {
-        let mut members = BTreeMap::new();
+    /// Opens an archive. Its members are collected at once where its catalog has no pages.
+    async fn open(found: StoredArchive, secrets: &mut Secrets<'_>) -> Result<Side> {
         let passphrase = secrets.of(&found)?;
-        let archive = found
-            .open_with(passphrase, |entry| {
-                // The last of a name is the one that a restore leaves.
-                members.insert(Name::of(entry), Member::of(entry));
-            })
-            .await?;
-        if archive.contents().archive.kind != Format::Tar {
+        let mut members = BTreeMap::new();
+        let nothing = |_: &PagedCatalog| Some(Near::default());
+        let each = |entry: &Entry| collect(&mut members, entry);
+        let archive = OpenArchive::look(&found, passphrase.as_ref(), nothing, each).await?;
+        if archive.record().kind != Format::Tar {
             return Err(Error::usage(format!("{} is no tar: it has no members", found.name()))
                 .hint("compare its bytes: `sealift restore … --to-stdout | cmp - FILE`"));
         }
         Ok(Side { archive, members })
     }
+
+    /// Collects its members, if that was not done.
+    async fn collect(&mut self) -> Result<()> {
+        match self.archive.pages() {
+            Some(_) => self.archive.look_again(|_| None, |entry| collect(&mut self.members, entry)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn collect(members: &mut BTreeMap<Name, Member>, entry: &Entry) {
+    // The last of a name is the one that a restore leaves.
+    members.insert(Name::of(entry), Member::of(entry));
 }
 
 /// By the catalogs; contents only where that was asked for, and the sizes are the same.
 async fn archives(
-    first: Side,
-    second: Side,
+    mut first: Side,
+    mut second: Side,
     patterns: &Patterns,
     content: bool,
     counters: &Counters,
 ) -> Result<Changes> {
     let (mut changes, alike) = by_catalog(&first.members, &second.members, patterns);
     if content {
-        let ranges = |pick: fn(&SameSize) -> &Range<u64>| alike.iter().map(pick).cloned().collect();
-        let old = content::digests(&first.archive, ranges(|file| &file.old), counters).await?;
-        let new = content::digests(&second.archive, ranges(|file| &file.new), counters).await?;
+        let (old, new) = (first.archive.ids(), second.archive.ids());
+        // What both have from one place is the same.
+        let is_same =
+            |file: &SameSize| old.get(&file.old.0) == new.get(&file.new.0) && file.old.1 == file.new.1;
+        let alike: Vec<_> = alike.into_iter().filter(|file| !is_same(file)).collect();
+        let places = |pick: fn(&SameSize) -> &Place| alike.iter().map(pick).cloned().collect();
+        let old = content::digests(&mut first.archive, places(|file| &file.old), counters).await?;
+        let new = content::digests(&mut second.archive, places(|file| &file.new), counters).await?;
         let differ = alike.iter().zip(old.iter().zip(&new)).filter(|(_, (old, new))| old != new);
         differ.for_each(|(file, _)| add(&mut changes, &file.name, Field::content()));
     }
     Ok(changes)
 }
 
-/// A file that has the same size in both archives, and where its bytes lie in their sources.
+/// A file that has the same size in both archives, and where its bytes lie.
 struct SameSize {
     name: Name,
-    old: Range<u64>,
-    new: Range<u64>,
+    old: Place,
+    new: Place,
 }
 
 /// Differences that the catalogs know, and the files whose contents may differ beside.
@@ -149,8 +181,8 @@ fn by_catalog(
         };
         let fields = old.differs(new);
         if let (Some(old), Some(new)) = (old.data.clone(), new.data.clone())
-            && old.end - old.start == new.end - new.start
-            && !old.is_empty()
+            && old.1.end - old.1.start == new.1.end - new.1.start
+            && !old.1.is_empty()
         {
             alike.push(SameSize { name: name.clone(), old, new });
         }
@@ -174,7 +206,7 @@ fn add(changes: &mut Changes, name: &Name, field: Field) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::{Entry, EntryType};
+    use crate::tar::EntryType;
     use serde_json::json;
 
     fn file(path: &str, at: u64, size: u64) -> Entry {

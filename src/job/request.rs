@@ -1,5 +1,6 @@
 //! What a backup is asked for, in plain values.
 
+use super::increment::Increments;
 use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::check::Check;
@@ -83,6 +84,8 @@ pub struct BackupRequest {
     pub warn_ok: Vec<WarnOk>,
     /// Which files of folders and volumes are taken.
     pub files: FileFilter,
+    /// Whether what older archives hold is left there; none: everything is held.
+    pub increments: Option<Increments>,
 }
 
 /// One archive to be made.
@@ -179,6 +182,7 @@ pub(crate) mod tests {
             strict: false,
             warn_ok: Vec::new(),
             files: FileFilter::default(),
+            increments: None,
         }
     }
 

@@ -1,17 +1,17 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::deliver::{PARALLEL, write_members, write_ranges};
+use super::open_archive::OpenArchive;
 use super::sequential;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
 use crate::archive::Format;
-use crate::archive::open::Archive;
+use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::error::{Error, Kind, Result};
 use crate::preset::steps::quoted;
 use crate::report::{Reporter, human_bytes, printable};
@@ -20,8 +20,8 @@ use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
-use crate::tar::select::{Patterns, Selection, unsafe_member};
-use crate::tar::{EntryType, Member, name};
+use crate::tar::select::{Part, Patterns, Selection, unsafe_member};
+use crate::tar::{Entry, EntryType, Member, name};
 
 /// Bytes of memory that a restore takes at most: batches, each fetched, decrypted and decompressed, and the pieces that
 /// wait for the sink. A catalog of a million frames adds some.
@@ -104,7 +104,7 @@ async fn restore_archive(
     let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
     let code = filled.map_err(|error| incomplete(error, &counters))?;
-    let end = &plan.archive.contents().end;
+    let end = plan.archive.end();
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
     let amount = human_bytes(counters.source.get());
     ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
@@ -126,7 +126,7 @@ pub(super) fn outcome(code: i64, landing: Option<&Landing>, ui: &Reporter) -> Ou
 struct Plan {
     roots: BTreeSet<String>,
     name: String,
-    archive: Arc<Archive>,
+    archive: OpenArchive,
     handing: Handing,
 }
 
@@ -135,8 +135,8 @@ struct Plan {
 enum Handing {
     /// All bytes as they are.
     AsIs,
-    /// The members of these lists of ranges, written anew; all of them where there is none.
-    Members(Option<Vec<Vec<Range<u64>>>>),
+    /// The members of these parts, written anew.
+    Members(Vec<Part>),
 }
 
 impl Plan {
@@ -146,16 +146,25 @@ impl Plan {
         let passphrase = found.passphrase(&request.open)?;
 
         let mut members = Members::new(patterns, request.target.unpacks(), request.allow_devices);
+        let near = members.near();
+        let each = |entry: &Entry| members.look(entry);
+        let mut archive =
+            OpenArchive::look(&found, passphrase.as_ref(), |pages| near.of(pages), each).await?;
         // Hard links and folders lead to members that were not asked for: further looks find them.
-        let archive = loop {
-            let archive = found.open_with(passphrase.clone(), |entry| members.look(entry)).await?;
-            if !members.again() {
-                break archive;
-            }
-        };
+        while members.again() {
+            let near = members.near();
+            archive.look_again(|pages| near.of(pages), |entry| members.look(entry)).await?;
+        }
+        if archive.pages().is_some_and(|pages| pages.runs().is_some()) {
+            members.selection.forget_gaps();
+        }
         let roots = members.roots.clone();
-        let is_tar = archive.contents().archive.kind == Format::Tar;
-        let handing = members.handing(is_tar, request.target.needs_tar())?;
+        let is_tar = archive.record().kind == Format::Tar;
+        let own_bytes = archive.end().bytes;
+        let handing = members.handing(is_tar, request.target.needs_tar(), own_bytes)?;
+        if let Handing::Members(parts) = &handing {
+            open_older(&mut archive, parts).await?;
+        }
         Ok(Plan { roots, name: found.name(), archive, handing })
     }
 
@@ -165,18 +174,19 @@ impl Plan {
         counters: &Counters,
         admit: impl FnMut(&Member) -> Result<bool>,
     ) -> Result<()> {
-        let whole = self.archive.whole();
         match &self.handing {
-            Handing::AsIs => write_ranges(&self.archive, &whole, sink, counters).await,
-            Handing::Members(None) => write_members(&self.archive, &[whole], sink, counters, admit).await,
-            Handing::Members(Some(lists)) => write_members(&self.archive, lists, sink, counters, admit).await,
+            Handing::AsIs => {
+                let whole = Part::whole(self.archive.end().bytes);
+                write_ranges(&self.archive, &whole, sink, counters).await
+            }
+            Handing::Members(parts) => write_members(&self.archive, parts, sink, counters, admit).await,
         }
     }
 
     /// Under which name the volume lies in the archive, and alone: other volumes lie beside the one restored to, and no
     /// member may reach them.
     fn original_volume(&self, name: &str) -> Result<String> {
-        let original = original_volume(name, &self.archive.contents().archive.source)?;
+        let original = original_volume(name, &self.archive.record().source)?;
         alone(&original, &self.roots).map(|()| original)
     }
 }
@@ -198,9 +208,14 @@ impl Members {
         Members { patterns, selection, unpacks, allow_devices, refused: Vec::new(), roots: BTreeSet::new() }
     }
 
-    fn look(&mut self, entry: &crate::tar::Entry) {
+    fn look(&mut self, entry: &Entry) {
         let taken = match self.patterns.take_all() {
-            true => true,
+            true => {
+                if entry.reference > 0 {
+                    self.selection.keep(entry);
+                }
+                true
+            }
             false => self.selection.look(entry, &self.patterns),
         };
         if !taken || !self.unpacks {
@@ -215,6 +230,12 @@ impl Members {
         self.refused.extend(refused.map(|why| format!("{}: {why}", name::shown(&entry.name()))));
     }
 
+    /// What the next look is to come by.
+    fn near(&self) -> InRuns {
+        let exact = self.selection.names();
+        InRuns(self.patterns.beginnings().map(|below| Near { below, exact }))
+    }
+
     /// Ends a look, and says whether another is needed.
     fn again(&mut self) -> bool {
         let again = self.selection.again();
@@ -224,8 +245,8 @@ impl Members {
         again
     }
 
-    /// What to hand on.
-    fn handing(self, is_tar: bool, wants_tar: bool) -> Result<Handing> {
+    /// What to hand on of an archive whose own source has so many bytes.
+    fn handing(self, is_tar: bool, wants_tar: bool, own_bytes: u64) -> Result<Handing> {
         if !is_tar && (wants_tar || !self.patterns.take_all()) {
             return Err(
                 Error::usage("this archive is no tar: it has no members").hint("restore it --to-stdout")
@@ -236,15 +257,45 @@ impl Members {
             return Err(Error::refused(format!("{} members may not be unpacked", self.refused.len())).because(named)
                 .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
         }
-        match (self.patterns.take_all(), self.unpacks) {
-            (true, false) => Ok(Handing::AsIs),
-            (true, true) => Ok(Handing::Members(None)),
-            (false, _) if self.selection.count() == 0 => {
+        let (take_all, count) = (self.patterns.take_all(), self.selection.count());
+        let mut parts = self.selection.parts();
+        match take_all {
+            true if !self.unpacks && parts.is_empty() => Ok(Handing::AsIs),
+            true => {
+                parts.push(Part::whole(own_bytes));
+                Ok(Handing::Members(parts))
+            }
+            false if count == 0 => {
                 Err(Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names"))
             }
-            (false, _) => Ok(Handing::Members(Some(self.selection.lists()))),
+            false => Ok(Handing::Members(parts)),
         }
     }
+}
+
+/// Names that are looked for where a catalog has its members in path order, as a scan found them; elsewhere what stands
+/// between members matters, and all are looked at.
+struct InRuns(Option<Near>);
+
+impl InRuns {
+    fn of(self, pages: &PagedCatalog) -> Option<Near> {
+        self.0.filter(|_| pages.runs().is_some())
+    }
+}
+
+/// Opens the older archives that parts lie in.
+async fn open_older(archive: &mut OpenArchive, parts: &[Part]) -> Result<()> {
+    let lost = archive.open_older(parts.iter().map(|part| part.reference).collect()).await?;
+    let Some(first) = lost.first() else { return Ok(()) };
+    let is_lost = |entry: &Entry| {
+        lost.iter().any(|lost| lost.reference == entry.reference)
+            && parts.iter().any(|part| part.reference == entry.reference && part.holds(entry.at))
+    };
+    let named = archive.members_in(is_lost).await?;
+    let names: Vec<_> = lost.iter().map(|lost| archive.name_of(lost.reference)).collect();
+    Err(Error::damaged(format!("members that lie in {} cannot be restored: {named}", names.join(", ")))
+        .because(first.error.clone())
+        .hint("leave them out with --exclude; the next backup reads them again"))
 }
 
 /// No member lies beside the volume.
@@ -293,169 +344,4 @@ fn original_volume(name: &str, source: &serde_json::Value) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn entry(path: &str, kind: EntryType, link: Option<&str>) -> crate::tar::Entry {
-        let mut entry: crate::tar::Entry = serde_json::from_value(json!({
-            "path": path, "at": 0, "len": 1024, "type": "file", "mode": 0o644, "uid": 0, "gid": 0, "size": 1,
-            "mtime": "0",
-        }))
-        .unwrap();
-        (entry.kind, entry.link) = (kind, link.map(Into::into));
-        entry
-    }
-
-    fn members(include: &[&str], unpacks: bool, entries: &[crate::tar::Entry]) -> Members {
-        let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
-        let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false);
-        let mut at = 0;
-        loop {
-            for entry in entries {
-                members.look(&crate::tar::Entry { at, ..entry.clone() });
-                at += entry.len;
-            }
-            at = 0;
-            if !members.again() {
-                return members;
-            }
-        }
-    }
-
-    #[test]
-    fn everything_is_the_whole_archive() {
-        let entries = [entry("a", EntryType::File, None), entry("b", EntryType::File, None)];
-        assert_eq!(members(&[], true, &entries).handing(true, true).unwrap(), Handing::Members(None));
-        // Bytes that are not unpacked here are handed on as they are.
-        assert_eq!(members(&[], false, &entries).handing(true, true).unwrap(), Handing::AsIs);
-    }
-
-    fn one(start: u64, end: u64) -> Vec<Range<u64>> {
-        std::iter::once(start..end).collect()
-    }
-
-    fn lists(members: Members) -> Vec<Vec<Range<u64>>> {
-        match members.handing(true, true).unwrap() {
-            Handing::Members(Some(lists)) => lists,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn members_are_ranges_of_the_source() {
-        let entries = ["a", "b", "c", "a"].map(|path| entry(path, EntryType::File, None));
-        assert_eq!(lists(members(&["b", "c"], true, &entries)), [one(1024, 3072)]);
-        assert_eq!(lists(members(&["a"], true, &entries)), [vec![0..1024, 3072..4096]]);
-    }
-
-    #[test]
-    fn no_member_is_not_found() {
-        let entries = [entry("a", EntryType::File, None)];
-        let error = members(&["b"], false, &entries).handing(true, false).unwrap_err();
-        assert_eq!(error.kind(), Kind::NotFound);
-    }
-
-    #[test]
-    fn what_is_no_tar_has_no_members() {
-        for (include, wants_tar) in [(&["a"][..], false), (&[], true)] {
-            let error = members(include, false, &[]).handing(false, wants_tar).unwrap_err();
-            assert_eq!(error.kind(), Kind::Usage, "{include:?}");
-        }
-        assert_eq!(members(&[], false, &[]).handing(false, false).unwrap(), Handing::AsIs);
-    }
-
-    #[test]
-    fn members_that_may_not_be_unpacked_are_named_before_anything_is() {
-        let entries: Vec<_> = (0..9).map(|n| entry(&format!("../x{n}\n"), EntryType::File, None)).collect();
-        let error = members(&[], true, &entries).handing(true, true).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused);
-        let text = error.to_string();
-        assert!(text.contains("9 members may not be unpacked") && text.contains("../x4\\n"), "{text}");
-        assert!(!text.contains("../x5") && !text.contains('\n'), "{text}");
-        // Bytes that go to a pipe are nobody's names.
-        assert_eq!(members(&[], false, &entries).handing(true, false).unwrap(), Handing::AsIs);
-    }
-
-    #[test]
-    fn devices_are_unpacked_only_where_that_is_allowed() {
-        let device = entry("dev/x", EntryType::Block, None);
-        let with = |allow: bool| {
-            let mut members = Members::new(Patterns::new(&[], &[]).unwrap(), true, allow);
-            members.look(&device);
-            members.handing(true, true)
-        };
-        assert!(with(true).is_ok());
-        assert_eq!(with(false).unwrap_err().kind(), Kind::Refused);
-    }
-
-    #[test]
-    fn a_wanted_hard_link_brings_its_file() {
-        let entries = [
-            entry("a", EntryType::File, None),
-            entry("b", EntryType::Link, Some("a")),
-            entry("c", EntryType::File, None),
-        ];
-        assert_eq!(lists(members(&["b"], true, &entries)), [one(0, 2048)]);
-        // What it brings must be fit to be unpacked, too.
-        let device = [entry("a", EntryType::Char, None), entry("b", EntryType::Link, Some("a"))];
-        assert_eq!(members(&["b"], true, &device).handing(true, true).unwrap_err().kind(), Kind::Refused);
-    }
-
-    #[test]
-    fn the_first_two_parts_of_a_name_are_its_root() {
-        for (name, of) in [
-            ("vol/_data/a/b", "vol/_data"),
-            ("vol/_data/", "vol/_data"),
-            ("vol", "vol"),
-            ("./vol/_data", "./vol"),
-            ("/a/b", "a/b"),
-            ("", ""),
-        ] {
-            assert_eq!(root(name), of, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_volume_is_restored_alone() {
-        let roots = |names: &[&str]| names.iter().map(|name| root(name)).collect();
-        assert!(alone("vol", &roots(&["vol", "vol/_data/a", "vol/_data/"])).is_ok());
-        for other in ["other/_data/a", "vol/_datax", "vol/opts.json", "./vol/_data/a"] {
-            let error = alone("vol", &roots(&["vol/_data/a", other])).unwrap_err();
-            assert_eq!(error.kind(), Kind::Refused, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_link_out_of_the_volume_counts_as_a_member_beside_it() {
-        let link = entry("vol/_data/x", EntryType::Link, Some("other/_data/y"));
-        let members = members(&[], true, &[link]);
-        assert!(alone("vol", &members.roots).is_err());
-    }
-
-    #[test]
-    fn an_archive_of_one_volume_says_its_name() {
-        assert_eq!(original_volume("v", &json!({"volume": ["w"]})).unwrap(), "w");
-        for source in
-            [json!({}), json!({"path": ["/etc"]}), json!({"volume": []}), json!({"volume": ["a", "b"]})]
-        {
-            assert_eq!(original_volume("v", &source).unwrap_err().kind(), Kind::Usage, "{source}");
-        }
-    }
-
-    #[test]
-    fn of_an_archive_of_volumes_the_hint_names_one_of_its_own() {
-        let source = json!({"volume": ["my data", "logs"]});
-        let hint = |target| original_volume(target, &source).unwrap_err().hint_text().unwrap().to_string();
-        assert!(hint("new").contains("--include 'my data'"), "{}", hint("new"));
-        assert!(hint("logs").contains("--include logs "), "{}", hint("logs"));
-    }
-
-    #[test]
-    fn what_was_handed_on_before_a_failure_is_said() {
-        let counters = Counters::default();
-        counters.source.add(7);
-        let error = incomplete(Error::failed("x"), &counters);
-        assert!(error.hint_text().unwrap().contains("the 7 bytes"), "{error}");
-    }
-}
+mod tests;

@@ -95,6 +95,12 @@ impl Front {
         let (name, object, expected, stored, raw) = match &request.source {
             RestoreSource::Archive(archive) | RestoreSource::Front(archive) => {
                 let found = StoredArchive::find(&open.store, archive, ui).await?;
+                if let older @ 1.. = found.manifest.needs.len() {
+                    let name = found.name();
+                    ui.warn(&format!(
+                        "{name} is an increment: what it keeps in {older} older archives is not restored"
+                    ));
+                }
                 let object = found.archive_object().await?;
                 let expected = layers_of(&found.manifest);
                 let raw = !found.manifest.suffix.starts_with(Format::Tar.suffix());

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::backup::{BackupRequest, Encryption, Made, Task, backup};
 use super::{Outcome, Subject, until};
 use crate::archive::Id;
-use crate::archive::catalog::FORMAT;
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::host::passphrase::Sources;
@@ -18,7 +17,7 @@ use crate::report::event::SetEnded;
 use crate::report::{Event, Reporter};
 use crate::source::Source;
 use crate::store::Store;
-use crate::store::set::{Member, SetManifest, SetRef};
+use crate::store::set::{self, Member, SetManifest, SetRef};
 
 /// A set to be backed up.
 #[derive(Debug)]
@@ -244,7 +243,7 @@ impl<'a> SetRun<'a> {
     async fn finish(self, cancel: &CancellationToken) -> Result<Outcome> {
         let complete = self.failure.is_none() && self.members.iter().all(|member| member.id.is_some());
         let manifest = SetManifest {
-            format: FORMAT,
+            format: set::FORMAT,
             set: self.id.name.clone(),
             id: self.id.id.clone(),
             started: self.started,
@@ -400,7 +399,7 @@ mod tests {
         let ui = Reporter::silent();
         let url = "memory://set-steps-past-others";
         let ahead = SetManifest {
-            format: FORMAT,
+            format: set::FORMAT,
             set: "s".into(),
             id: "20990101T000000Z-1f2e3d4c".parse().unwrap(),
             started: jiff::Timestamp::now(),

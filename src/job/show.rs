@@ -1,12 +1,15 @@
 //! `show`: what an archive is, and how to restore it by hand.
 
+use super::open_archive::OpenArchive;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::archive::Format;
-use crate::archive::catalog::{ArchiveRecord, EndRecord};
+use crate::archive::catalog::paged::{Near, PagedCatalog};
+use crate::archive::catalog::{ArchiveRecord, EndRecord, RefRecord};
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
 use crate::error::Result;
 use crate::report::Reporter;
+use crate::store::manifest::catalog_suffix;
 
 /// Which archive.
 #[derive(Debug, Clone)]
@@ -20,6 +23,8 @@ pub struct ShowRequest {
 /// What the sealed catalog says of an archive.
 #[derive(Debug)]
 pub struct Description {
+    /// Older archives that members of it lie in, oldest first.
+    pub needs: Vec<RefRecord>,
     /// `JOB@ID`
     pub name: String,
     /// Where its object lies.
@@ -38,21 +43,43 @@ pub struct Description {
 /// There is no such archive, or it cannot be opened.
 pub async fn show(request: &ShowRequest, ui: &Reporter) -> Result<Description> {
     let found = StoredArchive::find(&request.open.store, &request.archive, ui).await?;
-    let opened = found.open(found.passphrase(&request.open)?).await?;
-    let contents = opened.contents();
-    let (archive, end) = (contents.archive.clone(), contents.end.clone());
+    let passphrase = found.passphrase(&request.open)?;
+    let nothing = |_: &PagedCatalog| Some(Near::default());
+    let opened = OpenArchive::look(&found, passphrase.as_ref(), nothing, |_| {}).await?;
+    let (archive, end) = (opened.record().clone(), opened.end().clone());
+    let needs: Vec<_> = opened.refs().cloned().collect();
     let object = format!("{}{}", found.id, found.manifest.suffix);
+    let opening = opening(&object, found.cipher(), archive.codec);
+    let by_hand = match needs.is_empty() {
+        true => alone(&opening, archive.kind),
+        false => {
+            let catalog = format!("{}{}", found.id, catalog_suffix(&found.manifest.suffix));
+            script(&found.name(), &needs, &opening, &self::opening(&catalog, found.cipher(), Codec::Zstd))
+        }
+    };
     Ok(Description {
         name: found.name(),
         object: found.store.url_of(&found.store.key(&found.job, &found.id, &found.manifest.suffix)),
-        by_hand: by_hand(&object, found.cipher(), archive.codec, archive.kind),
+        needs,
+        by_hand,
         archive,
         end,
     })
 }
 
-/// The commands that restore an archive without us, from a copy of its object in this folder.
-fn by_hand(object: &str, cipher: Option<Cipher>, codec: Codec, kind: Format) -> String {
+/// The line that restores an archive by what opens it.
+fn alone(opening: &str, kind: Format) -> String {
+    match kind {
+        Format::Tar => format!("{opening} | {TAR} -C TARGET"),
+        Format::Raw => format!("{opening} > TARGET"),
+    }
+}
+
+/// Unpacks a tar as it was packed.
+const TAR: &str = "tar -x -p --xattrs --xattrs-include='*' --acls --numeric-owner";
+
+/// The commands that open an object, of which there is a copy in this folder.
+fn opening(object: &str, cipher: Option<Cipher>, codec: Codec) -> String {
     let first = match cipher {
         Some(Cipher::Cfb) => format!("gpg -d {object}"),
         Some(Cipher::Aead) => format!("sq decrypt {object}"),
@@ -64,17 +91,76 @@ fn by_hand(object: &str, cipher: Option<Cipher>, codec: Codec, kind: Format) -> 
         Codec::Xz => " | xz -d",
         Codec::None => "",
     };
-    let last = if kind == Format::Tar {
-        " | tar -x -p --xattrs --xattrs-include='*' --acls --numeric-owner -C TARGET"
-    } else {
-        " > TARGET"
-    };
-    format!("{first}{unpack}{last}")
+    format!("{first}{unpack}")
+}
+
+/// A script that restores an increment without us. What an older archive has that the increment does not have from there
+/// goes before the next one is unpacked: a folder may have become a file since. That changes the times of folders.
+const SCRIPT: &str = r#"#!/usr/bin/env bash
+# Restores NAME into a new folder, the argument. It is run as root, where copies of the objects below are.
+# It needs gpg, zstd, jq, GNU tar and coreutils, and room for the names of all members in TMPDIR.
+set -euo pipefail
+export LC_ALL=C
+target=$1
+mkdir "$target"
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+
+plain() { sed -z 's,^\(\.\?/\)*,,; s,/*$,,; s,^\.$,,'; }
+
+# Names of members that come from the archives up to number $1; 0 is the newest.
+names() {
+  of='select($n == "0" or ((.ref // 0) > 0 and .ref <= ($n | tonumber)))'
+  jq -j --arg n "$1" "$of"' | select(.path_hex | not) | .path + "\u0000"' "$work/members"
+  jq -r --arg n "$1" "$of"' | .path_hex // empty | ascii_upcase + "00"' "$work/members" | basenc -d -i --base16
+}
+
+# Unpacks archive number $1, and deletes what is not to be restored from there or from those before it.
+unpack() {
+  TAR -C "$target"
+  # Behind the end of a tar come zeros, which tar does not read.
+  cat >/dev/null
+  names "$1" | plain | sort -z >"$work/listed"
+  (
+    cd "$target"
+    find . -mindepth 1 ! -type d -printf '%P\0' | sort -z | comm -z -23 - "$work/listed" | xargs -0r rm -f --
+    find . -mindepth 1 -type d -printf '%P\0' | sort -z | comm -z -23 - "$work/listed" | sort -zr |
+      xargs -0r rmdir --ignore-fail-on-non-empty --
+  )
+}
+
+CATALOG | jq -c '.entry // empty | {path, path_hex, type, mtime, ref}' >"$work/members"
+ARCHIVES
+# Folders get the times that they had.
+times() {
+  hex='def hex: explode | map("0123456789ABCDEF"[. / 16 | floor:][:1] + "0123456789ABCDEF"[. % 16:][:1]) | add;'
+  jq -j 'select(.type == "dir" and (.path_hex | not)) | .mtime + "\u0000" + .path + "\u0000"' "$work/members"
+  jq -r "$hex"'select(.type == "dir" and .path_hex) | (.mtime | hex) + "00" + (.path_hex | ascii_upcase) + "00"' \
+    "$work/members" | basenc -d -i --base16
+}
+cd "$target"
+times | xargs -0r -n 2000 bash -c 'while (($# > 1)); do touch -d "@$1" "./$2"; shift 2; done' bash
+"#;
+
+/// The script for an archive that needs older ones.
+fn script(name: &str, needs: &[RefRecord], own: &str, catalog: &str) -> String {
+    let older = needs.iter().map(|record| {
+        let object = format!("{}{}", record.id, record.suffix);
+        format!("{} | unpack {}\n", opening(&object, record.cipher, record.codec), record.n)
+    });
+    let archives = older.chain([format!("{own} | unpack 0\n")]).collect::<String>();
+    let words = [("NAME", name), ("TAR", TAR), ("CATALOG", catalog), ("ARCHIVES\n", &archives)];
+    words.into_iter().fold(SCRIPT.into(), |script: String, (word, by)| script.replacen(word, by, 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The line that restores an archive that needs no others.
+    fn by_hand(object: &str, cipher: Option<Cipher>, codec: Codec, kind: Format) -> String {
+        alone(&opening(object, cipher, codec), kind)
+    }
 
     #[test]
     fn a_sealed_tar_is_restored_by_gpg_zstd_and_tar() {

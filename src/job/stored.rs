@@ -11,8 +11,9 @@ use secrecy::SecretString;
 
 use super::version::{Owner, Version};
 use crate::archive::Id;
+use crate::archive::contents::{self, Contents};
 use crate::archive::name::JobName;
-use crate::archive::open::{self, Archive, Contents};
+use crate::archive::open::{self, Archive};
 use crate::archive::openpgp::{Cipher, Head};
 use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
@@ -116,6 +117,7 @@ const HELD_CATALOG: u64 = 64 << 20;
 const BATCH: usize = 1024;
 
 /// An archive that was found in a store.
+#[derive(Clone)]
 pub struct StoredArchive {
     /// Where it lies.
     pub store: Arc<Store>,
@@ -145,6 +147,15 @@ impl StoredArchive {
         };
         let manifest = store.manifest(&job, &id).await?;
         Ok(StoredArchive { store, job, id, manifest })
+    }
+
+    /// Another archive of its job, at the same store.
+    ///
+    /// # Errors
+    /// The store does not answer, or has no such archive.
+    pub async fn sibling(&self, id: &Id) -> Result<StoredArchive> {
+        let manifest = self.store.manifest(&self.job, id).await?;
+        Ok(StoredArchive { id: id.clone(), manifest, ..self.clone() })
     }
 
     /// `JOB@ID`
@@ -210,31 +221,18 @@ impl StoredArchive {
     /// # Errors
     /// An object is gone or damaged, or the passphrase does not open it.
     pub async fn open(&self, passphrase: Option<SecretString>) -> Result<Arc<Archive>> {
-        self.open_with(passphrase, |_| {}).await
-    }
-
-    /// [`StoredArchive::open`], showing every tar member to `each`. What it was shown is confirmed when this returns
-    /// without an error, not before.
-    ///
-    /// # Errors
-    /// As [`StoredArchive::open`].
-    pub async fn open_with(
-        &self,
-        passphrase: Option<SecretString>,
-        each: impl FnMut(&Entry),
-    ) -> Result<Arc<Archive>> {
         let (archive, catalog) = (self.archive_object().await?, self.catalog_object().await?);
         let heads = match &passphrase {
             Some(passphrase) => Some(self.heads(&archive, &catalog, passphrase).await?),
             None => None,
         };
         let (of_archive, of_catalog) = heads.unzip();
-        let contents = self.contents(&catalog, of_catalog, each).await?;
+        let contents = self.contents(&catalog, of_catalog, |_| {}).await?;
         Ok(Arc::new(Archive::open(Arc::new(archive), contents, of_archive)?))
     }
 
     /// Opens the beginning of both objects. A wrong passphrase is told from damage by what else it opens: both must open.
-    async fn heads(
+    pub(super) async fn heads(
         &self,
         archive: &Object,
         catalog: &Object,
@@ -293,7 +291,7 @@ impl StoredArchive {
         Ok(Either::Right(futures_util::stream::iter(pieces.into_iter().map(Ok))))
     }
 
-    async fn contents(
+    pub(super) async fn contents(
         &self,
         catalog: &Object,
         head: Option<Head>,
@@ -305,7 +303,7 @@ impl StoredArchive {
         let (batches, mut members) = tokio::sync::mpsc::channel::<Vec<Entry>>(4);
         let read = tokio::task::spawn_blocking(move || {
             let mut batch = Vec::new();
-            let contents = open::read_catalog(Reader::new(bytes), head.as_ref(), &job, &id, |entry| {
+            let contents = contents::read_catalog(Reader::new(bytes), head.as_ref(), &job, &id, |entry| {
                 batch.push(entry.clone());
                 if batch.len() == BATCH {
                     // Who no longer listens has failed already.

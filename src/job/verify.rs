@@ -15,6 +15,7 @@ use crate::store::list::Listed;
 use crate::store::record::{self, Level, VerificationKey, WHOLE};
 use crate::stream::counters::Counters;
 
+mod older;
 mod sample;
 mod stored;
 mod whole;
@@ -47,8 +48,10 @@ pub enum Depth {
     Stored,
     /// The catalog, and frames taken at random.
     Sample(Amount),
-    /// Everything.
+    /// Everything of its own.
     Whole,
+    /// Everything, and what it needs of older archives.
+    All,
 }
 
 impl Depth {
@@ -58,7 +61,7 @@ impl Depth {
             Depth::Manifest => Level::Manifest,
             Depth::Stored => Level::Stored,
             Depth::Sample(_) => Level::Sample,
-            Depth::Whole => Level::Whole,
+            Depth::Whole | Depth::All => Level::Whole,
         }
     }
 }
@@ -288,7 +291,10 @@ impl Run<'_> {
                 let passphrase = self.secrets.of(found)?;
                 sample::sample(found, passphrase, amount, check, deadline, counters).await
             }
-            Depth::Whole => whole::whole(found, self.secrets.of(found)?, check, deadline, counters).await,
+            depth @ (Depth::Whole | Depth::All) => {
+                let passphrase = self.secrets.of(found)?;
+                whole::whole(found, passphrase, (check, depth == Depth::All), deadline, counters).await
+            }
         }
     }
 

@@ -111,6 +111,27 @@ pub struct Sealed {
     pub warnings: Vec<String>,
     /// What is so by nature.
     pub notes: Vec<String>,
+    /// Of an increment: what stays in older archives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptMembers>,
+}
+
+/// What stays in older archives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptMembers {
+    /// How many members.
+    pub entries: u64,
+    /// Bytes that they take there, of source.
+    pub bytes: u64,
+    /// The ids of those archives, oldest first.
+    pub needs: Vec<String>,
+}
+
+impl fmt::Display for KeptMembers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let archives = if self.needs.len() == 1 { "archive" } else { "archives" };
+        write!(f, ", {} kept in {} older {archives}", human_bytes(self.bytes), self.needs.len())
+    }
 }
 
 impl Sealed {
@@ -130,6 +151,7 @@ impl Sealed {
             failed: Vec::new(),
             warnings: Vec::new(),
             notes: Vec::new(),
+            kept: None,
         }
     }
 }
@@ -230,7 +252,7 @@ impl fmt::Display for Event {
             }
             Event::Sealed(sealed) => write!(
                 f,
-                "sealed {}@{}: {} in, {} stored (ratio {:.2}), {:.1} s, {:.0} MB/s → {}",
+                "sealed {}@{}: {} in, {} stored (ratio {:.2}), {:.1} s, {:.0} MB/s{} → {}",
                 sealed.job,
                 sealed.id,
                 human_bytes(sealed.bytes),
@@ -238,6 +260,7 @@ impl fmt::Display for Event {
                 sealed.ratio,
                 sealed.seconds,
                 sealed.mb_per_second,
+                sealed.kept.as_ref().map(ToString::to_string).unwrap_or_default(),
                 sealed.stores.join(", "),
             ),
             Event::Set(set) => {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -19,6 +19,9 @@ use crate::tar::gnu;
 
 /// Bytes asked for as the pipe's size: fewer wake-ups than the usual 64 KiB.
 const PIPE_LEN: usize = 1 << 20;
+
+/// What to do where a file cannot be read.
+pub(super) const UNREADABLE: &str = "every file must be readable: run as root for volumes and system folders";
 
 /// A tar of folders as named: absolute ones lose their leading slash, as with `tar` itself.
 ///
@@ -56,39 +59,61 @@ async fn start(
 ) -> Result<Running> {
     let plan = roots::plan(from, names, walk, &Mounts::read())?;
     gnu::require().await?;
-    plan.notes.iter().for_each(|text| ui.note(text));
-    plan.details.iter().for_each(|text| ui.detail(text));
-    spawn(gnu::create_with(from, plan.options, plan.members), ui, stop)
+    plan.tell(ui);
+    let args = gnu::create_with(from, plan.options(), plan.members());
+    spawn(args, Stdio::null(), |ended, said| ended.proof(said), ui, stop)
 }
 
-fn spawn(args: Vec<OsString>, ui: &Reporter, stop: &CancellationToken) -> Result<Running> {
+/// Starts tar; `judge` says of how it ended whether that is a proof.
+pub(super) fn spawn(
+    args: Vec<OsString>,
+    names: Stdio,
+    judge: impl FnOnce(Ended, Said) -> Result<Proof> + Send + 'static,
+    ui: &Reporter,
+    stop: &CancellationToken,
+) -> Result<Running> {
     let (reader, writer) = std::io::pipe().context(|| "cannot make a pipe".into())?;
     // Only speed depends on it, and an unprivileged user may be over the limit.
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_LEN);
     let mut command = Command::from(process::command(gnu::PROGRAM));
     // Not in the terminal's group: a Ctrl-C is for us, and we tell it.
-    command
-        .args(args)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.args(args).process_group(0).stdin(names).stdout(writer).stderr(Stdio::piped()).kill_on_drop(true);
     let child = command.spawn().map_err(gnu::missing)?;
     // The command holds our copy of the writing end; the reader must see EOF when tar's is closed.
     drop(command);
     let (prove, proof) = oneshot::channel();
     let (ui, stop) = (ui.clone(), stop.clone());
     let cleanup = tokio::spawn(async move {
-        let _ = prove.send(watch(child, &ui, &stop).await);
+        let mut said = Said::default();
+        let watched = watch(child, &mut said, &ui, &stop).await;
+        let _ = prove.send(watched.and_then(|ended| judge(ended, said)));
     });
     Ok(Running { stream: ByteStream::from_reader(reader, proof), cleanup })
 }
 
-/// Waits for tar's exit code, which is the proof; kills it when the backup is stopped.
-async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Result<Proof> {
+/// How tar ended.
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    /// Its last lines.
+    lines: Lines,
+}
+
+impl Ended {
+    /// Its exit code is the proof.
+    pub(super) fn proof(self, said: Said) -> Result<Proof> {
+        match self.status.code() {
+            // With 1, GNU tar says that some files were not the same all the time while it read them.
+            Some(code @ (0 | 1)) => Ok(said.proof(code)),
+            _ => Err(Error::failed(format!("tar failed ({})", self.status))
+                .because(self.lines.last.join("; "))
+                .hint(UNREADABLE)),
+        }
+    }
+}
+
+/// Waits for tar's end; kills it when the backup is stopped.
+async fn watch(mut child: Child, said: &mut Said, ui: &Reporter, stop: &CancellationToken) -> Result<Ended> {
     let stderr = child.stderr.take();
-    let mut said = Said::default();
     let ended = async {
         let lines = match stderr {
             Some(stderr) => Lines::default().read_each(stderr, ui, |line| said.take(line)).await,
@@ -104,18 +129,11 @@ async fn watch(mut child: Child, ui: &Reporter, stop: &CancellationToken) -> Res
         let _ = child.kill().await;
         return Err(Error::interrupted());
     };
-    let status = status.context(|| "cannot wait for tar".into())?;
-    match status.code() {
-        // With 1, GNU tar says that some files were not the same all the time while it read them.
-        Some(code @ (0 | 1)) => Ok(said.proof(code)),
-        _ => Err(Error::failed(format!("tar failed ({status})"))
-            .because(lines.last.join("; "))
-            .hint("every file must be readable: run as root for volumes and system folders")),
-    }
+    Ok(Ended { status: status.context(|| "cannot wait for tar".into())?, lines })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn quiet() -> Reporter {
@@ -123,7 +141,7 @@ mod tests {
     }
 
     /// What comes out of a source, and what it proves.
-    async fn read(running: Running) -> (Vec<u8>, Result<Proof>) {
+    pub(crate) async fn read(running: Running) -> (Vec<u8>, Result<Proof>) {
         let Running { mut stream, cleanup } = running;
         let read = tokio::task::spawn_blocking(move || {
             let (mut bytes, mut buffer) = (Vec::new(), vec![0; 65536]);
@@ -142,7 +160,7 @@ mod tests {
     }
 
     /// A folder with what the script makes in it.
-    fn folder_with(script: &str) -> tempfile::TempDir {
+    pub(crate) fn folder_with(script: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let made = std::process::Command::new("sh").args(["-ec", script]).current_dir(dir.path()).status();
         assert!(made.unwrap().success(), "{script}");
@@ -186,7 +204,8 @@ mod tests {
     #[tokio::test]
     async fn a_tar_that_fails_is_no_proof() {
         let args = gnu::create(Some(Path::new("/")), &["no such folder".into()]);
-        let running = spawn(args, &quiet(), &CancellationToken::new()).unwrap();
+        let judge = |ended: Ended, said| ended.proof(said);
+        let running = spawn(args, Stdio::null(), judge, &quiet(), &CancellationToken::new()).unwrap();
         let error = read(running).await.1.unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -336,13 +355,13 @@ mod tests {
     async fn what_the_kernel_makes_up_is_not_walked_into() {
         // Were it, the files of our own processes alone would make tar fail.
         let plan = roots::plan(None, &["/".into()], &Walk::default(), &Mounts::read()).unwrap();
-        assert!(plan.options.contains(&"--exclude=/proc/*".into()), "{:?}", plan.options);
+        assert!(plan.options().contains(&"--exclude=/proc/*".into()), "{:?}", plan.options());
         assert!(
             plan.details.iter().any(|text| text.starts_with("/proc is the kernel's own")),
             "{:?}",
             plan.details
         );
         let named = roots::plan(None, &["/proc".into()], &Walk::default(), &Mounts::read()).unwrap();
-        assert!(!named.options.contains(&"--exclude=/proc/*".into()), "whoever names it means it");
+        assert!(!named.options().contains(&"--exclude=/proc/*".into()), "whoever names it means it");
     }
 }

@@ -15,12 +15,16 @@ use crate::stream::source::{ByteStream, Proof, Running};
 
 mod engine;
 mod gnutar;
+mod named;
 mod roots;
 mod said;
+mod scan;
 mod volume;
 
 pub use engine::StopEngine;
+pub use named::{NameSender, NamedFiles, Prepared};
 pub use roots::{FileFilter, StoreFolder, Walk};
+pub use scan::{Scan, Scanned};
 
 /// Where a backup's bytes come from.
 #[derive(Debug, Clone)]
@@ -155,6 +159,41 @@ impl Source {
             Source::Folder { below, name, .. } => json!({"folder": {"below": below, "name": name}}),
             Source::UnlockKey => json!({"unlock_key": {}}),
             Source::Stdin => json!({"stdin": {}}),
+        }
+    }
+
+    /// Whether its files may be looked at one by one before they are read; for volumes, only [`Source::scan`] knows.
+    pub fn can_be_scanned(&self) -> bool {
+        matches!(self, Source::Path(_) | Source::Volume(_))
+    }
+
+    /// Prepares a scan of its files, from which it is then chosen what is read; none, and a detail that says why, where
+    /// they cannot be scanned: then [`Source::open`] is the only way.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub async fn scan(
+        &self,
+        engine: Option<&Engine>,
+        walk: &Walk,
+        ui: &Reporter,
+    ) -> Result<Option<Prepared>> {
+        match self {
+            Source::Path(dirs) => named::prepare(None, dirs, walk, ui).await,
+            Source::Volume(names) => {
+                let engine = engine.ok_or_else(|| Error::failed("this source needs the Docker Engine"))?;
+                match volume::folder(engine, names).await? {
+                    Some((folder, members)) => named::prepare(Some(&folder), &members, walk, ui).await,
+                    None => {
+                        ui.detail("the volume's folder cannot be read here: its files cannot be scanned");
+                        Ok(None)
+                    }
+                }
+            }
+            _ => {
+                ui.detail("this source is a stream: it has no files that could be scanned");
+                Ok(None)
+            }
         }
     }
 
@@ -324,6 +363,20 @@ mod tests {
         assert_eq!((path.format(), path.needs_engine()), (Some(Format::Tar), false));
         assert_eq!((Source::Stdin.format(), Source::Stdin.needs_engine()), (None, false));
         assert_eq!(Source::UnlockKey.format(), Some(Format::Raw));
+    }
+
+    #[tokio::test]
+    async fn folders_can_be_scanned_and_streams_cannot() {
+        let (walk, ui) = (Walk::default(), Reporter::silent());
+        let dir = tempfile::tempdir().unwrap();
+        let path = Source::Path(vec![dir.path().display().to_string()]);
+        let prepared = path.scan(None, &walk, &ui).await.unwrap().unwrap();
+        assert!(path.can_be_scanned() && prepared.scan.count() == 1);
+        assert!(
+            !Source::Stdin.can_be_scanned() && Source::Stdin.scan(None, &walk, &ui).await.unwrap().is_none()
+        );
+        let volume = Source::Volume(vec!["v".into()]);
+        assert!(volume.can_be_scanned() && volume.scan(None, &walk, &ui).await.is_err());
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
 //! What GNU tar is told of the folders to back up: each is the one that the operator named, though its name be a link, and
 //! what does not belong in a backup of it is left out.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::host::mounts::{self, Mounts};
+use crate::report::Reporter;
 use crate::tar::exclude::{self, Exclude};
 
 /// Which files of folders and volumes are taken.
@@ -56,17 +58,32 @@ pub struct Walk {
     pub stores: Vec<StoreFolder>,
 }
 
-/// Arguments for GNU tar, and what is to be told of them.
-#[derive(Debug, Default)]
+/// What is walked and what of it is left out: GNU tar is told as options, or a scanner keeps to it.
+#[derive(Debug)]
 pub struct Plan {
-    /// Options that say what is left out, and under which names the rest is stored.
-    pub options: Vec<OsString>,
-    /// The folders, as tar walks them.
-    pub members: Vec<OsString>,
+    /// The folder from which the roots are seen.
+    pub from: Option<PathBuf>,
+    /// The folders and files, in the order in which they were named.
+    pub roots: Vec<Root>,
+    /// What the operator leaves out.
+    pub filter: FileFilter,
+    /// What is left out because of what it is.
+    places: Vec<Place>,
     /// What the operator should know.
-    pub notes: Vec<String>,
+    notes: Vec<String>,
     /// What the operator may want to know.
     pub details: Vec<String>,
+}
+
+/// A place below a root that does not belong in a backup of it.
+#[derive(Debug)]
+struct Place {
+    /// The root, by its number.
+    root: usize,
+    /// Its path below the root.
+    below: PathBuf,
+    /// The folder itself does belong there: it is somewhere to mount on.
+    is_kept: bool,
 }
 
 /// Plans the walk of the folders `names`, as seen from `from`.
@@ -74,40 +91,112 @@ pub struct Plan {
 /// # Errors
 /// A folder is not there, is left out whole, or is the store itself.
 pub fn plan(from: Option<&Path>, names: &[String], walk: &Walk, mounts: &Mounts) -> Result<Plan> {
-    let roots = names.iter().enumerate().map(|(number, name)| Root::new(from, name, number));
+    let roots = names.iter().enumerate().map(|(i, name)| Root::new(from, name, i));
     let roots: Vec<_> = roots.collect::<Result<_>>()?;
-    let (mut plan, mut excluded, mut renames) = (Plan::default(), Vec::new(), Vec::new());
-    for root in &roots {
-        for pattern in &walk.filter.exclude {
-            if pattern.takes(&root.name) {
-                return Err(Error::usage(format!("{:?} leaves all of {} out", pattern.as_str(), root.named))
-                    .hint("do not name it, or leave out less"));
-            }
-            excluded.extend(pattern.below(&root.name, root.walked.as_bytes()));
+    let (mut places, mut notes, mut details) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, root) in roots.iter().enumerate() {
+        if let Some(pattern) = walk.filter.exclude.iter().find(|pattern| pattern.takes(&root.name)) {
+            return Err(Error::usage(format!("{:?} leaves all of {} out", pattern.as_str(), root.named))
+                .hint("do not name it, or leave out less"));
         }
+        let place = |path: &Path, is_kept| {
+            let below = path.strip_prefix(&root.real).ok()?.to_path_buf();
+            Some(Place { root: i, below, is_kept })
+        };
         for store in &walk.stores {
             for path in root.own_store(store, mounts)? {
-                plan.notes.push(format!("{} is where this backup is stored: it is left out", path.display()));
-                excluded.extend(root.escaped(&path));
+                notes.push(format!("{} is where this backup is stored: it is left out", path.display()));
+                places.extend(place(&path, false));
             }
         }
         for point in mounts.kernel_below(&root.real) {
-            plan.details.push(format!("{} is the kernel's own: what is in it is left out", point.display()));
-            // The folder itself is somewhere to mount it on.
-            excluded.extend(root.escaped(&point).map(|path| [&path[..], b"/*"].concat()));
+            details.push(format!("{} is the kernel's own: what is in it is left out", point.display()));
+            places.extend(place(&point, true));
         }
-        renames.extend(root.rename.clone());
     }
-    plan.options.extend(exclude::MATCHING.map(OsString::from));
-    plan.options.extend(excluded.into_iter().map(|pattern| option("--exclude=", pattern)));
-    plan.options.extend(walk.filter.exclude_caches.then(|| "--exclude-caches".into()));
-    plan.options.extend(walk.filter.one_file_system.then(|| "--one-file-system".into()));
-    // One after the other is applied: what is cut out of all names comes after what means one as it was walked.
-    renames.sort_by_key(|rename| rename == WITHOUT_DOT);
-    renames.dedup();
-    plan.options.extend(renames);
-    plan.members = roots.into_iter().map(|root| root.walked).collect();
-    Ok(plan)
+    let (from, filter) = (from.map(PathBuf::from), walk.filter.clone());
+    Ok(Plan { from, roots, filter, places, notes, details })
+}
+
+impl Plan {
+    /// Tells what the operator should know, or may want to.
+    pub fn tell(&self, ui: &Reporter) {
+        self.notes.iter().for_each(|text| ui.note(text));
+        self.details.iter().for_each(|text| ui.detail(text));
+    }
+
+    /// The options that say to GNU tar what is left out, and under which names the rest is stored.
+    pub fn options(&self) -> Vec<OsString> {
+        let mut excluded = Vec::new();
+        for (i, root) in self.roots.iter().enumerate() {
+            for pattern in &self.filter.exclude {
+                excluded.extend(pattern.below(&root.name, root.walked.as_bytes()));
+            }
+            for place in self.places.iter().filter(|place| place.root == i) {
+                let path = exclude::escape(&joined(root.walked.as_bytes(), mounts::bytes(&place.below)));
+                excluded.push(if place.is_kept { [&path[..], b"/*"].concat() } else { path });
+            }
+        }
+        let mut options: Vec<_> = exclude::MATCHING.map(OsString::from).into();
+        options.extend(excluded.into_iter().map(|pattern| option("--exclude=", pattern)));
+        options.extend(self.filter.exclude_caches.then(|| "--exclude-caches".into()));
+        options.extend(self.filter.one_file_system.then(|| "--one-file-system".into()));
+        options.extend(self.renames());
+        options
+    }
+
+    /// The options that give members the names by which their roots were named.
+    pub fn renames(&self) -> Vec<OsString> {
+        let mut renames: Vec<_> = self.roots.iter().filter_map(|root| root.rename.clone()).collect();
+        // One after the other is applied: what is cut out of all names comes after what means one as it was walked.
+        renames.sort_by_key(|rename| rename == WITHOUT_DOT);
+        renames.dedup();
+        renames
+    }
+
+    /// The roots, as GNU tar walks them.
+    pub fn members(&self) -> Vec<OsString> {
+        self.roots.iter().map(|root| root.walked.clone()).collect()
+    }
+
+    /// The places that are left out, by their names in the archive: those of which nothing is taken, and those of which
+    /// only the folder is.
+    pub fn left_out(&self) -> (HashSet<Vec<u8>>, HashSet<Vec<u8>>) {
+        let name = |place: &Place| joined(&self.roots[place.root].name, mounts::bytes(&place.below));
+        let named = |is_kept| self.places.iter().filter(move |place| place.is_kept == is_kept).map(name);
+        (named(false).collect(), named(true).collect())
+    }
+
+    /// Two roots of which one gives a name to a file that the other gives to another file.
+    pub fn clash(&self) -> Option<(&str, &str)> {
+        let pairs = self.roots.iter().flat_map(|outer| self.roots.iter().map(move |inner| (outer, inner)));
+        let clashing = |(outer, inner): &(&Root, &Root)| {
+            let Some(rest) = below(&outer.name, &inner.name) else { return false };
+            let there = joined(mounts::bytes(&outer.real), rest);
+            there != mounts::bytes(&inner.real) && there != mounts::bytes(&inner.place)
+        };
+        pairs.into_iter().find(clashing).map(|(outer, inner)| (&*outer.named, &*inner.named))
+    }
+}
+
+/// What of a name lies below the folder `folder`; nothing of the folder's own name.
+fn below<'a>(folder: &[u8], name: &'a [u8]) -> Option<&'a [u8]> {
+    match (name.strip_prefix(folder)?, folder) {
+        (rest, []) => Some(rest),
+        ([], _) => Some(&[]),
+        ([b'/', rest @ ..], _) => Some(rest),
+        _ => None,
+    }
+}
+
+/// The path of what lies in a folder; where either is empty, the other.
+pub fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash = !(folder.is_empty() || folder.ends_with(b"/") || name.is_empty());
+    let mut path = Vec::with_capacity(folder.len() + 1 + name.len());
+    path.extend_from_slice(folder);
+    path.extend(slash.then_some(b'/'));
+    path.extend_from_slice(name);
+    path
 }
 
 fn option(name: &str, value: Vec<u8>) -> OsString {
@@ -118,17 +207,19 @@ fn option(name: &str, value: Vec<u8>) -> OsString {
 /// whole part.
 const WITHOUT_DOT: &str = "--transform=s,/\\.\\(/\\|$\\),\\1,rhS";
 
-/// A folder to be backed up.
+/// A folder, or a file, to be backed up.
 #[derive(Debug)]
-struct Root {
+pub struct Root {
     /// As the operator names it.
-    named: String,
+    pub named: String,
     /// By which path tar goes there.
-    walked: OsString,
+    pub walked: OsString,
     /// Its name in the archive, without a slash at its ends; empty where that is the archive's own root.
-    name: Vec<u8>,
+    pub name: Vec<u8>,
     /// Its path without any link.
     real: PathBuf,
+    /// Where it lies itself, without any link on the way there, though it be one.
+    place: PathBuf,
     /// What gives its members the name by which it was named.
     rename: Option<OsString>,
 }
@@ -150,16 +241,12 @@ impl Root {
             (true, true) => (format!("{walked}/.").into(), Some(WITHOUT_DOT.into())),
             (true, false) => linked_file(&real, &name, number),
         };
-        Ok(Root { named: named.into(), walked, name, real, rename })
-    }
-
-    /// The pattern for GNU tar that means a path below this folder; none for another.
-    fn escaped(&self, path: &Path) -> Option<Vec<u8>> {
-        let below = path.strip_prefix(&self.real).ok()?;
-        let walked = Path::new(OsStr::from_bytes(self.walked.as_bytes())).join("x");
-        // `join` knows whether a slash is missing.
-        let folder = &walked.as_os_str().as_bytes()[..walked.as_os_str().len() - 1];
-        Some([exclude::escape(folder), exclude::escape(mounts::bytes(below))].concat())
+        let folder = path.parent().and_then(|folder| match folder.as_os_str().is_empty() {
+            true => Path::new(".").canonicalize().ok(),
+            false => folder.canonicalize().ok(),
+        });
+        let place = folder.zip(path.file_name()).map_or_else(|| real.clone(), |(at, last)| at.join(last));
+        Ok(Root { named: named.into(), walked, name, real, place, rename })
     }
 
     /// The paths below this folder at which the backup would find itself.
@@ -245,14 +332,63 @@ mod tests {
         assert_eq!(described["filter"]["exclude"], serde_json::json!(["*.log"]));
     }
 
+    /// A plan for a folder of this test, without what is mounted.
+    fn planned(from: &Path, names: &[&str], walk: &Walk) -> Plan {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        plan(Some(from), &names, walk, &Mounts::default()).unwrap()
+    }
+
     #[test]
     fn a_path_below_a_root_means_itself_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap();
-        let store = StoreFolder { folder: real.join("gone"), job: "j".into() };
-        let root = Root::new(Some(&real), ".", 0).unwrap();
-        assert_eq!(root.own_store(&store, &Mounts::read()).unwrap(), [real.join("gone")]);
-        let escaped = root.escaped(&real.join("a*b")).unwrap();
-        assert_eq!(String::from_utf8(escaped).unwrap(), "./a\\*b");
+        let stores = vec![StoreFolder { folder: real.join("a*b"), job: "j".into() }];
+        let plan = planned(&real, &["."], &Walk { stores, ..Walk::default() });
+        assert_eq!(plan.options().last().unwrap(), "--exclude=./a\\*b");
+        assert_eq!(plan.left_out(), (HashSet::from([b"a*b".to_vec()]), HashSet::new()));
+    }
+
+    #[test]
+    fn a_name_is_joined_with_one_slash() {
+        for (folder, name, path) in
+            [("", "a", "a"), ("/", "a", "/a"), ("a", "", "a"), ("a", "b", "a/b"), (".", "b", "./b")]
+        {
+            assert_eq!(joined(folder.as_bytes(), name.as_bytes()), path.as_bytes());
+        }
+        assert_eq!(below(b"a", b"a/b"), Some(&b"b"[..]));
+        assert_eq!(
+            (below(b"a", b"a-b"), below(b"a/b", b"a"), below(b"a", b"a")),
+            (None, None, Some(&b""[..]))
+        );
+    }
+
+    #[test]
+    fn roots_that_give_one_name_to_two_files_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["x/srv/data", "srv/data", "far/sub"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        let link =
+            |target: &str, name: &str| std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+        link("../far", "srv/link");
+        let clash = |names: &[&str]| {
+            let plan = planned(dir.path(), names, &Walk::default());
+            plan.clash().map(|(one, other)| (one.to_string(), other.to_string()))
+        };
+        for fine in [
+            &["srv", "srv/data"][..],
+            &["srv", "srv/link"],
+            &[".", "srv/link"],
+            &["srv", "./srv/"],
+            &["far", "x"],
+        ] {
+            assert_eq!(clash(fine), None, "{fine:?}");
+        }
+        let up = format!("x/../{}", "srv");
+        assert_eq!(clash(&["srv", &up]), None, "it is the same place");
+        let from_x = planned(&dir.path().join("x"), &["srv", "../srv"], &Walk::default());
+        assert_eq!(from_x.clash(), Some(("srv", "../srv")));
+        // The link's own name is the outer root's, but what is below it is not.
+        assert_eq!(clash(&["srv", "srv/link/sub"]), Some(("srv".into(), "srv/link/sub".into())));
     }
 }

@@ -13,9 +13,39 @@ pub struct Said {
     warnings: Vec<Warning>,
     /// Warnings of each kind, those that are not kept included.
     counts: [usize; KINDS.len()],
-    /// Sockets that were passed over, and the first of them.
-    sockets: (usize, String),
+    sockets: Sockets,
     notes: Vec<String>,
+    /// Lines that tell of failures, but not of files that are no longer there.
+    failures: usize,
+    /// Files that tar was told of by name and that were no longer there.
+    vanished: usize,
+}
+
+/// Sockets that were passed over: nothing of them can be stored.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    count: usize,
+    first: String,
+}
+
+impl Sockets {
+    /// Takes in the next one.
+    pub fn take(&mut self, name: impl FnOnce() -> String) {
+        if self.count == 0 {
+            self.first = name();
+        }
+        self.count += 1;
+    }
+
+    /// What is to be noted of them.
+    pub fn note(&self) -> Option<String> {
+        let first = &self.first;
+        match self.count {
+            0 => None,
+            1 => Some(format!("{first} is a socket: nothing of it can be stored")),
+            n => Some(format!("{first} and {} more are sockets: nothing of them can be stored", n - 1)),
+        }
+    }
 }
 
 /// The kinds of warnings that GNU tar gives, and how more of a kind are told.
@@ -34,6 +64,10 @@ enum Meaning {
     Socket,
     /// It was asked for, or is so by nature.
     Note,
+    /// A file that tar was told of by name is no longer there.
+    Vanished,
+    /// The last words of a tar that could not read all files.
+    Failed,
 }
 
 impl Said {
@@ -41,19 +75,38 @@ impl Said {
     pub fn take(&mut self, line: &str) {
         match meaning(line) {
             Meaning::Warning(kind) => {
-                let count = KINDS.iter().position(|(known, _)| *known == kind).map(|i| &mut self.counts[i]);
-                let seen = count.map_or(0, |count| std::mem::replace(count, *count + 1));
-                self.warnings.extend((seen < KEPT).then(|| Warning::new(kind, line)));
+                self.failures += usize::from(kind == WarningKind::Other);
+                self.warn(kind, line);
             }
+            Meaning::Vanished => {
+                self.vanished += 1;
+                // In the words in which tar says it of a file that it found itself.
+                let name = vanished(line).unwrap_or(line);
+                self.warn(WarningKind::Changed, &format!("tar: {name}: File removed before we read it"));
+            }
+            Meaning::Failed => {}
             Meaning::Socket => {
-                if self.sockets.0 == 0 {
-                    let said = said_by_tar(line).unwrap_or(line);
-                    self.sockets.1 = said.trim_end_matches(": socket ignored").into();
-                }
-                self.sockets.0 += 1;
+                self.sockets
+                    .take(|| said_by_tar(line).unwrap_or(line).trim_end_matches(": socket ignored").into());
             }
             Meaning::Note => self.notes.extend((self.notes.len() < KEPT).then(|| line.into())),
         }
+    }
+
+    fn warn(&mut self, kind: WarningKind, text: &str) {
+        let count = KINDS.iter().position(|(known, _)| *known == kind).map(|i| &mut self.counts[i]);
+        let seen = count.map_or(0, |count| std::mem::replace(count, *count + 1));
+        self.warnings.extend((seen < KEPT).then(|| Warning::new(kind, text)));
+    }
+
+    /// How many files that tar was told of by name were no longer there.
+    pub fn vanished(&self) -> usize {
+        self.vanished
+    }
+
+    /// Whether tar failed for no other reason than that files were no longer there.
+    pub fn is_only_of_vanished(&self) -> bool {
+        self.vanished > 0 && self.failures == 0
     }
 
     /// What it proves together with the exit code.
@@ -67,16 +120,7 @@ impl Said {
             self.warnings
                 .push(Warning::other(format!("tar ended with exit code {exit_code}, and did not say why")));
         }
-        match self.sockets {
-            (0, _) => {}
-            (1, name) => self.notes.push(format!("{name} is a socket: nothing of it can be stored")),
-            (count, name) => {
-                self.notes.push(format!(
-                    "{name} and {} more are sockets: nothing of them can be stored",
-                    count - 1
-                ));
-            }
-        }
+        self.notes.extend(self.sockets.note());
         Proof {
             exit_code: Some(exit_code.into()),
             warnings: self.warnings,
@@ -98,8 +142,22 @@ fn meaning(line: &str) -> Meaning {
         "socket ignored" => Meaning::Socket,
         "file is on a different filesystem; not dumped" => Meaning::Note,
         _ if message.starts_with("contains a cache directory tag ") => Meaning::Note,
+        _ if said_by_tar(line) == Some("Exiting with failure status due to previous errors") => {
+            Meaning::Failed
+        }
+        _ if vanished(line).is_some() => Meaning::Vanished,
         _ => Meaning::Warning(WarningKind::Other),
     }
+}
+
+/// The file of which tar says that it is not there, or that a folder on the way to it is none any more:
+/// `tar: FILE: Cannot stat: No such file or directory`.
+fn vanished(line: &str) -> Option<&str> {
+    let (file, why) = said_by_tar(line)?.rsplit_once(": Cannot ")?;
+    let (call, why) = why.split_once(": ")?;
+    let is_call = call.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_gone = ["No such file or directory", "Not a directory"].contains(&why);
+    (is_call && is_gone).then(|| file.strip_suffix(": Warning").unwrap_or(file))
 }
 
 #[cfg(test)]
@@ -129,12 +187,37 @@ mod tests {
         for line in [
             "tar: srv/db: Cannot stat: Permission denied",
             "tar: srv/db: file is the archive; not dumped",
-            "tar: Exiting with failure status due to previous errors",
+            "tar: /from: Cannot open: Permission denied",
+            "tar: Error is not recoverable: exiting now",
             "tar: srv/db: Unknown file type; file ignored",
             "",
         ] {
             assert_eq!(meaning(line), warning(WarningKind::Other), "{line}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_named_and_is_gone_is_told_from_one_that_cannot_be_read() {
+        let mut said = Said::default();
+        said.take("tar: a: Cannot stat: No such file or directory");
+        said.take("tar: a\\: b/x: Cannot open: Not a directory");
+        said.take("tar: c: Warning: Cannot llistxattrat: No such file or directory");
+        said.take("tar: Exiting with failure status due to previous errors");
+        assert!(said.is_only_of_vanished());
+        assert!(said.warnings.iter().all(|warning| warning.kind == WarningKind::Changed));
+        assert_eq!(said.warnings[2].text, "tar: c: File removed before we read it");
+        for line in [
+            "tar: x: Cannot open: Permission denied",
+            "tar: x: Cannot stat: No such file or directory: Cannot open: Input/output error",
+            "tar: Error is not recoverable: exiting now",
+            "No such file or directory",
+        ] {
+            let mut said = Said::default();
+            said.take("tar: a: Cannot stat: No such file or directory");
+            said.take(line);
+            assert!(!said.is_only_of_vanished(), "{line}");
+        }
+        assert!(!Said::default().is_only_of_vanished());
     }
 
     #[test]

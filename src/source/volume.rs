@@ -23,15 +23,8 @@ pub async fn open(
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<Running> {
-    let mut volumes = Vec::new();
-    for name in names {
-        volumes.push(engine.volume(name).await?);
-    }
-    match common_folder(engine, &volumes) {
-        Some(folder) => {
-            let members: Vec<_> = volumes.iter().map(|volume| format!("{}/_data", volume.name)).collect();
-            gnutar::members(&folder, &members, walk, ui, stop).await
-        }
+    match folder(engine, names).await? {
+        Some((folder, members)) => gnutar::members(&folder, &members, walk, ui, stop).await,
         None if !walk.filter.takes_all() => Err(Error::usage(
             "the volume's folder cannot be read here, and the engine leaves no file of it out",
         )
@@ -43,6 +36,16 @@ pub async fn open(
             engine.archive_volumes(names, ui, stop).await
         }
     }
+}
+
+/// The folder of this host in which the volumes lie, and their paths there; none where one of them cannot be read here.
+pub async fn folder(engine: &Engine, names: &[String]) -> Result<Option<(PathBuf, Vec<String>)>> {
+    let mut volumes = Vec::new();
+    for name in names {
+        volumes.push(engine.volume(name).await?);
+    }
+    let folder = common_folder(engine, &volumes);
+    Ok(folder.map(|folder| (folder, volumes.iter().map(|volume| format!("{}/_data", volume.name)).collect())))
 }
 
 /// The folder below which every volume lies as `VOLUME/_data`, when all can be read here.

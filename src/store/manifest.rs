@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::json;
+use crate::archive::catalog::{ArchiveRecord, EndRecord, Kept};
 use crate::archive::digest::ObjectDigest;
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
@@ -57,6 +58,15 @@ pub struct Manifest {
     pub finished: jiff::Timestamp,
     /// Bytes of source.
     pub bytes: u64,
+    /// Members of its tar.
+    #[serde(default)]
+    pub entries: u64,
+    /// What older archives hold of it; nothing of a full.
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    pub kept: Kept,
+    /// Those archives, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Id>,
     /// The archive object.
     pub archive: Object,
     /// The catalog object.
@@ -94,6 +104,30 @@ pub(super) fn is_archive_suffix(suffix: &str) -> bool {
 }
 
 impl Manifest {
+    /// What is to be said of an archive that ended so, and needs those archives.
+    pub fn of(archive: &ArchiveRecord, end: &EndRecord, needs: Vec<Id>, catalog: Object) -> Self {
+        Manifest {
+            format: archive.format,
+            id: archive.id.clone(),
+            job: archive.job.clone(),
+            set: archive.set.clone(),
+            host: archive.host.clone(),
+            source_id: archive.source_id.clone(),
+            kind: archive.kind,
+            suffix: archive_suffix(archive.kind, archive.codec, archive.cipher),
+            started: archive.started,
+            finished: end.finished,
+            bytes: end.bytes,
+            entries: end.entries,
+            kept: end.kept,
+            needs,
+            archive: Object { size: end.stored_bytes, blake3: end.blake3.clone() },
+            catalog,
+            warnings: end.warnings.len() as u64,
+            tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+
     /// The text that is stored.
     ///
     /// # Errors
@@ -140,6 +174,9 @@ pub(crate) fn example() -> Manifest {
         started: jiff::Timestamp::UNIX_EPOCH,
         finished: jiff::Timestamp::UNIX_EPOCH,
         bytes: 1,
+        entries: 0,
+        kept: Default::default(),
+        needs: Vec::new(),
         archive: object.clone(),
         catalog: object,
         warnings: 0,
@@ -175,6 +212,9 @@ mod tests {
             started: now,
             finished: now,
             bytes: 9,
+            entries: 2,
+            kept: Kept { entries: 1, bytes: 5 },
+            needs: vec![Id::new(now).unwrap()],
             archive: object.clone(),
             catalog: object,
             warnings: 0,

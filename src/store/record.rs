@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::create::CreateError;
 use super::{Store, json};
 use crate::archive::Id;
-use crate::archive::catalog::FORMAT;
 use crate::error::{Error, Result};
 
 /// A whole archive in hundredths of a percent.
@@ -109,6 +108,9 @@ impl fmt::Display for VerificationKey {
         }
     }
 }
+
+/// The version of verification records.
+pub const FORMAT: u32 = 1;
 
 /// The fields of a record; `self`, a SHA-256 of the text before it, is added when it is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

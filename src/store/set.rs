@@ -67,6 +67,9 @@ impl Member {
     }
 }
 
+/// The version of set manifests.
+pub const FORMAT: u32 = 1;
+
 /// The fields of a set manifest; `self`, a SHA-256 of the text before it, is added when it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetManifest {

@@ -112,6 +112,11 @@ impl Exclude {
         names.any(|name| self.rests(name).any(|rest| rest.iter().all(|token| *token == Token::Star)))
     }
 
+    /// Whether it leaves out the file `name`, if it takes none of the folders around it.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        self.alternatives.iter().any(|tokens| is_match(tokens, name))
+    }
+
     /// What GNU tar is to leave out below a folder: one pattern for each way in which the folder's `name` in the archive
     /// begins this one. `walked` is the path by which tar gets there.
     pub fn below(&self, name: &[u8], walked: &[u8]) -> Vec<Vec<u8>> {
@@ -157,6 +162,34 @@ impl Exclude {
             let found: Vec<_> = (0..at.len()).filter(|&i| at[i] && !is_open(i)).collect();
             found.into_iter().map(|i| &tokens[i..])
         })
+    }
+}
+
+/// Whether the tokens match the whole of a name.
+fn is_match(tokens: &[Token], name: &[u8]) -> bool {
+    // Most names do not end as the pattern does, which costs one look.
+    let tail = tokens.iter().rev().take_while(|token| **token != Token::Star);
+    if tail.zip(name.iter().rev()).any(|(token, byte)| !token.matches(*byte)) {
+        return false;
+    }
+    // Only the last star has to be tried again: what an earlier one matches can always be as short as possible.
+    let (mut token, mut at, mut star) = (0, 0, None);
+    loop {
+        match (tokens.get(token), name.get(at)) {
+            (Some(Token::Star), _) => {
+                token += 1;
+                star = Some((token, at));
+            }
+            (Some(one), Some(byte)) if one.matches(*byte) => (token, at) = (token + 1, at + 1),
+            (None, None) => return true,
+            _ => match star {
+                Some((after, from)) if from < name.len() => {
+                    (token, at) = (after, from + 1);
+                    star = Some((after, at));
+                }
+                _ => return false,
+            },
+        }
     }
 }
 
@@ -400,6 +433,14 @@ mod tests {
                 names.iter().filter(|name| ours.take(name.as_bytes())).map(ToString::to_string).collect();
             expected.sort();
             assert_eq!(kept, expected, "{pattern}");
+            let folders = |name: &str| name.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
+            let is_left_out = |name: &str| {
+                let mut ends = folders(name).into_iter().chain([name.len()]);
+                ends.any(|end| exclude.matches(&name.as_bytes()[..end]))
+            };
+            let mut walked: Vec<_> = names.iter().filter(|name| !is_left_out(name)).collect();
+            walked.sort();
+            assert_eq!(walked, expected.iter().collect::<Vec<_>>(), "{pattern}, name by name");
         }
     }
 

@@ -71,6 +71,21 @@ pub fn create_with(
     more: Vec<OsString>,
     members: impl IntoIterator<Item = OsString>,
 ) -> Vec<OsString> {
+    let mut args = create_options(more, from);
+    args.push("--".into());
+    args.extend(members);
+    args
+}
+
+/// Arguments that write a tar of what stdin names to stdout: paths as seen from the folder `from`, each with a NUL behind
+/// it. Nothing in a path has a meaning of its own, and of a folder only the folder itself is stored.
+pub fn create_named(from: Option<&Path>, more: Vec<OsString>) -> Vec<OsString> {
+    let mut args = create_options(more, from);
+    args.extend(words(&["--null", "--no-recursion", "--files-from=-"]));
+    args
+}
+
+fn create_options(more: Vec<OsString>, from: Option<&Path>) -> Vec<OsString> {
     // Big blocks make few writes; pax keeps long names, large ids and nanoseconds. A backslash in a name is no escape.
     let mut args = words(&[
         "--create",
@@ -87,8 +102,6 @@ pub fn create_with(
     if let Some(from) = from {
         args.extend(["-C".into(), from.into()]);
     }
-    args.push("--".into());
-    args.extend(members);
     args
 }
 

@@ -14,6 +14,7 @@ mod pax;
 pub mod rewrite;
 pub mod select;
 mod sparse;
+pub mod stat;
 #[cfg(test)]
 pub(crate) mod testing;
 mod walker;
@@ -80,6 +81,16 @@ pub struct Entry {
     pub at: u64,
     /// Bytes that the member takes in the source: headers, data and padding.
     pub len: u64,
+    /// Which archive's source that is, where the catalog names others; 0 is its own.
+    #[serde(default, rename = "ref", skip_serializing_if = "is_own")]
+    pub reference: u32,
+    /// What `lstat` said of the file before it was read, where a scan did that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stat: Option<stat::Stat>,
+}
+
+fn is_own(reference: &u32) -> bool {
+    *reference == 0
 }
 
 impl Entry {

@@ -3,6 +3,8 @@
 //! A byte that is no part of UTF-8 is written `\xHH`. So that nothing else looks like that, a backslash is written `\x5c`
 //! where it stands before what would be read so; every other backslash, as in the names of systemd's units, is itself.
 
+use std::cmp::Ordering;
+
 use crate::report::{hex, printable};
 
 /// Linux's `PATH_MAX`: bytes of a path, its NUL included.
@@ -94,6 +96,16 @@ pub fn plain(mut name: &[u8]) -> &[u8] {
     name
 }
 
+/// Orders names as a walk in sorted folders comes by them: `/` is lower than any other byte, so that a folder comes
+/// directly before all that is in it.
+pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
+    let rank = |byte: &u8| if *byte == b'/' { None } else { Some(*byte) };
+    match a.iter().zip(b).find(|(a, b)| a != b) {
+        Some((a, b)) => rank(a).cmp(&rank(b)),
+        None => a.len().cmp(&b.len()),
+    }
+}
+
 /// Where a name leads below a folder: its parts, joined. Nothing of the folder itself.
 pub fn place(name: &[u8]) -> Vec<u8> {
     let parts = name.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
@@ -172,6 +184,16 @@ mod tests {
             assert_eq!(pattern(itself), "\\\\x5cxff", "{itself}");
         }
         assert_eq!(pattern("a\\\\*\\"), "a\\\\*\\");
+    }
+
+    #[test]
+    fn a_folder_comes_directly_before_what_is_in_it() {
+        let ordered = ["", "\x01", "a", "a/x", "a/x/y", "a/x-y", "a\x01", "a-b", "a.b", "a0", "b"];
+        for (i, one) in ordered.iter().enumerate() {
+            for (j, other) in ordered.iter().enumerate() {
+                assert_eq!(path_order(one.as_bytes(), other.as_bytes()), i.cmp(&j), "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]

@@ -305,6 +305,8 @@ impl Walker {
             link_hex: name::hex_unless_text(&link).filter(|_| is_link),
             at: began,
             len: (self.at - began).saturating_add(data).saturating_add(padding(data)),
+            reference: 0,
+            stat: None,
         };
         let device = header::device(block);
         let member = Member { entry, name: path, link, device, attributes, map: None, data };

@@ -39,6 +39,21 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The layout of an object of so many bytes; none where no message of ours has as many.
+    pub fn of_object(cipher: Cipher, head: u64, object: u64) -> Option<Layout> {
+        let with = |data| Layout { cipher, head, data };
+        // Every byte of data makes the object longer.
+        let (mut low, mut high) = (0, object);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match with(middle).object() < object {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        Some(with(low)).filter(|layout| layout.object() == object)
+    }
+
     /// Bytes of the literal packet's body.
     fn literal(&self) -> u64 {
         LITERAL_HEADER + self.data

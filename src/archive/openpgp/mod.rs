@@ -198,6 +198,21 @@ impl Head {
     /// does not decrypt SEIPD v1's prefix (RFC 9580 §5.13.1: its last two bytes are repeated). A damaged prefix cannot be
     /// told from a wrong passphrase here.
     pub fn open(bytes: &[u8], passphrase: &SecretString) -> Result<Head> {
+        Self::open_by(bytes, |skesk| open_skesk(skesk, passphrase))
+    }
+
+    /// Opens the beginning of a message by its session key, which the catalog of a later archive has.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when it is not one of ours, or has another session key.
+    pub fn open_by_session(bytes: &[u8], session: &[u8]) -> Result<Head> {
+        Self::open_by(bytes, |_| Ok(session.into())).map_err(|error| match error.kind() {
+            Kind::WrongPassphrase => Error::damaged("this is not the archive whose session key is known"),
+            _ => error,
+        })
+    }
+
+    fn open_by(bytes: &[u8], session: impl FnOnce(&[u8]) -> Result<SessionKey>) -> Result<Head> {
         let foreign =
             || Error::damaged("this is no sealed archive: its first packets are not what sealift writes");
         let len = 2 + usize::from(*bytes.get(1).ok_or_else(foreign)?);
@@ -213,14 +228,14 @@ impl Head {
             [4, _, S2K_ITERATED, ..] => {
                 let prefix =
                     body.strip_prefix(&[VERSION_1]).and_then(<[u8]>::first_chunk).ok_or_else(foreign)?;
-                let session = open_skesk(skesk, passphrase)?;
+                let session = session(skesk)?;
                 prove(&session, *prefix)?;
                 (session.clone(), Opener::Cfb(session))
             }
             [6, _, _, _, _, S2K_ITERATED, ..] => {
                 let salt =
                     body.strip_prefix(&gcm::PARAMETERS).and_then(<[u8]>::first_chunk).ok_or_else(foreign)?;
-                let session = open_skesk(skesk, passphrase)?;
+                let session = session(skesk)?;
                 let gcm = Gcm::new(&session, salt)?;
                 (session, Opener::Gcm(gcm))
             }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::content::{self, Look};
 use super::host::{Host, There};
-use super::member::{Field, Member, Name};
+use super::member::{Field, Member, Name, Place};
 use super::{Change, Changes, Side, add};
 use crate::error::{Error, Result};
 use crate::stream::counters::Counters;
@@ -25,14 +25,14 @@ pub(super) async fn compare(
     counters: &Counters,
 ) -> Result<Changes> {
     let (host, patterns) = (Host::open(dir)?, patterns.clone());
-    let Side { archive, members } = archive;
+    let Side { mut archive, members } = archive;
     let mut walk = Walk { host, members, patterns, changes: Changes::new(), alike: Vec::new() };
     let work = tokio::task::spawn_blocking(move || walk.run().map(|()| walk));
     let Walk { host, mut changes, alike, .. } =
         work.await.map_err(|e| Error::failed("a worker died").because(e))??;
-    let (names, ranges): (Vec<_>, Vec<_>) = alike.into_iter().unzip();
+    let (names, places): (Vec<_>, Vec<_>) = alike.into_iter().unzip();
     let beside = Beside { host, names, open: None, differ: Vec::new() };
-    let beside = content::read(&archive, ranges, beside, counters).await?;
+    let beside = content::read(&mut archive, places, beside, counters).await?;
     for file in beside.differ {
         add(&mut changes, &beside.names[file], Field::content());
     }
@@ -46,7 +46,7 @@ struct Walk {
     patterns: Patterns,
     changes: Changes,
     /// Files of the same size, and where their bytes lie in the source.
-    alike: Vec<(Name, std::ops::Range<u64>)>,
+    alike: Vec<(Name, Place)>,
 }
 
 impl Walk {
@@ -117,7 +117,7 @@ impl Walk {
         {
             fields.push(Field::new("link", serde_json::json!(target.shown()), serde_json::Value::Null));
         }
-        if let Some(data) = old.data.filter(|data| !data.is_empty())
+        if let Some(data) = old.data.filter(|(_, range)| !range.is_empty())
             && new.kind == EntryType::File
             && new.size == old.size
         {

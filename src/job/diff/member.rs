@@ -70,6 +70,9 @@ impl Name {
     }
 }
 
+/// An archive, by the number that a catalog gives it, and a range of its source.
+pub(super) type Place = (u32, Range<u64>);
+
 /// What is compared of a member, or of a file of this host.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Member {
@@ -82,8 +85,8 @@ pub(super) struct Member {
     pub(super) mtime: Option<(i64, u32)>,
     /// Target of a symlink, or of what the archive has as a hard link.
     pub(super) link: Option<Box<[u8]>>,
-    /// Where its bytes lie in the source; none of a sparse file.
-    pub(super) data: Option<Range<u64>>,
+    /// In which archive's source its bytes lie, and where; none of a sparse file.
+    pub(super) data: Option<Place>,
     /// Why it may not be looked for in a folder.
     pub(super) refused: Option<&'static str>,
 }
@@ -99,7 +102,7 @@ impl Member {
             size: entry.size,
             mtime: time(&entry.mtime),
             link: entry.link_name().map(Box::from),
-            data: entry.data(),
+            data: entry.data().map(|range| (entry.reference, range)),
             refused: unsafe_member(entry, true),
         }
     }

@@ -6,18 +6,19 @@ use futures_util::StreamExt;
 use secrecy::SecretString;
 
 use super::stored::{agree, catalog};
-use super::{Amount, Confirmed, Deadline, PARALLEL};
-use crate::archive::catalog::FrameRecord;
+use super::{Amount, Confirmed, Deadline, PARALLEL, older};
 use crate::archive::check::{Check, texts};
 use crate::error::{Error, Result};
+use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;
 use crate::stream::counters::Counters;
+use crate::tar::Entry;
 
 /// Neighbouring frames that are taken together, at most: worth a request.
-const LONGEST_RUN: usize = 4;
+const LONGEST_RUN: u64 = 4;
 /// Into how many runs an archive is cut, at least, if it has as many frames: few large ones were no sample.
-const RUNS: usize = 100;
+const RUNS: u64 = 100;
 
 /// Confirms random frames of at least `amount`, at least one, until time is over.
 pub(super) async fn sample(
@@ -29,10 +30,13 @@ pub(super) async fn sample(
     counters: &Counters,
 ) -> Result<Confirmed> {
     catalog(found, counters).await?;
-    let archive = found.open_with(passphrase, |entry| check.observe(entry)).await?;
-    let end = &archive.contents().end;
-    agree(found, end)?;
-    let runs = choose(&archive.contents().frames, amount.of(end.bytes), &mut Random::new()?);
+    let each = |entry: &Entry| check.observe(entry);
+    let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, each).await?;
+    agree(found, &archive)?;
+    older::heads(&mut archive).await?;
+    let end = archive.end();
+    let frames = Frames { count: end.frames, len: archive.record().frame_len, bytes: end.bytes };
+    let runs = choose(&frames, amount.of(end.bytes), &mut Random::new()?);
     let (mut frames, mut cut) = (0, false);
     // In rounds, each from all over the archive: however far it comes, it is a sample of the whole.
     for round in runs.chunks(PARALLEL) {
@@ -42,7 +46,7 @@ pub(super) async fn sample(
         }
         let mut ranges = round.to_vec();
         ranges.sort_by_key(|range| range.start);
-        let mut batches = std::pin::pin!(archive.frames(&ranges, PARALLEL));
+        let mut batches = std::pin::pin!(archive.frames(0, &ranges, PARALLEL)?);
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             frames += batch.frames.len();
@@ -53,18 +57,36 @@ pub(super) async fn sample(
     let (bytes, of) = (counters.source.get(), end.bytes);
     let share = if of == 0 { 100.0 } else { bytes as f64 / of as f64 * 100.0 };
     let (read, size, all) = (human_bytes(bytes), human_bytes(of), end.frames);
-    let text = format!("{read} of {size} ({share:.1} %), {frames} of {all} frames, the whole catalog");
+    let text = format!(
+        "{read} of {size} ({share:.1} %), {frames} of {all} frames, the whole catalog{}",
+        older::text(&archive)
+    );
     Ok(Confirmed { bytes, of, text, cut, unmet: texts(&check.unmet()) })
 }
 
+/// The frames of an archive: all have the same length, but for the last.
+struct Frames {
+    count: u64,
+    len: u64,
+    bytes: u64,
+}
+
+impl Frames {
+    /// Where frames lie in the source.
+    fn range(&self, frames: Range<u64>) -> Range<u64> {
+        let at = |frame: u64| frame.saturating_mul(self.len).min(self.bytes);
+        at(frames.start)..if frames.end == self.count { self.bytes } else { at(frames.end) }
+    }
+}
+
 /// Runs of frames, as ranges of the source, in random order, that have `bytes` together, or a little more.
-fn choose(frames: &[FrameRecord], bytes: u64, random: &mut Random) -> Vec<Range<u64>> {
-    let run = (frames.len() / RUNS).clamp(1, LONGEST_RUN);
+fn choose(frames: &Frames, bytes: u64, random: &mut Random) -> Vec<Range<u64>> {
+    let run = (frames.count / RUNS).clamp(1, LONGEST_RUN);
     // Where runs begin is left to chance, too: the same frames are not always neighbours.
-    let (head, tail) = frames.split_at(random.below(run.min(frames.len().max(1))));
-    let runs = head.chunks(run).chain(tail.chunks(run));
-    let mut runs: Vec<_> =
-        runs.filter_map(|run| Some(run.first()?.at..run.last()?.at + run.last()?.len)).collect();
+    let head = random.below(run.min(frames.count.max(1)) as usize) as u64;
+    let tail = (head..frames.count).step_by(run as usize).map(|at| at..(at + run).min(frames.count));
+    let runs = std::iter::once(0..head).chain(tail).filter(|run| !run.is_empty());
+    let mut runs: Vec<_> = runs.map(|run| frames.range(run)).collect();
     for i in (1..runs.len()).rev() {
         runs.swap(i, random.below(i + 1));
     }
@@ -104,10 +126,8 @@ impl Random {
 mod tests {
     use super::*;
 
-    fn frames(count: u64, len: u64) -> Vec<FrameRecord> {
-        let frame =
-            |n| FrameRecord { n, at: n * len, len, stored_at: n, stored_len: 1, blake3: String::new() };
-        (0..count).map(frame).collect()
+    fn frames(count: u64, len: u64) -> Frames {
+        Frames { count, len, bytes: count * len }
     }
 
     fn total(runs: &[Range<u64>]) -> u64 {
@@ -124,7 +144,10 @@ mod tests {
             runs.sort_by_key(|run| run.start);
             assert!(runs.windows(2).all(|pair| pair[0].end <= pair[1].start), "{runs:?}");
         }
-        assert_eq!(choose(&[], 0, &mut random), []);
+        assert_eq!(choose(&frames(0, 10), 0, &mut random), []);
+        // The last frame is shorter.
+        let short = Frames { count: 2, len: 10, bytes: 13 };
+        assert_eq!(total(&choose(&short, 13, &mut random)), 13);
     }
 
     #[test]
@@ -134,7 +157,7 @@ mod tests {
         for _ in 0..500 {
             seen.extend(choose(&all, 10, &mut random).into_iter().map(|run| run.start));
         }
-        assert_eq!(seen.len(), all.len());
+        assert_eq!(seen.len() as u64, all.count);
         assert_ne!(Random::new().unwrap().below(usize::MAX), Random::new().unwrap().below(usize::MAX));
     }
 }

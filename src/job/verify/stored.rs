@@ -2,10 +2,11 @@
 
 use futures_util::StreamExt;
 
-use super::{Confirmed, Deadline};
+use super::{Confirmed, Deadline, older};
 use crate::archive::digest::Digest;
 use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Result};
+use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;
 use crate::store::download::Object;
@@ -22,6 +23,7 @@ pub(super) async fn sizes(found: &StoredArchive) -> Result<Confirmed> {
             return Err(Error::damaged(format!("{key} has {size} bytes where {expected} were stored")));
         }
     }
+    older::objects(found).await?;
     let text = format!(
         "its objects are there, {}; their bytes were not read",
         human_bytes(archive.size + catalog.size)
@@ -36,6 +38,7 @@ pub(super) async fn bytes_of(
     counters: &Counters,
 ) -> Result<Confirmed> {
     let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
+    older::objects(found).await?;
     let of = archive.size + catalog.size;
     let whole = check(&catalog, &found.manifest.catalog, deadline, counters).await?
         && check(&archive, &found.manifest.archive, deadline, counters).await?;
@@ -87,9 +90,13 @@ async fn try_check(
 }
 
 /// What the manifest says is not authenticated; it must not disagree with what is sealed.
-pub(super) fn agree(found: &StoredArchive, end: &crate::archive::catalog::EndRecord) -> Result<()> {
-    let (manifest, archive) = (&found.manifest, &found.manifest.archive);
-    match archive.blake3 == end.blake3 && archive.size == end.stored_bytes && manifest.bytes == end.bytes {
+pub(super) fn agree(found: &StoredArchive, archive: &OpenArchive) -> Result<()> {
+    let (manifest, end) = (&found.manifest, archive.end());
+    let object = (&manifest.archive.blake3, manifest.archive.size, manifest.bytes);
+    match object == (&end.blake3, end.stored_bytes, end.bytes)
+        && manifest.kept == end.kept
+        && manifest.needs.iter().eq(archive.refs().map(|record| &record.id))
+    {
         true => Ok(()),
         false => Err(Error::damaged(format!(
             "the manifest of {} does not agree with the sealed catalog",

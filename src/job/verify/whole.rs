@@ -3,35 +3,74 @@
 use futures_util::StreamExt;
 use secrecy::SecretString;
 
+use super::older;
 use super::stored::{agree, catalog};
 use super::{Confirmed, Deadline, PARALLEL};
 use crate::archive::Format;
 use crate::archive::check::{Check, texts};
+use crate::archive::contents::EntryDigest;
 use crate::archive::digest::Digest;
-use crate::archive::open::{Archive, EntryDigest, Opened};
+use crate::archive::open::{Archive, Opened};
 use crate::error::{Error, Result};
+use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;
 use crate::stream::counters::Counters;
-use crate::tar::Walker;
+use crate::tar::select::{Part, Selection};
+use crate::tar::{Entry, Walker};
 
-/// Reads an archive to its end, or until time is over.
+/// Reads an archive to its end, and what it `needs` of older ones if that is asked for, or until time is over.
 pub(super) async fn whole(
     found: &StoredArchive,
     passphrase: Option<SecretString>,
-    mut check: Check,
+    (mut check, needs): (Check, bool),
     deadline: &Deadline,
     counters: &Counters,
 ) -> Result<Confirmed> {
     catalog(found, counters).await?;
-    let archive = found.open_with(passphrase, |entry| check.observe(entry)).await?;
-    let end = &archive.contents().end;
-    let mut checks = Checks::new(&archive);
-    let mut batches = std::pin::pin!(archive.frames(&archive.whole(), PARALLEL));
+    let (mut listed, mut kept) = (EntryDigest::default(), Selection::new(false));
+    let look = |entry: &Entry| {
+        check.observe(entry);
+        match entry.reference {
+            0 => listed.add(entry),
+            _ if needs => kept.keep(entry),
+            _ => {}
+        }
+    };
+    let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await?;
+    let parts = kept.parts();
+    let mut cut = own(&archive, &listed, deadline, counters).await?;
+    if !cut {
+        agree(found, &archive)?;
+        cut = match needs {
+            true => older::frames(&mut archive, &parts, deadline, counters).await?,
+            false => older::heads(&mut archive).await.map(|()| false)?,
+        };
+    }
+    let end = archive.end();
+    let of = end.bytes + parts.iter().map(Part::bytes).sum::<u64>();
+    let members = if end.entries > 0 { format!(", {} tar members", end.entries) } else { String::new() };
+    let (size, stored) = (human_bytes(end.bytes), human_bytes(end.stored_bytes));
+    let kept = older::text(&archive);
+    let text = format!("{size} in {} frames{members}, {stored} stored{kept}", end.frames);
+    Ok(Confirmed { bytes: counters.source.get(), of, text, cut, unmet: texts(&check.unmet()) })
+}
+
+/// Reads its own object, and says whether time was over before its end.
+async fn own(
+    archive: &OpenArchive,
+    listed: &EntryDigest,
+    deadline: &Deadline,
+    counters: &Counters,
+) -> Result<bool> {
+    let (own, end) = (archive.own(), archive.end());
+    let mut checks = Checks::new(own);
+    let whole = Part::whole(end.bytes);
+    let mut batches = std::pin::pin!(archive.frames(0, &whole.ranges, PARALLEL)?);
     let mut cut = deadline.is_over();
     while !cut && let Some(batch) = batches.next().await {
         let batch = batch?;
-        checks.gap(&archive, batch.object.start).await?;
+        checks.gap(own, batch.object.start).await?;
         counters.stored.add(batch.fetched.len() as u64);
         counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());
         let feed = tokio::task::spawn_blocking(move || checks.feed(&batch).map(|()| checks));
@@ -39,14 +78,10 @@ pub(super) async fn whole(
         cut = deadline.is_over() && counters.source.get() < end.bytes;
     }
     if !cut {
-        checks.gap(&archive, archive.object().size()).await?;
-        checks.finish(&archive)?;
-        agree(found, end)?;
+        checks.gap(own, own.object().size()).await?;
+        checks.finish(own, listed)?;
     }
-    let members = if end.entries > 0 { format!(", {} tar members", end.entries) } else { String::new() };
-    let (size, stored) = (human_bytes(end.bytes), human_bytes(end.stored_bytes));
-    let text = format!("{size} in {} frames{members}, {stored} stored", end.frames);
-    Ok(Confirmed { bytes: counters.source.get(), of: end.bytes, text, cut, unmet: texts(&check.unmet()) })
+    Ok(cut)
 }
 
 /// What runs along while the archive is read in order.
@@ -97,15 +132,14 @@ impl Checks {
         Ok(())
     }
 
-    fn finish(self, archive: &Archive) -> Result<()> {
-        let contents = archive.contents();
+    fn finish(self, archive: &Archive, listed: &EntryDigest) -> Result<()> {
         if let Some(walker) = &self.walker {
             walker.finish().map_err(|e| Error::damaged("the tar is broken").because(e))?;
-            if self.entries != contents.entries {
+            if self.entries != *listed {
                 return Err(Error::damaged("the tar's members are not those that the catalog lists"));
             }
         }
-        let (end, name) = (&contents.end, archive.object().name());
+        let (end, name) = (&archive.contents().end, archive.object().name());
         self.digest.finish().verify(name, &end.blake3, end.stored_bytes)
     }
 }

@@ -1,9 +1,10 @@
 //! The catalog: sealed NDJSON beside the archive that says what is in it and how it ended. Both directions.
 //!
-//! Lines: one `archive`, then `frame`s each followed by the `entry`s that begin in it, then one `end`. No `end`, or
-//! no proof that the message is whole: no catalog.
+//! Lines: one `archive`, the `ref`s of the archives that it needs, `frame`s and `entry`s, one `end`. No `end`, or no proof
+//! that the message is whole: no catalog. Format 2 lays them out in [`pages`], and has their index behind the end; format
+//! 1 is one zstd frame, and each of its `frame`s is followed by the `entry`s that begin in it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 
 use bytes::Bytes;
 use secrecy::SecretString;
@@ -11,15 +12,22 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::{Digest, ObjectDigest};
-use super::frame::Codec;
+use super::frame::{Codec, Hash};
+use super::openpgp::layout::Layout;
 use super::openpgp::{self, Body, Cipher, Head, MessageKey, Packer, Sealer, block_pool};
 use super::{Format, Id};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::stream::channel::{Receiver, Sender};
 use crate::tar::Entry;
+use pages::{PageKey, PageRecord, PageWriter};
 
-/// The version of the on-store format.
-pub const FORMAT: u32 = 1;
+pub mod paged;
+pub mod pages;
+
+/// The version of the on-store format that is written.
+pub const FORMAT: u32 = 2;
+/// The first version that is read.
+const FIRST_FORMAT: u32 = 1;
 
 /// One line of the catalog.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,12 +35,16 @@ pub const FORMAT: u32 = 1;
 pub enum Record {
     /// First: what archive this is.
     Archive(ArchiveRecord),
-    /// A frame of the archive.
+    /// An older archive that holds bytes of members.
+    Ref(RefRecord),
+    /// A frame of the archive, or of an older one.
     Frame(FrameRecord),
-    /// A member of the tar.
+    /// A member of the tar, or one that an older archive holds.
     Entry(Entry),
     /// Last: how it ended.
     End(EndRecord),
+    /// Where lines lie: behind the end, for readers of few of them.
+    Page(PageRecord),
 }
 
 /// What archive this is and where it came from.
@@ -76,8 +88,76 @@ fn cipher<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Ciph
     name.map(|name| Cipher::deserialize(name.into_deserializer())).transpose()
 }
 
-/// One frame.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An older archive of the job that holds bytes of members.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefRecord {
+    /// The number by which frames and entries name it, from 1.
+    pub n: u32,
+    /// Its id.
+    pub id: Id,
+    /// What its object's name ends with.
+    pub suffix: String,
+    /// Bytes of its object.
+    pub stored_bytes: u64,
+    /// Bytes of the compressed stream in it.
+    pub data_len: u64,
+    /// Bytes of the object before the SEIPD packet's first length.
+    pub head_len: u64,
+    /// How its frames are compressed.
+    pub codec: Codec,
+    /// How it is encrypted.
+    pub cipher: Option<Cipher>,
+    /// Bytes of source in every frame but the last.
+    pub frame_len: u64,
+    /// Its session key, hex: what opens it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub session: String,
+}
+
+impl RefRecord {
+    /// What a later catalog says of this archive, whose number it gives; `head` is of the archive's object, none where that
+    /// is in the clear.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] where the object cannot be as long as it is said to be.
+    pub fn of(archive: &ArchiveRecord, end: &EndRecord, suffix: &str, head: Option<&Head>) -> Result<Self> {
+        let stored_bytes = end.stored_bytes;
+        let data_len = match head {
+            Some(head) => Layout::of_object(head.opener.cipher(), head.len, stored_bytes).map(|it| it.data),
+            None => Some(stored_bytes),
+        };
+        let data_len =
+            data_len.ok_or_else(|| Error::damaged("the archive's length is none that it can have"))?;
+        let session = head.map_or(&[][..], |head| &head.session);
+        Ok(RefRecord {
+            n: 0,
+            id: archive.id.clone(),
+            suffix: suffix.into(),
+            stored_bytes,
+            data_len,
+            head_len: head.map_or(0, |head| head.len),
+            codec: archive.codec,
+            cipher: archive.cipher,
+            frame_len: archive.frame_len,
+            session: session.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+
+    /// Its session key; none where that is no hex.
+    pub fn session(&self) -> Option<Vec<u8>> {
+        let digits = self.session.as_bytes().chunks(2);
+        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    }
+}
+
+impl std::fmt::Debug for RefRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RefRecord({} {})", self.n, self.id)
+    }
+}
+
+/// One frame. Format 2 writes it as an array of its fields, format 1 as an object.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct FrameRecord {
     /// Its number, from 0.
     pub n: u64,
@@ -90,7 +170,25 @@ pub struct FrameRecord {
     /// Bytes it takes there.
     pub stored_len: u64,
     /// Keyed BLAKE3 of the compressed frame, see [`super::frame::FrameKey`].
-    pub blake3: String,
+    pub blake3: Hash,
+    /// The archive that it belongs to; 0 is this one.
+    #[serde(default, rename = "ref")]
+    pub reference: u32,
+}
+
+impl Serialize for FrameRecord {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let FrameRecord { n, at, len, stored_at, stored_len, blake3, reference } = self;
+        match reference {
+            0 => (n, at, len, stored_at, stored_len, blake3).serialize(to),
+            _ => (n, at, len, stored_at, stored_len, blake3, reference).serialize(to),
+        }
+    }
+}
+
+/// Whether a number is left out of a record.
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How the archive ended.
@@ -102,6 +200,9 @@ pub struct EndRecord {
     pub entries: u64,
     /// Bytes of source.
     pub bytes: u64,
+    /// Members that older archives hold, and their bytes there; none in a full.
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    pub kept: Kept,
     /// Bytes of the stored object.
     pub stored_bytes: u64,
     /// BLAKE3 of the stored object, hex.
@@ -117,6 +218,22 @@ pub struct EndRecord {
     pub finished: jiff::Timestamp,
 }
 
+/// What older archives hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Members.
+    pub entries: u64,
+    /// Bytes that they take in the sources of those archives.
+    pub bytes: u64,
+}
+
+impl Kept {
+    /// Whether there is none.
+    pub fn is_nothing(&self) -> bool {
+        self.entries == 0
+    }
+}
+
 /// What has been packed so far.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Totals {
@@ -126,18 +243,24 @@ pub struct Totals {
     pub entries: u64,
     /// Bytes of source.
     pub bytes: u64,
+    /// What older archives hold.
+    pub kept: Kept,
 }
 
 impl Totals {
     /// Counts a record.
     pub fn count(&mut self, record: &Record) {
         match record {
-            Record::Frame(frame) => {
+            Record::Frame(frame) if frame.reference == 0 => {
                 self.frames += 1;
                 self.bytes += frame.len;
             }
-            Record::Entry(_) => self.entries += 1,
-            Record::Archive(_) | Record::End(_) => {}
+            Record::Entry(entry) if entry.reference == 0 => self.entries += 1,
+            Record::Entry(entry) => {
+                self.kept.entries += 1;
+                self.kept.bytes = self.kept.bytes.saturating_add(entry.len);
+            }
+            _ => {}
         }
     }
 }
@@ -145,12 +268,30 @@ impl Totals {
 /// Chunks of a catalog that may be under way: its parts are small.
 const CHUNKS: usize = 12;
 
-/// Seals records as they come; `end` is asked for once all have come. Runs on its own thread.
+/// Writes records one after the other.
+pub type WriteRecord<'a> = &'a mut dyn FnMut(Record) -> Result<()>;
+
+/// Changes an entry before it is written.
+pub type Stamp = Box<dyn FnMut(&mut Entry) -> Result<()> + Send>;
+
+/// What a scan of the source adds to the catalog.
+pub struct Scanned {
+    /// Sets the fingerprint of each new member, in order.
+    pub stamp: Stamp,
+    /// Writes the needed archives, the kept members in path order, and the frames that hold them. It is called once all
+    /// new members are written.
+    pub kept: Box<dyn FnOnce(WriteRecord<'_>) -> Result<()> + Send>,
+}
+
+/// Seals records as they come; `end` is asked for once all have come. Runs on its own thread. With `scanned`, members come
+/// in path order and have fingerprints.
 ///
 /// # Errors
 /// Whatever kept the records from coming, or `end` from being known.
 pub fn write(
     mut records: Receiver<Vec<Record>>,
+    id: &Id,
+    scanned: Option<Scanned>,
     end: impl FnOnce(Totals) -> Result<EndRecord>,
     key: Option<(&MessageKey, &SecretString)>,
     out: &Sender<Bytes>,
@@ -165,27 +306,30 @@ pub fn write(
     })?;
     let emit = |block| body.push(sealer.seal(block)?);
     let mut packer = Packer::new(key.map(|(key, _)| key.cipher()), block_pool(CHUNKS), emit)?;
-    let mut zstd = zstd::Encoder::new(Vec::new(), 3).context(|| "cannot set up zstd".into())?;
-    zstd.include_checksum(true).context(|| "cannot set up zstd".into())?;
+    let page_key = PageKey::new(key.map_or(&[][..], |(key, _)| key.session()), id.as_str());
+    let mut pages = PageWriter::new(page_key, scanned.is_some())?;
     let mut totals = Totals::default();
+    let mut push = |record: &Record| {
+        totals.count(record);
+        pages.push(record)?;
+        packer.push(&pages.take())
+    };
+    let (mut stamp, kept) = scanned.map(|scanned| (scanned.stamp, scanned.kept)).unzip();
     while let Some(batch) = records.recv_blocking()? {
-        for record in &batch {
-            totals.count(record);
-            line(&mut zstd, record)?;
+        for mut record in batch {
+            if let (Record::Entry(entry), Some(stamp)) = (&mut record, &mut stamp) {
+                stamp(entry)?;
+            }
+            push(&record)?;
         }
-        packer.push(zstd.get_ref())?;
-        zstd.get_mut().clear();
     }
-    line(&mut zstd, &Record::End(end(totals)?))?;
-    let rest = zstd.finish().context(|| "zstd failed".into())?;
-    packer.push(&rest)?;
+    if let Some(kept) = kept {
+        kept(&mut |record| push(&record))?;
+    }
+    pages.push(&Record::End(end(totals)?))?;
+    packer.push(&pages.finish()?)?;
     packer.finish()?;
     Ok(digest.finish())
-}
-
-fn line(zstd: &mut zstd::Encoder<'_, Vec<u8>>, record: &Record) -> Result<()> {
-    serde_json::to_writer(&mut *zstd, record).context(|| "cannot write a catalog record".into())?;
-    zstd.write_all(b"\n").context(|| "cannot write a catalog record".into())
 }
 
 /// Reads a sealed catalog to its proved end, showing each frame and entry to `visit`.
@@ -212,14 +356,15 @@ fn lines(
     let damaged = |what: &str| Error::damaged(format!("the catalog is damaged: {what}"));
     let mut packed = packed;
     let zstd = zstd::Decoder::new(&mut packed).map_err(|e| damaged("no zstd").because(e))?;
-    let (mut archive, mut end) = (None, None);
+    let (mut archive, mut end): (Option<ArchiveRecord>, _) = (None, None);
     for line in BufReader::with_capacity(1 << 18, zstd).lines() {
-        let line = line.map_err(broken)?;
-        let record = serde_json::from_str(&line).map_err(|e| damaged("a line is no record").because(e))?;
-        match record {
+        match parse_line(line.map_err(broken)?.as_bytes())? {
+            Record::Page(_)
+                if end.is_some() && archive.as_ref().is_some_and(|archive| archive.format > 1) => {}
             _ if end.is_some() => return Err(damaged("records after its end")),
             Record::Archive(record) if archive.is_none() => archive = Some(known_format(record)?),
             Record::Archive(_) => return Err(damaged("two archives")),
+            Record::Page(_) => return Err(damaged("its index comes before its end")),
             _ if archive.is_none() => return Err(damaged("no archive record first")),
             Record::End(record) => end = Some(record),
             record => visit(record)?,
@@ -230,13 +375,18 @@ fn lines(
     archive.zip(end).ok_or_else(|| damaged("it has no end"))
 }
 
+fn parse_line(line: &[u8]) -> Result<Record> {
+    serde_json::from_slice(line)
+        .map_err(|e| Error::damaged("the catalog is damaged: a line is no record").because(e))
+}
+
 fn known_format(record: ArchiveRecord) -> Result<ArchiveRecord> {
     match record.format {
-        FORMAT => Ok(record),
-        newer => {
-            Err(Error::failed(format!("the archive has format {newer}; this sealift reads format {FORMAT}"))
-                .hint("use a newer sealift"))
-        }
+        FIRST_FORMAT..=FORMAT => Ok(record),
+        newer => Err(Error::failed(format!(
+            "the archive has format {newer}; this sealift reads formats {FIRST_FORMAT} to {FORMAT}"
+        ))
+        .hint("use a newer sealift")),
     }
 }
 
@@ -273,12 +423,13 @@ mod tests {
             "codec":"zstd","cipher":null,"frame_len":1,"head_len":0,"started":"2026-11-22T02:00:00Z"}}"#;
         let end = r#"{"end":{"frames":0,"entries":0,"bytes":0,"stored_bytes":0,"blake3":"","warnings":[],"notes":[],
             "finished":"2026-11-22T02:00:00Z"}}"#;
-        let frame = r#"{"frame":{"n":0,"at":0,"len":1,"stored_at":0,"stored_len":1,"blake3":""}}"#;
+        let frame = r#"{"frame":{"n":0,"at":0,"len":1,"stored_at":0,"stored_len":1,"blake3":"HASH"}}"#
+            .replace("HASH", &"0".repeat(64));
         let line = |line: &&str| match *line {
             "archive" => archive.replace('\n', " "),
             "newer" => archive.replace('\n', " ").replace(r#""format":1"#, r#""format":99"#),
             "end" => end.replace('\n', " "),
-            "frame" => frame.into(),
+            "frame" => frame.clone(),
             other => other.into(),
         };
         let text: String = lines.iter().map(|text| line(text) + "\n").collect();

@@ -1,0 +1,265 @@
+//! The backup that an increment builds on: the newest one of the job that says what its files were like.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::Increments;
+use crate::archive::catalog::paged::PagedCatalog;
+use crate::archive::catalog::{ArchiveRecord, RefRecord};
+use crate::archive::openpgp::Head;
+use crate::archive::{Format, Id, open};
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::store::download::Object;
+use crate::store::list::Listed;
+use crate::store::manifest::{Manifest, SUFFIX, catalog_suffix, parts_of_suffix};
+
+/// Backups that are looked at for one that can be built on.
+const MOST_TRIED: usize = 10;
+
+/// A backup that can be built on.
+pub(in crate::job) struct Base {
+    /// What it holds.
+    pub(super) catalog: PagedCatalog,
+    /// Its own archive, as a later catalog names it.
+    pub(super) own: RefRecord,
+    /// References of its catalog to archives that are gone, or are not what they were.
+    pub(super) gone: HashSet<u32>,
+    /// What is said of those.
+    pub(in crate::job) warnings: Vec<String>,
+}
+
+impl Base {
+    /// The archive of a reference.
+    pub(super) fn archive(&self, reference: u32) -> Option<&RefRecord> {
+        match reference {
+            0 => Some(&self.own),
+            n => self.catalog.refs().iter().find(|record| record.n == n),
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> String {
+        let archive = self.catalog.archive();
+        format!("{}@{}", archive.job, archive.id)
+    }
+}
+
+/// What a backup can build on.
+pub(in crate::job) enum Found {
+    /// A backup before it.
+    Base(Box<Base>),
+    /// Nothing, and why: it holds everything.
+    Nothing(String),
+}
+
+/// What is looked for.
+pub(in crate::job) struct Search<'a> {
+    /// Every store that the new backup goes to.
+    pub(in crate::job) stores: &'a [Arc<Store>],
+    /// The new backup.
+    pub(in crate::job) record: &'a ArchiveRecord,
+    /// What opens both.
+    pub(in crate::job) passphrase: Option<&'a SecretString>,
+}
+
+impl Search<'_> {
+    /// Looks for the newest backup that every store has and that can be built on.
+    ///
+    /// # Errors
+    /// A store does not answer.
+    pub(in crate::job) async fn find(&self, increments: &Increments) -> Result<Found> {
+        let nothing = |why: &str| Ok(Found::Nothing(why.into()));
+        if increments.full {
+            return nothing("--full asks for it");
+        }
+        let listed = self.listed().await?;
+        if listed.is_empty() {
+            return nothing(match self.stores {
+                [_] => "the job has no backup yet",
+                _ => "there is no backup of the job that all of these stores have",
+            });
+        }
+        if let Some(why) = full_is_due(increments, &listed, self.record.started) {
+            return Ok(Found::Nothing(why));
+        }
+        let mut first = None;
+        for manifest in listed.values().rev().take(MOST_TRIED) {
+            match self.open(manifest).await {
+                Ok(Ok(base)) => return Ok(Found::Base(Box::new(base))),
+                Ok(Err(why)) => drop(first.get_or_insert(format!("{}@{} {why}", manifest.job, manifest.id))),
+                Err(error) if is_of_one_archive(&error) => {
+                    first.get_or_insert(format!("{}@{}: {error}", manifest.job, manifest.id));
+                }
+                Err(error) => return Err(error.context("looking for the backup to build on")),
+            }
+        }
+        Ok(Found::Nothing(first.unwrap_or_default()))
+    }
+
+    /// The backups that every store has, by id.
+    async fn listed(&self) -> Result<BTreeMap<Id, Manifest>> {
+        let mut all: Option<BTreeMap<Id, Manifest>> = None;
+        for store in self.stores {
+            let listed = store.archives(Some(&self.record.job)).await?;
+            let here =
+                listed.into_iter().filter_map(|Listed { id, manifest, .. }| Some((id, manifest.ok()?)));
+            let here: BTreeMap<_, _> = here.collect();
+            all = Some(match all {
+                None => here,
+                Some(all) => all.into_iter().filter(|(id, _)| here.contains_key(id)).collect(),
+            });
+        }
+        Ok(all.unwrap_or_default())
+    }
+
+    /// Opens a backup to build on; or why it cannot be built on.
+    async fn open(&self, manifest: &Manifest) -> Result<Result<Base, String>> {
+        let (Some(store), job) = (self.stores.first(), &self.record.job) else {
+            return Ok(Err("is nowhere".into()));
+        };
+        let is_encrypted = parts_of_suffix(&manifest.suffix).1.is_some();
+        if is_encrypted != self.passphrase.is_some() {
+            let how = if is_encrypted { "is" } else { "is not" };
+            return Ok(Err(format!("{how} encrypted")));
+        }
+        if manifest.kind != Format::Tar {
+            return Ok(Err("is no tar".into()));
+        }
+        let key = store.key(job, &manifest.id, catalog_suffix(&manifest.suffix));
+        let object = Object::open(store, key).await?;
+        let head = self.head(&object).await?;
+        let Some(catalog) = PagedCatalog::open(Arc::new(object), head, job, &manifest.id).await? else {
+            return Ok(Err("is of an older format".into()));
+        };
+        let archive = catalog.archive();
+        if archive.host != self.record.host {
+            return Ok(Err("was made on another host".into()));
+        }
+        if archive.source_id != self.record.source_id {
+            return Ok(Err("is of another source".into()));
+        }
+        if catalog.runs().is_none() {
+            return Ok(
+                Err("was made without --incremental: it does not say what the files were like".into()),
+            );
+        }
+        self.with_archives(catalog, store, &manifest.suffix).await.map(Ok)
+    }
+
+    async fn head(&self, object: &Object) -> Result<Option<Head>> {
+        match self.passphrase {
+            Some(passphrase) => open::open_head(object, passphrase).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Looks which of its archives are still there.
+    async fn with_archives(&self, catalog: PagedCatalog, store: &Arc<Store>, suffix: &str) -> Result<Base> {
+        let (archive, end) = (catalog.archive(), catalog.end());
+        let key = store.key(&archive.job, &archive.id, suffix);
+        let opened = async {
+            let object = Object::open(store, key).await?;
+            let head = self.head(&object).await?;
+            RefRecord::of(archive, end, suffix, head.as_ref())
+        };
+        let (own, mut gone) = match opened.await {
+            Ok(own) => (own, HashSet::new()),
+            Err(error) if is_of_one_archive(&error) => {
+                (RefRecord::of(archive, end, suffix, None)?, HashSet::from([0]))
+            }
+            Err(error) => return Err(error),
+        };
+        let mut warnings = Vec::new();
+        for store in self.stores {
+            let sizes = store.sizes(&archive.job).await?;
+            for record in catalog.refs().iter().chain([&own]) {
+                if (gone.contains(&record.n) && record.n > 0) || is_there(record, &sizes) {
+                    continue;
+                }
+                gone.insert(record.n);
+                warnings.push(format!(
+                    "{}@{} is not at {} as it was: what the newest backup has in it is read again",
+                    archive.job, record.id, store.name
+                ));
+            }
+        }
+        Ok(Base { own, gone, warnings, catalog })
+    }
+}
+
+fn is_there(record: &RefRecord, sizes: &HashMap<String, u64>) -> bool {
+    let RefRecord { id, suffix, stored_bytes, .. } = record;
+    // Without its manifest it is being deleted.
+    sizes.get(&format!("{id}{suffix}")) == Some(stored_bytes) && sizes.contains_key(&format!("{id}{SUFFIX}"))
+}
+
+/// Whether a failure is that of an archive, and not of the store.
+fn is_of_one_archive(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Damaged | Kind::WrongPassphrase | Kind::NotFound)
+}
+
+/// Why everything is to be held again, if it is.
+fn full_is_due(increments: &Increments, listed: &BTreeMap<Id, Manifest>, now: Timestamp) -> Option<String> {
+    let every = increments.full_every?;
+    let full = listed.values().rev().find(|manifest| manifest.needs.is_empty());
+    let Some(full) = full else { return Some("there is no full backup any more".into()) };
+    let age = now.duration_since(full.started).unsigned_abs();
+    let days = age.as_secs() / 86_400;
+    (age >= every).then(|| format!("the last one, {}@{}, is {days} days old", full.job, full.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn manifest(id: &str, started: &str, needs: &[&str]) -> (Id, Manifest) {
+        let manifest: Manifest = serde_json::from_value(serde_json::json!({
+            "format": 2, "id": id, "job": "j", "kind": "tar", "suffix": ".tar.zst", "started": started,
+            "finished": started, "bytes": 1, "archive": {"size": 1, "blake3": "00"},
+            "catalog": {"size": 1, "blake3": "00"}, "warnings": 0, "tool": "test", "needs": needs,
+        }))
+        .unwrap();
+        (manifest.id.clone(), manifest)
+    }
+
+    #[test]
+    fn a_full_is_due_when_the_last_one_is_as_old_as_asked_for() {
+        let full = manifest("20261101T020000Z-00000001", "2026-11-01T02:00:00Z", &[]);
+        let later =
+            manifest("20261120T020000Z-00000002", "2026-11-20T02:00:00Z", &["20261101T020000Z-00000001"]);
+        let now = "2026-11-21T02:00:00Z".parse().unwrap();
+        let due = |days: Option<u64>, listed: &[(Id, Manifest)]| {
+            let full_every = days.map(|days| Duration::from_secs(days * DAY));
+            full_is_due(&Increments { full: false, full_every }, &listed.iter().cloned().collect(), now)
+        };
+        let both = [full, later];
+        assert_eq!(due(None, &both), None);
+        assert_eq!(due(Some(21), &both), None);
+        let why = due(Some(20), &both).unwrap();
+        assert_eq!(why, "the last one, j@20261101T020000Z-00000001, is 20 days old");
+        assert_eq!(due(Some(90), &both[1..]).as_deref(), Some("there is no full backup any more"));
+    }
+
+    #[test]
+    fn an_archive_is_there_with_its_size_and_its_manifest() {
+        let record: RefRecord = serde_json::from_value(serde_json::json!({
+            "n": 1, "id": "20261122T020000Z-1f2e3d4c", "suffix": ".tar.zst", "stored_bytes": 7, "data_len": 7,
+            "head_len": 0, "codec": "zstd", "cipher": null, "frame_len": 1024,
+        }))
+        .unwrap();
+        let archive = ("20261122T020000Z-1f2e3d4c.tar.zst".to_string(), 7);
+        let manifest = ("20261122T020000Z-1f2e3d4c.manifest.json".to_string(), 100);
+        let sizes = |objects: &[&(String, u64)]| objects.iter().map(|object| (*object).clone()).collect();
+        assert!(is_there(&record, &sizes(&[&archive, &manifest])));
+        assert!(!is_there(&record, &sizes(&[&archive])) && !is_there(&record, &sizes(&[&manifest])));
+        assert!(!is_there(&record, &sizes(&[&(archive.0.clone(), 6), &manifest])));
+    }
+}

@@ -1,0 +1,357 @@
+//! A source whose files are looked at one by one: those that changed are read, and the others stay where they are.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::base::Base;
+use super::compare::{Before, Comparison, Kept};
+use super::keep::write_kept;
+use super::runs::Members;
+use crate::archive::Id;
+use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
+use crate::archive::check::{Check, MemberCheck};
+use crate::docker::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::report::Reporter;
+use crate::source::{NameSender, Prepared, Scan, Scanned, Source, Walk};
+use crate::stream::source::{Proof, Running};
+use crate::stream::warning::Warning;
+use crate::stream::workers::thread;
+use crate::tar::stat::Stat;
+use crate::tar::{Entry, name};
+
+/// From how many members on it is odd that most of them changed.
+const LARGE: u64 = 1000;
+
+/// How a source is read.
+pub(in crate::job) struct Opening {
+    /// The source.
+    pub(in crate::job) source: Source,
+    /// Whether its files are looked at one by one.
+    pub(in crate::job) is_scanned: bool,
+    /// The backup before.
+    pub(in crate::job) base: Option<Arc<Base>>,
+    /// What the members are expected to be, kept ones among them.
+    pub(in crate::job) check: SharedCheck,
+}
+
+/// What comes of files that are looked at one by one.
+pub(in crate::job) struct Scanning {
+    /// What it adds to the catalog.
+    pub(in crate::job) catalog: ScannedCatalog,
+    /// What stays in older archives.
+    pub(in crate::job) kept: KeptMembers,
+}
+
+/// What stays in older archives, once that is known.
+#[derive(Clone, Default)]
+pub(in crate::job) struct KeptMembers {
+    base: Option<Arc<Base>>,
+    kept: Arc<OnceLock<Kept>>,
+}
+
+impl KeptMembers {
+    /// The archives that are needed, oldest first.
+    pub(in crate::job) fn needs(&self) -> Vec<Id> {
+        let references = self.kept.get().map(Kept::references).unwrap_or_default();
+        let archive = |reference| Some(self.base.as_ref()?.archive(reference)?.id.clone());
+        let mut needs: Vec<_> = references.into_iter().filter_map(archive).collect();
+        needs.sort();
+        needs
+    }
+
+    /// Writes them into the new catalog.
+    fn write(&self, runtime: &Handle, write: WriteRecord<'_>) -> Result<()> {
+        let Some(base) = &self.base else { return Ok(()) };
+        let kept = self.kept.get().ok_or_else(Error::disconnected)?;
+        write_kept(&base.catalog, base.own.clone(), kept, runtime, write).map_err(|error| {
+            let error = error.context(format!("keeping what {} has", base.name()));
+            match error.kind() {
+                Kind::Damaged => error.hint("back up with --full: it needs nothing of older backups"),
+                _ => error,
+            }
+        })
+    }
+}
+
+impl Opening {
+    /// Starts the source.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub(in crate::job) async fn open(
+        self,
+        engine: Option<&Engine>,
+        walk: &Walk,
+        ui: &Reporter,
+        stop: &CancellationToken,
+    ) -> Result<(Running, Option<Scanning>)> {
+        if self.is_scanned {
+            if let Some(prepared) = self.source.scan(engine, walk, ui).await? {
+                let Opening { base, check, .. } = self;
+                return start(prepared, base, check, ui, stop)
+                    .map(|(running, scanning)| (running, Some(scanning)));
+            }
+            ui.detail("so it is backed up in full");
+        }
+        self.source.open(engine, walk, ui, stop).await.map(|running| (running, None))
+    }
+}
+
+/// Starts tar, and the scan that tells it what to read.
+fn start(
+    prepared: Prepared,
+    base: Option<Arc<Base>>,
+    check: SharedCheck,
+    ui: &Reporter,
+    stop: &CancellationToken,
+) -> Result<(Running, Scanning)> {
+    let (mut running, names) = prepared.files.start(ui, stop)?;
+    let (stamps, stamped) = mpsc::channel();
+    let (found, finding) = oneshot::channel();
+    let (runtime, kept) = (Handle::current(), KeptMembers { base, kept: Arc::default() });
+    let (told, telling) = running.stream.intercept_proof();
+    tokio::spawn(async move {
+        let own = telling.await.unwrap_or_else(|_| Err(Error::failed("the source vanished without a word")));
+        let found = finding.await.unwrap_or_else(|_| Err(Error::disconnected()));
+        let _ = told.send(joined(own, found));
+    });
+    let search =
+        Search { names, stamps, check, stop: stop.clone(), kept: kept.clone(), runtime: runtime.clone() };
+    let scan = prepared.scan;
+    thread("scan", move || drop(found.send(search.run(scan))))?;
+    let members = kept.clone();
+    let catalog = ScannedCatalog {
+        stamp: Box::new(move |entry| {
+            stamp(entry, &stamped);
+            Ok(())
+        }),
+        kept: Box::new(move |write| members.write(&runtime, write)),
+    };
+    Ok((running, Scanning { catalog, kept }))
+}
+
+/// The proof of files that were found and read. Whoever failed first has the other end with it, and that is disconnected.
+fn joined(own: Result<Proof>, found: Result<Found>) -> Result<Proof> {
+    match (own, found) {
+        (Ok(mut proof), Ok(found)) => {
+            proof.notes.extend(found.notes);
+            proof.warnings.extend(found.warnings);
+            Ok(proof)
+        }
+        (Err(own), Err(found)) if own.kind() == Kind::Disconnected => Err(found),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+/// A file that tar was told of.
+struct Sent {
+    name: Vec<u8>,
+    stat: Stat,
+}
+
+/// Gives a member the fingerprint of its file. Members come in the order of the files, though some may be missing; each
+/// file was noted before tar was told of it.
+fn stamp(entry: &mut Entry, sent: &mpsc::Receiver<Sent>) {
+    let full_name = entry.name();
+    let named = name::plain(&full_name);
+    entry.stat = sent.try_iter().find(|sent| sent.name == named).map(|sent| sent.stat);
+}
+
+/// What a scan found, beside the files.
+struct Found {
+    notes: Vec<String>,
+    warnings: Vec<Warning>,
+}
+
+/// A scan on its way.
+struct Search {
+    names: NameSender,
+    stamps: mpsc::Sender<Sent>,
+    check: SharedCheck,
+    stop: CancellationToken,
+    kept: KeptMembers,
+    runtime: Handle,
+}
+
+impl Search {
+    /// Blocks until all files were found, and those that are to be read told of.
+    fn run(mut self, mut scan: Scan) -> Result<Found> {
+        let warnings = match self.kept.base.clone() {
+            Some(base) => self.compare(&mut scan, &base)?,
+            None => {
+                scan.try_for_each(|file| self.send(&file?))?;
+                Vec::new()
+            }
+        };
+        self.names.finish();
+        Ok(Found { notes: scan.notes(), warnings })
+    }
+
+    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Vec<Warning>> {
+        let unordered = || Error::failed("the catalog is in no order");
+        let mut members = Members::of(&base.catalog).ok_or_else(unordered)?;
+        let (runtime, damage) = (self.runtime.clone(), RefCell::new(None));
+        let next = || match runtime.block_on(members.next()) {
+            Err(error) if error.kind() == Kind::Damaged => {
+                *damage.borrow_mut() = Some(error);
+                Ok(None)
+            }
+            next => next,
+        };
+        let (started, gone) = (base.catalog.archive().started, base.gone.clone());
+        let mut comparison = Comparison::new(Before { members: next, started, gone });
+        for file in scan {
+            let file = file?;
+            let name = self.check.is_some().then(|| file.name.clone());
+            match comparison.take(file)? {
+                Some(file) => self.send(&file)?,
+                None => self.check.keep(&name.unwrap_or_default()),
+            }
+            self.go_on()?;
+        }
+        let (last, kept) = comparison.finish()?;
+        last.iter().try_for_each(|file| self.send(file))?;
+        self.check.count_kept(kept.count());
+        let damage = damage.into_inner().map(|error| {
+            format!(
+                "the catalog of {} is damaged: what it has behind that is read again ({error})",
+                base.name()
+            )
+        });
+        let warnings = damage.into_iter().chain(upheaval(&kept)).map(Warning::other);
+        drop(self.kept.kept.set(kept));
+        Ok(warnings.collect())
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.stop.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
+    }
+
+    fn send(&mut self, file: &Scanned) -> Result<()> {
+        self.go_on()?;
+        let sent = Sent { name: file.name.clone(), stat: file.stat };
+        self.stamps.send(sent).map_err(|_| Error::disconnected())?;
+        self.names.send(&file.walked)
+    }
+}
+
+/// What is said when most files of a large job changed.
+fn upheaval(kept: &Kept) -> Option<String> {
+    let (known, sent) = kept.known_and_sent();
+    (known >= LARGE && sent > known / 2).then(|| {
+        format!(
+            "{sent} of {known} members changed since the backup before and were read again: if nobody touched them, the \
+             files were moved or copied (new inode numbers), or a mount gives new ones each time; then back up without \
+             --incremental"
+        )
+    })
+}
+
+/// What members are expected to be, looked at by those who see them read and by those who see them kept.
+#[derive(Debug, Clone, Default)]
+pub(in crate::job) struct SharedCheck(Option<Arc<Mutex<Check>>>);
+
+impl SharedCheck {
+    /// Shares a check: the first is for whoever sees the members read.
+    pub(in crate::job) fn of(check: Check) -> (Check, SharedCheck) {
+        if check.is_empty() {
+            return (check, SharedCheck(None));
+        }
+        let shared = SharedCheck(Some(Arc::new(Mutex::new(check))));
+        (Check::of(shared.clone()), shared)
+    }
+
+    fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn keep(&self, name: &[u8]) {
+        self.with(|check| check.observe_kept(name));
+    }
+
+    fn count_kept(&self, members: u64) {
+        self.with(|check| check.count_kept(members));
+    }
+
+    fn with<T: Default>(&self, f: impl FnOnce(&mut Check) -> T) -> T {
+        let lock = |check: &Arc<Mutex<Check>>| f(&mut check.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.as_ref().map(lock).unwrap_or_default()
+    }
+}
+
+impl MemberCheck for SharedCheck {
+    fn observe(&mut self, entry: &Entry) {
+        self.with(|check| check.observe(entry));
+    }
+
+    fn wants(&self, entry: &Entry) -> bool {
+        self.with(|check| check.wants(entry))
+    }
+
+    fn contents(&mut self, entry: &Entry, bytes: &[u8]) {
+        self.with(|check| check.contents(entry, bytes));
+    }
+
+    fn unmet(&self) -> Vec<Warning> {
+        self.with(|check| check.unmet())
+    }
+
+    fn boxed(&self) -> Box<dyn MemberCheck> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::check::{entry, texts};
+    use crate::tar::stat::FileTime;
+
+    fn stat(inode: u64) -> Stat {
+        let time = FileTime { seconds: 1, nanos: 2 };
+        Stat { mode: 0o100_644, uid: 1, gid: 2, size: 3, inode, mtime: time, ctime: time }
+    }
+
+    #[test]
+    fn members_have_the_fingerprints_of_their_files_and_a_file_that_vanished_is_passed_over() {
+        let (stamps, stamped) = mpsc::channel();
+        for (inode, name) in (1..).zip(["d", "d/a", "d/gone", "d/z", "late"]) {
+            stamps.send(Sent { name: name.into(), stat: stat(inode) }).unwrap();
+        }
+        let inode_of = |path: &str| {
+            let mut entry = entry(path);
+            stamp(&mut entry, &stamped);
+            entry.stat.map(|stat| stat.inode)
+        };
+        assert_eq!(["./d/", "d/a", "d/z"].map(inode_of), [Some(1), Some(2), Some(4)]);
+        assert_eq!(inode_of("other"), None, "and nobody waits for it");
+    }
+
+    #[test]
+    fn whoever_failed_first_is_the_cause() {
+        let disconnected = || Err(Error::disconnected());
+        let cause = |own, found| joined(own, found).unwrap_err().to_string();
+        assert_eq!(cause(Err(Error::disconnected()), Err(Error::failed("a folder"))), "a folder");
+        assert_eq!(cause(Err(Error::failed("tar")), disconnected()), "tar");
+        assert_eq!(cause(Ok(Proof::default()), Err(Error::failed("a folder"))), "a folder");
+        let found = Found { notes: vec!["n".into()], warnings: vec![Warning::other("w")] };
+        let proof = joined(Ok(Proof::default()), Ok(found)).unwrap();
+        assert_eq!((proof.notes.len(), proof.warnings.len()), (1, 1));
+    }
+
+    #[test]
+    fn members_are_expected_whether_they_are_read_or_kept() {
+        let globs = ["a".to_string(), "b".into(), "c".into()];
+        let (mut seen, shared) = SharedCheck::of(Check::new(&globs, 3).unwrap());
+        seen.observe(&entry("a"));
+        shared.keep(b"b");
+        shared.count_kept(1);
+        assert_eq!(texts(&seen.unmet()), ["no member matches 'c'", "only 2 members where 3 are expected"]);
+        assert!(!SharedCheck::of(Check::default()).1.is_some());
+    }
+}

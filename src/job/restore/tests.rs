@@ -1,0 +1,168 @@
+use std::ops::Range;
+
+use super::*;
+use serde_json::json;
+
+fn entry(path: &str, kind: EntryType, link: Option<&str>) -> Entry {
+    let mut entry: Entry = serde_json::from_value(json!({
+        "path": path, "at": 0, "len": 1024, "type": "file", "mode": 0o644, "uid": 0, "gid": 0, "size": 1,
+        "mtime": "0",
+    }))
+    .unwrap();
+    (entry.kind, entry.link) = (kind, link.map(Into::into));
+    entry
+}
+
+fn members(include: &[&str], unpacks: bool, entries: &[Entry]) -> Members {
+    let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
+    let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false);
+    let mut at = 0;
+    loop {
+        for entry in entries {
+            members.look(&Entry { at, ..entry.clone() });
+            at += entry.len;
+        }
+        at = 0;
+        if !members.again() {
+            return members;
+        }
+    }
+}
+
+#[test]
+fn everything_is_the_whole_archive() {
+    let entries = [entry("a", EntryType::File, None), entry("b", EntryType::File, None)];
+    assert_eq!(
+        members(&[], true, &entries).handing(true, true, 4096).unwrap(),
+        Handing::Members(vec![Part::whole(4096)])
+    );
+    // Bytes that are not unpacked here are handed on as they are.
+    assert_eq!(members(&[], false, &entries).handing(true, true, 4096).unwrap(), Handing::AsIs);
+}
+
+fn one(start: u64, end: u64) -> Vec<Range<u64>> {
+    std::iter::once(start..end).collect()
+}
+
+fn lists(members: Members) -> Vec<Vec<Range<u64>>> {
+    match members.handing(true, true, 4096).unwrap() {
+        Handing::Members(parts) => parts.into_iter().map(|part| part.ranges).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn members_are_ranges_of_the_source() {
+    let entries = ["a", "b", "c", "a"].map(|path| entry(path, EntryType::File, None));
+    assert_eq!(lists(members(&["b", "c"], true, &entries)), [one(1024, 3072)]);
+    assert_eq!(lists(members(&["a"], true, &entries)), [vec![0..1024, 3072..4096]]);
+}
+
+#[test]
+fn no_member_is_not_found() {
+    let entries = [entry("a", EntryType::File, None)];
+    let error = members(&["b"], false, &entries).handing(true, false, 4096).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+}
+
+#[test]
+fn what_is_no_tar_has_no_members() {
+    for (include, wants_tar) in [(&["a"][..], false), (&[], true)] {
+        let error = members(include, false, &[]).handing(false, wants_tar, 0).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage, "{include:?}");
+    }
+    assert_eq!(members(&[], false, &[]).handing(false, false, 0).unwrap(), Handing::AsIs);
+}
+
+#[test]
+fn members_that_may_not_be_unpacked_are_named_before_anything_is() {
+    let entries: Vec<_> = (0..9).map(|n| entry(&format!("../x{n}\n"), EntryType::File, None)).collect();
+    let error = members(&[], true, &entries).handing(true, true, 4096).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    let text = error.to_string();
+    assert!(text.contains("9 members may not be unpacked") && text.contains("../x4\\n"), "{text}");
+    assert!(!text.contains("../x5") && !text.contains('\n'), "{text}");
+    // Bytes that go to a pipe are nobody's names.
+    assert_eq!(members(&[], false, &entries).handing(true, false, 4096).unwrap(), Handing::AsIs);
+}
+
+#[test]
+fn devices_are_unpacked_only_where_that_is_allowed() {
+    let device = entry("dev/x", EntryType::Block, None);
+    let with = |allow: bool| {
+        let mut members = Members::new(Patterns::new(&[], &[]).unwrap(), true, allow);
+        members.look(&device);
+        members.handing(true, true, 4096)
+    };
+    assert!(with(true).is_ok());
+    assert_eq!(with(false).unwrap_err().kind(), Kind::Refused);
+}
+
+#[test]
+fn a_wanted_hard_link_brings_its_file() {
+    let entries = [
+        entry("a", EntryType::File, None),
+        entry("b", EntryType::Link, Some("a")),
+        entry("c", EntryType::File, None),
+    ];
+    assert_eq!(lists(members(&["b"], true, &entries)), [one(0, 2048)]);
+    // What it brings must be fit to be unpacked, too.
+    let device = [entry("a", EntryType::Char, None), entry("b", EntryType::Link, Some("a"))];
+    assert_eq!(members(&["b"], true, &device).handing(true, true, 4096).unwrap_err().kind(), Kind::Refused);
+}
+
+#[test]
+fn the_first_two_parts_of_a_name_are_its_root() {
+    for (name, of) in [
+        ("vol/_data/a/b", "vol/_data"),
+        ("vol/_data/", "vol/_data"),
+        ("vol", "vol"),
+        ("./vol/_data", "./vol"),
+        ("/a/b", "a/b"),
+        ("", ""),
+    ] {
+        assert_eq!(root(name), of, "{name}");
+    }
+}
+
+#[test]
+fn a_volume_is_restored_alone() {
+    let roots = |names: &[&str]| names.iter().map(|name| root(name)).collect();
+    assert!(alone("vol", &roots(&["vol", "vol/_data/a", "vol/_data/"])).is_ok());
+    for other in ["other/_data/a", "vol/_datax", "vol/opts.json", "./vol/_data/a"] {
+        let error = alone("vol", &roots(&["vol/_data/a", other])).unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused, "{other}");
+    }
+}
+
+#[test]
+fn a_link_out_of_the_volume_counts_as_a_member_beside_it() {
+    let link = entry("vol/_data/x", EntryType::Link, Some("other/_data/y"));
+    let members = members(&[], true, &[link]);
+    assert!(alone("vol", &members.roots).is_err());
+}
+
+#[test]
+fn an_archive_of_one_volume_says_its_name() {
+    assert_eq!(original_volume("v", &json!({"volume": ["w"]})).unwrap(), "w");
+    for source in [json!({}), json!({"path": ["/etc"]}), json!({"volume": []}), json!({"volume": ["a", "b"]})]
+    {
+        assert_eq!(original_volume("v", &source).unwrap_err().kind(), Kind::Usage, "{source}");
+    }
+}
+
+#[test]
+fn of_an_archive_of_volumes_the_hint_names_one_of_its_own() {
+    let source = json!({"volume": ["my data", "logs"]});
+    let hint = |target| original_volume(target, &source).unwrap_err().hint_text().unwrap().to_string();
+    assert!(hint("new").contains("--include 'my data'"), "{}", hint("new"));
+    assert!(hint("logs").contains("--include logs "), "{}", hint("logs"));
+}
+
+#[test]
+fn what_was_handed_on_before_a_failure_is_said() {
+    let counters = Counters::default();
+    counters.source.add(7);
+    let error = incomplete(Error::failed("x"), &counters);
+    assert!(error.hint_text().unwrap().contains("the 7 bytes"), "{error}");
+}
