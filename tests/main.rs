@@ -83,3 +83,5 @@ mod standins;
 mod stores;
 // What other people's tars hold is read as the unpacker reads it, or refused with a reason.
 mod tars;
+// A store with a certificate of one's own authority is trusted where that is named, and only there.
+mod tls;

@@ -59,8 +59,9 @@ pub(super) enum Verdict {
     Refused,
     /// It was not done; a clock that was set or a token that was renewed may change that.
     RefusedNow,
-    /// There are no credentials, or none could be fetched.
-    NoCredentials,
+    /// This host is not set up for the store: it has no credentials, or could not fetch them, or does not trust the store's
+    /// certificate. Another attempt helps only where an earlier request was answered.
+    NotSetUp,
     /// The answer is one that no store gives.
     Odd,
     /// It may have been done, or may be another time.
@@ -94,7 +95,7 @@ pub(super) fn verdict(error: &object_store::Error, kind: Kind) -> Verdict {
         (_, 408 | 429) => Verdict::Unclear,
         (_, 501 | 505 | 300..=499) => Verdict::Refused,
         (_, 500..) => Verdict::Unclear,
-        _ if lacks_credentials(error) => Verdict::NoCredentials,
+        _ if lacks_credentials(error) || distrusts_certificate(&error.to_string()) => Verdict::NotSetUp,
         _ if find::<HttpError>(error).is_some_and(|http| http.kind() != HttpErrorKind::Decode) => {
             Verdict::Unclear
         }
@@ -171,6 +172,11 @@ fn is_transport(error: &object_store::Error) -> bool {
 /// that, and none is public.
 fn lacks_credentials(error: &object_store::Error) -> bool {
     error.to_string().contains("redential")
+}
+
+/// Whether the store's certificate is not trusted: the transport hands on no type for it.
+pub(super) fn distrusts_certificate(text: &str) -> bool {
+    text.contains("invalid peer certificate")
 }
 
 /// An error's innermost text, and of an XML answer its code and message.

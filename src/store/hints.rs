@@ -1,7 +1,7 @@
 //! What to do about a store's refusal, by the code in its answer: a status such as 403 has a dozen meanings.
 
 use super::Kind;
-use super::failure::service_code;
+use super::failure::{distrusts_certificate, service_code};
 
 /// The codes of services, and what helps.
 const CODES: [(&[&str], &str); 15] = [
@@ -128,11 +128,11 @@ fn of(code: &str, text: &str) -> Option<&'static str> {
     MESSAGES.iter().find_map(named).or_else(|| CODES.iter().find_map(by_code))
 }
 
-/// Why a certificate is not trusted: the transport hands on no type for it.
+/// Why a certificate is not trusted.
 fn of_tls(text: &str) -> Option<&'static str> {
     let is_expired =
         ["certificate expired", "Expired", "NotValidYet"].iter().any(|words| text.contains(words));
-    if !text.contains("invalid peer certificate") {
+    if !distrusts_certificate(text) {
         return None;
     }
     Some(match is_expired {

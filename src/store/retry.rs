@@ -148,8 +148,8 @@ impl Effort<'_> {
             Verdict::Refused => false,
             // A clock or a token may be right the next time.
             Verdict::RefusedNow => self.attempts == 1,
-            Verdict::NoCredentials if answered => true,
-            Verdict::Odd | Verdict::NoCredentials => self.attempts < ODD_ATTEMPTS,
+            Verdict::NotSetUp if answered => true,
+            Verdict::Odd | Verdict::NotSetUp => self.attempts < ODD_ATTEMPTS,
             Verdict::Unclear => true,
         };
         another && self.pause(error).await
