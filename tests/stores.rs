@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 
 use crate::needs;
 use crate::support::fake_s3::{FakeS3, Fault};
-use crate::support::{AnyStore, Ended, JOB, Lab, feed, leftovers, noise, s3, sh, unique, until};
+use crate::support::lossy::{Loss, LossyWay};
+use crate::support::{AnyStore, Ended, JOB, Lab, azure, feed, leftovers, noise, s3, sh, unique, until};
 
 fn server(name: &str, verb: &str, dir: &str) -> String {
     sh(&format!("{}/tests/servers/{name} {verb} {dir}", env!("CARGO_MANIFEST_DIR")))
@@ -271,6 +272,44 @@ fn settings_reach_the_store() {
     }
     lab.backup_stdin(&store.url(), b"x", &["--checksum", "md4"]).expect_error(2, "unknown part checksum");
     assert_eq!(lab.list(&store.url()).len(), 2);
+}
+
+/// Backs up in an access tier to Azure over a way that loses what becomes blobs: there the client library asks again.
+fn in_a_tier(lab: &Lab, store: &AnyStore, loss: Loss) -> (Ended, Vec<String>) {
+    let way = LossyWay::start(&azure::endpoint(), "comp=blocklist", loss);
+    let mut command = lab.sealift();
+    command.env("AZURE_STORAGE_ENDPOINT", &way.endpoint);
+    command.args(["backup", "stdin", "--job", JOB, "--storage-class", "Cool", "--retry-for", "3s"]);
+    let ended = feed(command.args(["--to", &store.url()]), &noise(8, 20_000_000));
+    let seen = way.seen.lock().expect("requests").clone();
+    (ended, seen)
+}
+
+#[test]
+fn azure_blobs_in_a_tier_survive_a_lost_answer() {
+    needs!("azure");
+    let (lab, store) = (Lab::new(), AnyStore::Azure(unique("p")));
+    let (ended, seen) = in_a_tier(&lab, &store, Loss::FirstAnswer);
+    ended.expect(0);
+    let asked = seen.iter().filter(|request| request.contains("comp=blocklist")).count();
+    assert!(asked > 2, "it was asked again: {seen:?}");
+    assert_eq!((lab.list(&store.url()).len(), store.unfinished()), (1, vec![]));
+    lab.run(&["verify", JOB, "--from", &store.url()]).expect(0);
+    let AnyStore::Azure(prefix) = &store else { return };
+    assert!(azure::tiers(prefix).contains(&"Cool".into()), "{:?}", azure::tiers(prefix));
+}
+
+#[test]
+fn azure_blobs_in_a_tier_whose_commit_is_unknown_lose_no_block() {
+    needs!("azure");
+    let (lab, store) = (Lab::new(), AnyStore::Azure(unique("p")));
+    let (ended, seen) = in_a_tier(&lab, &store, Loss::Busy);
+    let ended = ended.expect_error(1, "commit unknown: completing the upload").hint("nothing was deleted");
+    assert!(ended.stderr.contains("503"), "the cause is the store's answer: {}", ended.stderr);
+    let ends = |request: &&String| request.starts_with("DELETE ") || !request.contains('?');
+    let ends: Vec<_> = seen.iter().filter(|r| !r.starts_with("HEAD ")).filter(ends).collect();
+    assert!(ends.is_empty(), "an empty blob takes the blocks away: {ends:?}");
+    assert_eq!(store.unfinished().len(), 2, "archive and catalog");
 }
 
 /// Runs `sealift WORDS…` until its stderr holds `text`; returns whether it ever did.

@@ -51,7 +51,11 @@ pub(super) fn open_client(
     Ok(match kind {
         Kind::File => {
             let folder = open_folder(url, passed_over)?;
-            Client { requests: Arc::clone(&folder), uploads: Uploads::Whole(folder), probes: false }
+            Client {
+                requests: Arc::clone(&folder),
+                uploads: Uploads::Whole { store: folder, repeats: false },
+                probes: false,
+            }
         }
         Kind::Memory => Client::of(memory::shared(url.host_str())),
         Kind::S3 => {
@@ -70,7 +74,10 @@ pub(super) fn open_client(
             let client = Client::of(open(requests)?);
             match options.storage_class {
                 None => client,
-                Some(_) => Client { uploads: Uploads::Whole(open(builder(within(options)))?), ..client },
+                Some(_) => {
+                    let store = open(builder(within(options)))?;
+                    Client { uploads: Uploads::Whole { store, repeats: true }, ..client }
+                }
             }
         }
         Kind::Gcs => {

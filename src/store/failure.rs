@@ -203,7 +203,8 @@ fn xml_value(text: &str, tag: &str) -> Option<String> {
     from.split_once('<').map(|(value, _)| value.trim().to_string()).filter(|value| !value.is_empty())
 }
 
-fn find<E: StdError + 'static>(error: &object_store::Error) -> Option<&E> {
+/// The first of an error's causes that is of a type.
+pub(super) fn find<E: StdError + 'static>(error: &object_store::Error) -> Option<&E> {
     chain_of(error).into_iter().find_map(|cause| cause.downcast_ref())
 }
 

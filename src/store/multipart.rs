@@ -1,6 +1,6 @@
 //! Multipart uploads of which every request can be made again: parts by their number, completing with the same list.
 //!
-//! The library's own upload object forgets its parts when completing fails.
+//! The library's own upload object forgets its parts and its attributes when completing fails: it is asked once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +12,9 @@ use object_store::{
     Attributes, Error, MultipartId, MultipartUpload, ObjectStore, PutMultipartOptions, PutPayload, Result,
     UploadPart,
 };
+use tokio::time::Instant;
 
-use super::retry::Patience;
+use super::retry::{Patience, Tried};
 
 /// How a store takes large objects.
 #[derive(Clone)]
@@ -21,15 +22,19 @@ pub(super) enum Uploads {
     /// In parts with numbers.
     Numbered(Arc<dyn MultipartStore>),
     /// As the library's own upload object does it: a folder, and Azure where an access tier is asked for, which only
-    /// that sends along. Such a client tries again by itself.
-    Whole(Arc<dyn ObjectStore>),
+    /// that sends along.
+    Whole {
+        store: Arc<dyn ObjectStore>,
+        /// Whether the client makes requests again by itself, so that nobody knows how often one was made.
+        repeats: bool,
+    },
 }
 
 impl fmt::Debug for Uploads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Uploads::Numbered(_) => "Numbered",
-            Uploads::Whole(_) => "Whole",
+            Uploads::Whole { .. } => "Whole",
         })
     }
 }
@@ -45,7 +50,7 @@ pub(super) struct Multipart {
 
 enum Inner {
     Numbered { store: Arc<dyn MultipartStore>, id: MultipartId, next: usize, parts: Parts },
-    Whole(Box<dyn MultipartUpload>),
+    Whole { upload: Box<dyn MultipartUpload>, repeats: bool },
 }
 
 type Parts = Arc<Mutex<BTreeMap<usize, PartId>>>;
@@ -76,7 +81,7 @@ impl Multipart {
     /// Sends the next part; each is tried for as long as the store's patience lasts.
     pub(super) fn put_part(&mut self, part: PutPayload) -> UploadPart {
         match &mut self.inner {
-            Inner::Whole(upload) => upload.put_part(part),
+            Inner::Whole { upload, .. } => upload.put_part(part),
             Inner::Numbered { store, id, next, parts } => {
                 let number = *next;
                 *next += 1;
@@ -91,10 +96,18 @@ impl Multipart {
         }
     }
 
-    /// Makes the object of the parts, in one attempt. It can be called again.
+    /// Makes the object of the parts, in one attempt where [`Multipart::can_complete_again`].
     pub(super) async fn complete(&mut self) -> Result<()> {
         match &mut self.inner {
-            Inner::Whole(upload) => upload.complete().await.map(drop),
+            Inner::Whole { upload, repeats } => {
+                let started = Instant::now();
+                let completed = upload.complete().await.map(drop);
+                match repeats {
+                    // The last answer may be "there are no such parts", because an attempt before it was done.
+                    true => completed.map_err(|error| Tried::error(started.elapsed(), error)),
+                    false => completed,
+                }
+            }
             Inner::Numbered { store, id, next, parts } => {
                 let parts: Vec<_> =
                     parts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
@@ -106,10 +119,15 @@ impl Multipart {
         }
     }
 
+    /// Whether [`Multipart::complete`] may be called once more after a failure.
+    pub(super) fn can_complete_again(&self) -> bool {
+        matches!(self.inner, Inner::Numbered { .. })
+    }
+
     /// Ends it without an object.
     pub(super) async fn abort(&mut self) -> Result<()> {
         match &mut self.inner {
-            Inner::Whole(upload) => upload.abort().await,
+            Inner::Whole { upload, .. } => upload.abort().await,
             Inner::Numbered { store, id, .. } => {
                 self.patience.read(|| store.abort_multipart(&self.key, id)).await
             }
@@ -122,7 +140,9 @@ impl Inner {
         let options =
             PutMultipartOptions { attributes: attributes.clone(), ..PutMultipartOptions::default() };
         Ok(match uploads {
-            Uploads::Whole(store) => Inner::Whole(store.put_multipart_opts(key, options).await?),
+            Uploads::Whole { store, repeats } => {
+                Inner::Whole { upload: store.put_multipart_opts(key, options).await?, repeats: *repeats }
+            }
             Uploads::Numbered(store) => {
                 let (store, parts) = (Arc::clone(store), Parts::default());
                 let id = store.create_multipart_opts(key, options).await?;

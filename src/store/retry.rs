@@ -10,7 +10,7 @@ use object_store::Error;
 use tokio::time::Instant;
 
 use super::Kind;
-use super::failure::{Verdict, in_short, verdict, was_sent};
+use super::failure::{Verdict, find, in_short, verdict, was_sent};
 use crate::report::{Reporter, clock};
 
 /// How often it is told that a store is asked again.
@@ -140,19 +140,23 @@ impl Effort<'_> {
 
     /// Waits until the next attempt; false where there is to be none.
     pub(super) async fn again(&mut self, error: &Error) -> bool {
+        self.failed(error) && self.pause(error).await
+    }
+
+    /// Takes note of an attempt's failure; whether it is worth another.
+    pub(super) fn failed(&mut self, error: &Error) -> bool {
         self.attempts += 1;
         let verdict = verdict(error, self.patience.kind);
         self.unclear |= verdict == Verdict::Odd || verdict == Verdict::Unclear && was_sent(error);
         let answered = self.patience.answered.load(Ordering::Relaxed);
-        let another = match verdict {
+        match verdict {
             Verdict::Refused => false,
             // A clock or a token may be right the next time.
             Verdict::RefusedNow => self.attempts == 1,
             Verdict::NotSetUp if answered => true,
             Verdict::Odd | Verdict::NotSetUp => self.attempts < ODD_ATTEMPTS,
             Verdict::Unclear => true,
-        };
-        another && self.pause(error).await
+        }
     }
 
     /// Waits a while, longer each time; false where `--retry-for` does not last so long.
@@ -168,10 +172,8 @@ impl Effort<'_> {
 
     /// The error that ends it: with how long it was tried, and whether it may have been done all the same.
     pub(super) fn tried(&self, error: Error) -> Error {
-        if !self.unclear && self.refused(&error) {
-            return error;
-        }
-        Error::Generic { store: "store", source: Box::new(Tried { elapsed: self.elapsed(), error }) }
+        let definite = !self.unclear && self.refused(&error);
+        if definite || find::<Tried>(&error).is_some() { error } else { Tried::error(self.elapsed(), error) }
     }
 }
 
@@ -182,6 +184,13 @@ pub(super) struct Tried {
     pub(super) elapsed: Duration,
     /// The last failure.
     pub(super) error: Error,
+}
+
+impl Tried {
+    /// The failure of what was tried for so long.
+    pub(super) fn error(elapsed: Duration, error: Error) -> Error {
+        Error::Generic { store: "store", source: Box::new(Tried { elapsed, error }) }
+    }
 }
 
 impl fmt::Display for Tried {

@@ -199,12 +199,13 @@ impl Upload {
                     }
                 }
             }
-            if effort.again(&error).await {
+            let once_only = !self.inner.can_complete_again();
+            if effort.failed(&error) && !once_only && effort.pause(&error).await {
                 continue;
             }
-            if effort.unclear && effort.refused(&error) {
+            if effort.unclear && (once_only || effort.refused(&error)) {
                 // It is unknown to the store, or not allowed any more: an earlier attempt may have done it.
-                if let Ok(Some(size)) = store.look_for(&key, SEEN).await {
+                if let Ok(Some(size)) = store.look_for(&key, SEEN.min(store.patience.limit)).await {
                     return self.of_size(size);
                 }
             }

@@ -85,6 +85,13 @@ pub fn names(prefix: &str, uncommitted: bool) -> Vec<String> {
     below(prefix, all(&request("", &query), "Name"))
 }
 
+/// The access tiers of the blobs below a prefix.
+#[track_caller]
+pub fn tiers(prefix: &str) -> Vec<String> {
+    let query = [("comp", "list"), ("prefix", prefix), ("restype", "container")];
+    all(&request("", &query), "AccessTier")
+}
+
 #[track_caller]
 pub fn get(name: &str) -> Vec<u8> {
     request(&format!("/{name}"), &[])

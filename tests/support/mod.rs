@@ -8,6 +8,7 @@ pub mod azure;
 pub mod bridge;
 pub mod ee;
 pub mod fake_s3;
+pub mod lossy;
 pub mod s3;
 pub mod tls;
 pub mod xml;

@@ -3,6 +3,7 @@
 //! Rules say which request fails, and how. What is begun and never ended is counted, so that a test can ask for what an
 //! abort left behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result,
+    Result, UploadPart,
 };
 use tokio::time::Instant;
 
@@ -233,14 +234,26 @@ impl Store {
         rules: Vec<Rule>,
         options: &StoreOptions,
     ) -> (Arc<Store>, Arc<Faults>) {
+        Self::faulty_through(url, rules, options, |faulty| Uploads::Numbered(faulty))
+    }
+
+    /// [`Store::faulty`], where uploads are the client library's own, and made again by it.
+    pub(crate) fn faulty_whole(url: &str, rules: Vec<Rule>) -> (Arc<Store>, Arc<Faults>) {
+        let whole = |faulty: Arc<Faulty>| Uploads::Whole { store: faulty, repeats: true };
+        Self::faulty_through(url, rules, &StoreOptions::default(), whole)
+    }
+
+    fn faulty_through(
+        url: &str,
+        rules: Vec<Rule>,
+        options: &StoreOptions,
+        uploads: fn(Arc<Faulty>) -> Uploads,
+    ) -> (Arc<Store>, Arc<Faults>) {
         let faults = Arc::new(Faults { rules, ..Faults::default() });
         let inner = memory::shared(url::Url::parse(url).unwrap().host_str());
         let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
-        let decorate = |_| Client {
-            requests: Arc::clone(&faulty) as Arc<dyn ObjectStore>,
-            uploads: Uploads::Numbered(faulty as Arc<dyn MultipartStore>),
-            probes: true,
-        };
+        let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
+        let decorate = |_| Client { requests, uploads: uploads(faulty), probes: true };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -264,8 +277,13 @@ impl ObjectStore for Faulty {
         }
     }
 
-    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        Err(failed("uploads are begun by number"))
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let id = self.create_multipart(key).await?;
+        Ok(Box::new(Forgetful { store: self.clone(), key: key.clone(), id, begun: 0, parts: Arc::default() }))
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
@@ -328,6 +346,42 @@ impl ObjectStore for Faulty {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// An upload as those of the client library: it forgets its parts when it is completed, also where that fails.
+#[derive(Debug)]
+struct Forgetful {
+    store: Faulty,
+    key: Path,
+    id: MultipartId,
+    begun: usize,
+    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
+}
+
+#[async_trait]
+impl MultipartUpload for Forgetful {
+    fn put_part(&mut self, part: PutPayload) -> UploadPart {
+        let (store, key, id) = (self.store.clone(), self.key.clone(), self.id.clone());
+        let (n, parts) = (self.begun, Arc::clone(&self.parts));
+        self.begun += 1;
+        Box::pin(async move {
+            let sent = store.put_part(&key, &id, n, part).await?;
+            parts.lock().unwrap().insert(n, sent);
+            Ok(())
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let parts: Vec<_> = std::mem::take(&mut *self.parts.lock().unwrap()).into_values().collect();
+        if parts.len() != self.begun {
+            return Err(failed("Missing part"));
+        }
+        self.store.complete_multipart(&self.key, &self.id, parts).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.store.abort_multipart(&self.key, &self.id).await
     }
 }
 

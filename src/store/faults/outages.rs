@@ -11,7 +11,7 @@ use super::tests::{
     ARCHIVE, BUSY, CATALOG, JOB, MANIFEST, NO, archive, back_up, back_up_until, faulty, id, keys,
     listed_and_whole, manifest, text,
 };
-use super::{Fault, Op, Rule};
+use super::{Fault, Faults, Op, Rule};
 use crate::error::Kind;
 use crate::report::{Recorder, Reporter};
 use crate::store::{Store, StoreOptions};
@@ -243,6 +243,38 @@ async fn a_store_that_does_not_answer_keeps_no_other_from_its_commit() {
         let backup = back_up_until(&stores, Ok(()), &cancel, &ui);
         assert!(tokio::time::timeout(Duration::from_secs(5), backup).await.is_err(), "it still waits");
         assert!(listed_and_whole(clean).await, "{op:?}");
+    }
+}
+
+/// A store whose uploads are the client library's own, and the same without faults.
+fn whole(test: &str, rule: Rule) -> (Arc<Store>, Arc<Faults>, Store) {
+    let url = format!("memory://faults-{test}/nightly");
+    let (store, faults) = Store::faulty_whole(&url, vec![rule]);
+    (store, faults, Store::open(&url, &StoreOptions::default()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_forgets_its_parts_is_completed_once() {
+    // A refusal is none either: the library has asked before, and an attempt of those may have been done.
+    for (i, (fault, cause)) in [(BUSY, "503"), (FORBIDDEN, "403")].into_iter().enumerate() {
+        let (store, faults, clean) = whole(&format!("whole-{i}"), Rule::on(Op::Complete, ARCHIVE, fault));
+        let error = back_up(&[store], Ok(())).await.unwrap_err();
+        assert!(error.to_string().starts_with("commit unknown: completing the upload"), "{error}");
+        assert!(error.to_string().contains(cause), "the first answer is the cause: {error}");
+        assert_eq!(error.to_string().matches("tried for").count(), 1, "{error}");
+        assert_eq!((faults.fired(), faults.open_uploads().len()), (1, 1));
+        assert_eq!(clean.newest(JOB).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_forgets_its_parts_is_seen_when_its_answer_was_lost_or_is_late() {
+    for (i, fault) in [Fault::LoseAnswer, Fault::Late(Duration::from_secs(9))].into_iter().enumerate() {
+        let (store, faults, clean) =
+            whole(&format!("whole-done-{i}"), Rule::on(Op::Complete, ARCHIVE, fault));
+        back_up(&[store], Ok(())).await.unwrap();
+        assert_eq!(faults.open_uploads(), [""; 0]);
+        assert!(listed_and_whole(clean).await, "{fault:?}");
     }
 }
 
