@@ -1,6 +1,9 @@
 //! `list`: every archive that has a manifest, and nothing else.
 
-use crate::support::{Lab, a_second_later};
+use std::process::{Child, Stdio};
+
+use crate::support::fake_s3::{FakeS3, Fault};
+use crate::support::{Ended, Lab, a_second_later, feed, watch};
 
 #[test]
 fn archives_are_listed_by_job_and_age_and_a_damaged_manifest_is_named() {
@@ -38,4 +41,40 @@ fn archives_are_listed_by_job_and_age_and_a_damaged_manifest_is_named() {
     assert!(line["damaged"].as_str().expect("why").contains("damaged"), "{line}");
     std::fs::remove_file(&manifest).expect("a manifest");
     assert_eq!(bytes(&["--job", "b"]), [Some(3)]);
+}
+
+#[test]
+fn what_else_lies_in_a_bucket_costs_no_memory() {
+    let (lab, server) = (Lab::new(), FakeS3::start(Fault::None));
+    let command = |words: &[&str]| {
+        let mut command = lab.sealift();
+        command.env("AWS_ENDPOINT_URL", &server.endpoint).args(words);
+        command
+    };
+    let words = ["backup", "stdin", "--job", "ee/db", "--to", "s3://b"];
+    feed(&mut command(&words), b"a dump").expect(0);
+    // The most memory in MiB, and what was said.
+    let list = |words: &[&str]| {
+        let mut command = command(&[&["list", "--verbose", "--from", "s3://b"], words].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child: Child = command.spawn().expect("sealift runs");
+        let most = watch(&mut child);
+        let ended = Ended::from(child.wait_with_output().expect("sealift ends")).expect(0);
+        assert!(ended.text().contains("ee/db"), "{words:?}: {}", ended.text());
+        (most, ended.stderr)
+    };
+    let (alone, _) = list(&[]);
+    for n in 0..200_000 {
+        server.plant(&format!("/b/photos/2026/holiday/day-{}/raw-picture-{n}.jpg", n % 30));
+        // And in the job's own folder.
+        server.plant(&format!("/b/ee/db/thumbnails-of-the-holiday-{n}.jpg"));
+    }
+    for (words, foreign) in [(&[][..], 400_000), (&["--job", "ee/db"], 200_000)] {
+        let (most, said) = list(words);
+        assert!(
+            said.contains(&format!("{foreign} objects at s3://b are not sealift's")),
+            "{words:?}: {said}"
+        );
+        assert!(most < alone + 16, "{words:?}: {most} MiB, and {alone} MiB without them");
+    }
 }

@@ -70,15 +70,16 @@ impl Mounts {
         around.max_by_key(|mount| mount.point.components().count())
     }
 
+    /// The kernel's own file systems, by the number of their device, as every file's metadata has it.
+    pub fn kernel_devices(&self) -> Vec<u64> {
+        self.0.iter().filter(|mount| mount.is_kernel()).filter_map(Mount::number).collect()
+    }
+
     /// Mount points of the kernel's own file systems below a folder, without those that lie in one another.
     pub fn kernel_below(&self, folder: &Path) -> Vec<PathBuf> {
-        let is_kernel = |mount: &&Mount| {
-            let kind = String::from_utf8_lossy(&mount.kind);
-            KERNEL.contains(&&*kind) || KERNEL_MODULES.contains(&&*kind)
-        };
         let below = |mount: &&Mount| mount.point != folder && mount.point.starts_with(folder);
-        let mut found: Vec<_> =
-            self.0.iter().filter(is_kernel).filter(below).map(|m| m.point.clone()).collect();
+        let kernel = self.0.iter().filter(|mount| mount.is_kernel());
+        let mut found: Vec<_> = kernel.filter(below).map(|m| m.point.clone()).collect();
         // Parents come before what lies in them.
         found.sort();
         found.dedup();
@@ -123,6 +124,17 @@ fn joined(folder: &Path, name: &Path) -> PathBuf {
 }
 
 impl Mount {
+    fn is_kernel(&self) -> bool {
+        let kind = String::from_utf8_lossy(&self.kind);
+        KERNEL.contains(&&*kind) || KERNEL_MODULES.contains(&&*kind)
+    }
+
+    /// `0:21` as one number.
+    fn number(&self) -> Option<u64> {
+        let (major, minor) = std::str::from_utf8(&self.device).ok()?.split_once(':')?;
+        Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+    }
+
     /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`
     fn parse(line: &[u8]) -> Option<Mount> {
         let mut words = line.split(|&byte| byte == b' ');
@@ -213,6 +225,14 @@ broken line
         assert_eq!(Mounts::default().kind_of(Path::new("/")), None);
         let twice = Mounts::parse(b"1 0 8:1 / /m rw - ext4 a rw\n2 0 0:9 / /m rw - nfs4 b rw\n");
         assert_eq!(twice.kind_of(Path::new("/m/x")).as_deref(), Some("nfs4"));
+    }
+
+    #[test]
+    fn a_kernels_file_system_is_known_by_its_files_device() {
+        let proc = std::fs::metadata("/proc/self").unwrap().dev();
+        let usr = std::fs::metadata("/usr").unwrap().dev();
+        let devices = Mounts::read().kernel_devices();
+        assert!(devices.contains(&proc) && !devices.contains(&usr), "{devices:?}");
     }
 
     #[test]

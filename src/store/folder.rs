@@ -1,7 +1,7 @@
 //! A folder as a store: the client library's, but for its lists, which pass over what is not ours.
 
 use std::fmt;
-use std::fs::Metadata;
+use std::fs::{DirEntry, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FsPath, PathBuf};
@@ -16,8 +16,9 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use super::foreign::PassedOver;
+use super::foreign::{PassedOver, may_be_ours};
 use crate::archive::name::JobName;
+use crate::host::mounts::Mounts;
 
 /// A folder of this host.
 #[derive(Debug)]
@@ -43,35 +44,49 @@ impl Folder {
         let (root, passed_over) = (self.root.clone(), self.passed_over.clone());
         let prefix = prefix.map_or("", |prefix| prefix.as_ref()).to_string();
         let walk = move || {
-            let found = ListResult {
-                common_prefixes: Vec::new(),
-                objects: Vec::new(),
-                extensions: Default::default(),
-            };
-            let mut walk = Walk { passed_over, deep, found, above: Vec::new() };
+            passed_over.reset();
+            let kernel = Mounts::read().kernel_devices();
+            let mut walk = Walk { passed_over, deep, kernel, found: Vec::new(), above: Vec::new(), links: 0 };
             // A store that is not there any more is no empty one.
             let walked = std::fs::metadata(&root).and_then(|_| walk.top(&root.join(&prefix), &prefix));
-            walked
-                .map(|()| walk.found)
-                .map_err(|e| Error::Generic { store: "LocalFileSystem", source: e.into() })
+            let failed = |e: std::io::Error| Error::Generic { store: "LocalFileSystem", source: e.into() };
+            walked.map_err(failed)?;
+            // Nobody asks for folders.
+            Ok(ListResult {
+                common_prefixes: Vec::new(),
+                objects: walk.found,
+                extensions: Default::default(),
+            })
         };
         async { tokio::task::spawn_blocking(walk).await? }
     }
 }
 
-/// One walk through a folder.
+/// Links to folders on the way to an archive: a job's folder may be one, and the folder around it. More would let links
+/// beside one another multiply the ways without end.
+const LINKS: usize = 2;
+
+/// One walk through a folder, which may be all of the host: it remembers only what is ours.
 struct Walk {
     passed_over: PassedOver,
     deep: bool,
-    found: ListResult,
+    /// Devices that are not walked into.
+    kernel: Vec<u64>,
+    found: Vec<ObjectMeta>,
     /// Device and inode of the folders that lead here: one of them again is a loop.
     above: Vec<(u64, u64)>,
+    /// Links among them.
+    links: usize,
 }
 
 impl Walk {
     fn top(&mut self, folder: &FsPath, key: &str) -> std::io::Result<()> {
         match std::fs::metadata(folder) {
-            Ok(meta) if meta.is_dir() => self.folder(folder, key, &meta),
+            Ok(meta) if meta.is_dir() => {
+                // Whoever names one means it.
+                self.kernel.retain(|device| *device != meta.dev());
+                self.folder(folder, key, &meta)
+            }
             Ok(_) => {
                 self.passed_over.add();
                 Ok(())
@@ -93,7 +108,7 @@ impl Walk {
                 None => self.passed_over.add(),
                 Some(name) => {
                     let key = if key.is_empty() { name.into() } else { format!("{key}/{name}") };
-                    self.entry(&entry.path(), key);
+                    self.entry(&entry, key);
                 }
             }
         }
@@ -101,38 +116,38 @@ impl Walk {
         Ok(())
     }
 
-    fn entry(&mut self, path: &FsPath, key: String) {
-        let meta = match std::fs::metadata(path) {
-            Ok(meta) => meta,
-            // Gone since, or a link to nothing, or a loop of links.
-            Err(_) => return self.passed_over.add(),
-        };
-        let Ok(location) = Path::parse(&key) else { return self.passed_over.add() };
+    fn entry(&mut self, entry: &DirEntry, key: String) {
+        // Most of a host's files are told by their names, without a look at each.
+        let Ok(kind) = entry.file_type() else { return self.passed_over.add() };
+        if !kind.is_dir() && !kind.is_symlink() && !may_be_ours(&key) {
+            return self.passed_over.add();
+        }
+        // A failure: gone since, or a link to nothing, or a loop of links.
+        let Ok(meta) = std::fs::metadata(entry.path()) else { return self.passed_over.add() };
         if meta.is_dir() {
-            self.subfolder(path, &key, location, &meta);
-        } else if !meta.is_file() {
-            self.passed_over.add();
-        } else if !is_staged(&key) {
-            let modified = meta.modified().unwrap_or(std::time::UNIX_EPOCH);
-            let (size, version) = (meta.len(), None);
-            self.found.objects.push(ObjectMeta {
-                location,
-                last_modified: modified.into(),
-                size,
-                e_tag: None,
-                version,
-            });
+            return self.subfolder(&entry.path(), &key, &meta, kind.is_symlink());
+        }
+        let location = Path::parse(&key).ok().filter(|_| meta.is_file() && may_be_ours(&key));
+        let Some(location) = location else { return self.passed_over.add() };
+        if !is_staged(&key) {
+            let last_modified = meta.modified().unwrap_or(std::time::UNIX_EPOCH).into();
+            let (size, e_tag, version) = (meta.len(), None, None);
+            self.found.push(ObjectMeta { location, last_modified, size, e_tag, version });
         }
     }
 
-    fn subfolder(&mut self, path: &FsPath, key: &str, location: Path, meta: &Metadata) {
+    fn subfolder(&mut self, path: &FsPath, key: &str, meta: &Metadata, is_link: bool) {
         // What no job can be called has no archive in it: `lost+found`, `.snapshot`.
-        if key.parse::<JobName>().is_err() || self.above.contains(&(meta.dev(), meta.ino())) {
+        let is_job = Path::parse(key).is_ok() && key.parse::<JobName>().is_ok();
+        let is_loop = self.above.contains(&(meta.dev(), meta.ino()));
+        if !is_job || is_loop || self.kernel.contains(&meta.dev()) || is_link && self.links == LINKS {
             self.passed_over.add();
-        } else if !self.deep {
-            self.found.common_prefixes.push(location);
-        } else if self.folder(path, key, meta).is_err() {
-            self.passed_over.add_unreadable(key);
+        } else if self.deep {
+            self.links += usize::from(is_link);
+            if self.folder(path, key, meta).is_err() {
+                self.passed_over.add_unreadable(key);
+            }
+            self.links -= usize::from(is_link);
         }
     }
 }
@@ -264,6 +279,50 @@ mod tests {
         std::fs::write(disk.path().join(format!("{ID}.manifest.json")), "x").unwrap();
         symlink(disk.path(), root.path().join("big")).unwrap();
         assert_eq!(keys(&store(root.path()), "").await, [format!("big/{ID}.manifest.json")]);
+    }
+
+    #[tokio::test]
+    async fn of_a_large_foreign_tree_only_what_is_ours_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in 0..50 {
+            let folder = root.path().join(format!("photos/{folder}/raw"));
+            std::fs::create_dir_all(&folder).unwrap();
+            (0..40).for_each(|n| std::fs::write(folder.join(format!("{n}.jpg")), "").unwrap());
+        }
+        std::fs::create_dir_all(root.path().join("ee/db")).unwrap();
+        std::fs::write(root.path().join(format!("ee/db/{ID}.manifest.json")), "x").unwrap();
+        std::fs::write(root.path().join("ee/db/notes.txt"), "x").unwrap();
+        let store = store(root.path());
+        // What a list hands on is all that it remembers.
+        assert_eq!(keys(&store, "").await, [format!("ee/db/{ID}.manifest.json")]);
+        assert_eq!(store.passed_over.count(), 2001);
+        assert_eq!(keys(&store, "ee/db").await, [format!("ee/db/{ID}.manifest.json")]);
+        assert_eq!(store.passed_over.count(), 1, "each list counts anew");
+    }
+
+    #[tokio::test]
+    async fn links_beside_one_another_do_not_multiply_the_ways() {
+        let root = tempfile::tempdir().unwrap();
+        // Each of 30 folders has two links to the next: 2^30 ways to the last.
+        for n in 0..30 {
+            let folder = root.path().join(format!("f{n}"));
+            std::fs::create_dir(&folder).unwrap();
+            symlink(format!("../f{}", n + 1), folder.join("a")).unwrap();
+            symlink(format!("../f{}", n + 1), folder.join("b")).unwrap();
+        }
+        let last = root.path().join("f30");
+        std::fs::create_dir(&last).unwrap();
+        std::fs::write(last.join(format!("{ID}.manifest.json")), "x").unwrap();
+        let found = keys(&store(root.path()), "").await;
+        assert!(found.contains(&format!("f30/{ID}.manifest.json")) && found.len() < 10, "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn the_kernels_own_files_are_not_walked_through() {
+        let root = tempfile::tempdir().unwrap();
+        symlink("/proc", root.path().join("proc")).unwrap();
+        let store = store(root.path());
+        assert_eq!((keys(&store, "").await.len(), store.passed_over.count()), (0, 1));
     }
 
     #[tokio::test]

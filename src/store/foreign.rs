@@ -1,14 +1,18 @@
 //! What lies in a store and is not ours: passed over by every list, and counted.
 //!
 //! One odd name must not hide all archives. The client library refuses a whole list for a name that it cannot hold (an
-//! empty part, a control character, a file's name that is not UTF-8) and for a loop of links. So a folder is read by a
-//! lister of our own, and what a bucket answers loses those names before the library reads it.
+//! empty part, a control character, a file's name that is not UTF-8) and for a loop of links. And a store may be a whole
+//! bucket or host, of which the library would keep every name in memory. So a folder is read by a lister of our own, and
+//! the pages that a bucket answers lose what is not ours before the library reads them: a list needs memory for what is
+//! ours, and for a page.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use object_store::path::Path;
+
+use crate::archive::Id;
 
 /// Unreadable folders that are named.
 const NAMED: usize = 10;
@@ -55,15 +59,31 @@ impl PassedOver {
     }
 }
 
-/// What a list consists of, and where the name stands in it: S3's and GCS's objects and folders, Azure's.
-const ITEMS: [(&str, &str, &str); 4] = [
-    ("<Contents>", "</Contents>", "Key"),
-    ("<CommonPrefixes>", "</CommonPrefixes>", "Prefix"),
-    ("<Blob>", "</Blob>", "Name"),
-    ("<BlobPrefix>", "</BlobPrefix>", "Name"),
+/// Whether an object may be one of an archive or of a set: its name begins with an id.
+pub(super) fn may_be_ours(key: &str) -> bool {
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    name.split_once('.').is_some_and(|(id, _)| id.parse::<Id>().is_ok())
+}
+
+/// An item of a list.
+struct Item {
+    begin: &'static str,
+    end: &'static str,
+    /// The element that its name stands in.
+    name: &'static str,
+    /// Objects are asked for; folders that a delimiter makes are not.
+    is_object: bool,
+}
+
+/// What a list consists of: S3's and GCS's objects and folders, Azure's.
+const ITEMS: [Item; 4] = [
+    Item { begin: "<Contents>", end: "</Contents>", name: "Key", is_object: true },
+    Item { begin: "<CommonPrefixes>", end: "</CommonPrefixes>", name: "Prefix", is_object: false },
+    Item { begin: "<Blob>", end: "</Blob>", name: "Name", is_object: true },
+    Item { begin: "<BlobPrefix>", end: "</BlobPrefix>", name: "Name", is_object: false },
 ];
 
-/// A page of a list without the items whose names the library refuses.
+/// A page of a list without the items that are not ours.
 pub(super) fn keepable(page: &Bytes, passed_over: &PassedOver) -> Bytes {
     match std::str::from_utf8(page) {
         Ok(text) => keepable_items(text, passed_over).into(),
@@ -78,28 +98,46 @@ fn keepable_items(list: &str, passed_over: &PassedOver) -> String {
     while let Some(at) = rest.find('<') {
         let (before, from) = rest.split_at(at);
         kept.push_str(before);
-        let item = ITEMS.iter().find(|(begin, ..)| from.starts_with(begin));
-        let len = item.and_then(|(_, end, name)| Some((from.find(end)? + end.len(), *name)));
-        let (len, keep) = match len {
-            Some((len, name)) => (len, is_keepable(&from[..len], name)),
-            None => (1, true),
+        let item = ITEMS.iter().find(|item| from.starts_with(item.begin));
+        let found = item.and_then(|item| Some((from.find(item.end)? + item.end.len(), item)));
+        let len = match found {
+            Some((len, item)) => {
+                match judge(&from[..len], item) {
+                    Judged::Ours => kept.push_str(&from[..len]),
+                    Judged::Folder => {}
+                    Judged::Foreign => passed_over.add(),
+                }
+                len
+            }
+            None => {
+                kept.push_str(&from[..1]);
+                1
+            }
         };
-        match keep {
-            true => kept.push_str(&from[..len]),
-            false => passed_over.add(),
-        }
         rest = &from[len..];
     }
     kept + rest
 }
 
-fn is_keepable(item: &str, name: &str) -> bool {
-    let text = || {
-        let (_, rest) = item.split_once(&format!("<{name}>"))?;
-        unescaped(rest.split_once('<')?.0)
+/// What an item of a list is to us.
+enum Judged {
+    Ours,
+    /// Nobody asks for it, but something of ours may lie in it.
+    Folder,
+    Foreign,
+}
+
+fn judge(item: &str, kind: &Item) -> Judged {
+    let Some((_, rest)) = item.split_once(&format!("<{}>", kind.name)) else {
+        // An item whose name is written in another way is for the library to judge.
+        return Judged::Ours;
     };
-    // An item whose name is written in another way is for the library to judge.
-    !item.contains(&format!("<{name}>")) || text().is_some_and(|text| Path::parse(text).is_ok())
+    let name = rest.split_once('<').and_then(|(text, _)| unescaped(text));
+    match name.filter(|name| Path::parse(name).is_ok()) {
+        Some(_) if !kind.is_object => Judged::Folder,
+        Some(name) if may_be_ours(&name) => Judged::Ours,
+        _ => Judged::Foreign,
+    }
 }
 
 /// A text of XML without its entities; none where one is unknown or stands for no character.
@@ -129,6 +167,8 @@ fn unescaped(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const ID: &str = "20261122T020000Z-1f2e3d4c";
+
     fn contents(key: &str) -> String {
         format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>")
     }
@@ -137,34 +177,59 @@ mod tests {
     fn names_that_the_library_refuses_leave_the_list_and_are_counted() {
         for bad in ["a//b", "//", "a/../b", "./a", "a&#10;b", "a&#x1;b", "a&#0;", "a&odd;b"] {
             let passed_over = PassedOver::default();
-            let list = format!("<R>{}{}{}<T>x</T></R>", contents("a"), contents(bad), contents("c"));
-            let kept = format!("<R>{}{}<T>x</T></R>", contents("a"), contents("c"));
-            assert_eq!((keepable_items(&list, &passed_over), passed_over.count()), (kept, 1), "{bad}");
+            let ours = contents(&format!("job/{ID}.manifest.json"));
+            let bad_ones = contents(bad) + &contents(&format!("{bad}/{ID}.x"));
+            let list = format!("<R>{ours}{bad_ones}{ours}<T>x</T></R>");
+            let kept = format!("<R>{ours}{ours}<T>x</T></R>");
+            assert_eq!((keepable_items(&list, &passed_over), passed_over.count()), (kept, 2), "{bad}");
         }
     }
 
     #[test]
-    fn every_other_name_and_text_stays_as_it_is() {
-        let passed_over = PassedOver::default();
-        for good in ["a", "a/b/", "a&amp;b", "büro/x", "a&#xe9;&lt;&quot;", "50%"] {
-            let list = format!("<?xml?><R><Name>b//c</Name>{}<IsTruncated/></R>", contents(good));
-            assert_eq!(keepable_items(&list, &passed_over), list);
+    fn only_what_begins_with_an_id_stays_in_a_list_however_it_goes_on() {
+        for suffix in [".manifest.json", ".tar.zst.gpg", ".set.json", ".verified-whole-x.json", "."] {
+            for folder in ["", "db/", "ee/db/", "b&amp;c/", "büro/", "a&#xe9;&lt;&quot;/", "50%/"] {
+                let (passed_over, ours) = (PassedOver::default(), contents(&format!("{folder}{ID}{suffix}")));
+                assert_eq!(keepable_items(&ours, &passed_over), ours);
+                assert_eq!(passed_over.count(), 0);
+            }
         }
-        for other in ["", "<html>a//b", "<Contents><Key>a//b", "<Contents><Size>1</Size></Contents>", "{}"] {
+        for foreign in ["photo.jpg", "db/", "db/manifest.json", ID, &format!("{ID}.d/photo.jpg"), ""] {
+            let passed_over = PassedOver::default();
+            assert_eq!(keepable_items(&contents(foreign), &passed_over), "", "{foreign}");
+            assert_eq!(passed_over.count(), 1, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn every_other_text_stays_as_it_is() {
+        let passed_over = PassedOver::default();
+        for other in [
+            "<?xml?><R><Name>b//c</Name><Prefix>p//</Prefix><IsTruncated/></R>",
+            "",
+            "<html>a//b",
+            "<Contents><Key>a//b",
+            "<Contents><Size>1</Size></Contents>",
+            "{}",
+        ] {
             assert_eq!(keepable_items(other, &passed_over), other);
         }
         assert_eq!(passed_over.count(), 0);
     }
 
     #[test]
-    fn folders_of_s3_and_blobs_of_azure_are_names_too() {
+    fn folders_of_s3_and_azure_are_not_kept_and_those_with_odd_names_are_counted() {
         let passed_over = PassedOver::default();
+        let folders =
+            "<CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes><BlobPrefix><Name>x/</Name></BlobPrefix>";
+        assert_eq!((keepable_items(folders, &passed_over), passed_over.count()), (String::new(), 0));
         let s3 = "<CommonPrefixes><Prefix>a//</Prefix></CommonPrefixes>";
-        let azure = "<Blobs><Blob><Name>a//b</Name></Blob><BlobPrefix><Name>/x/</Name></BlobPrefix></Blobs>";
+        let azure =
+            format!("<Blobs><Blob><Name>a//{ID}.x</Name></Blob><Blob><Name>a/{ID}.x</Name></Blob></Blobs>");
         assert_eq!(keepable_items(s3, &passed_over), "");
         assert_eq!(
-            keepable_items(azure, &passed_over),
-            "<Blobs><BlobPrefix><Name>/x/</Name></BlobPrefix></Blobs>"
+            keepable_items(&azure, &passed_over),
+            format!("<Blobs><Blob><Name>a/{ID}.x</Name></Blob></Blobs>")
         );
         assert_eq!(passed_over.count(), 2);
     }

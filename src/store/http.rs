@@ -122,6 +122,9 @@ impl HttpService for Watched {
             Some(asked) if parts.status.is_success() => {
                 let bytes = body.bytes().await?;
                 self.pages.check(&asked, &bytes)?;
+                if asked.is_first() {
+                    self.passed_over.reset();
+                }
                 Ok(HttpResponse::from_parts(parts, keepable(&bytes, &self.passed_over).into()))
             }
             _ => Ok(HttpResponse::from_parts(parts, body)),

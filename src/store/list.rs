@@ -7,6 +7,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::Store;
+use super::foreign::may_be_ours;
 use super::manifest::{Manifest, SUFFIX};
 use super::record::VerificationKey;
 use crate::archive::Id;
@@ -114,7 +115,6 @@ impl Store {
     /// [`Store::keys`], and everything else that lies there.
     async fn keys_and_objects(&self, job: Option<&str>) -> Result<(Keys, HashSet<Path>)> {
         let explain = |e| self.explain("listing", e);
-        self.passed_over.reset();
         let metas: Vec<_> = match job {
             // A job's archives lie directly in its folder; what lies deeper belongs to other jobs.
             Some(job) => {
@@ -162,10 +162,9 @@ impl Store {
         Some((job.parse().ok()?, name))
     }
 
-    /// Whether an object is one of an archive or of a set, by its name.
+    /// Whether an object is one of an archive or of a set, by its name and its folder's.
     fn is_ours(&self, key: &Path) -> bool {
-        let id = |name: &str| name.split_once('.').is_some_and(|(id, _)| id.parse::<Id>().is_ok());
-        self.below_job(key).is_some_and(|(_, name)| id(name))
+        self.below_job(key).is_some_and(|(_, name)| may_be_ours(name))
     }
 
     /// What a small object's text says; none where there is no such object.

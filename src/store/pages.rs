@@ -36,6 +36,11 @@ impl Asked {
         };
         Some(Asked { root, next, token: token.filter(|token| !token.is_empty()) })
     }
+
+    /// Whether a list begins with it.
+    pub(super) fn is_first(&self) -> bool {
+        self.token.is_none()
+    }
 }
 
 /// The way to a page: the tokens before it.

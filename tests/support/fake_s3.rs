@@ -1,9 +1,10 @@
 //! An S3 server that only counts and drops parts, for what a real one has no room for; and one that fails on purpose,
 //! for what a real one cannot be made to show.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -47,7 +48,7 @@ pub enum Fault {
 #[derive(Default)]
 struct State {
     /// Bytes of objects and of uploads; small objects are kept.
-    objects: HashMap<String, (u64, Vec<u8>)>,
+    objects: BTreeMap<String, (u64, Vec<u8>)>,
     uploads: HashMap<String, u64>,
     tried: HashMap<String, u32>,
     /// Objects whose bytes were asked for so far.
@@ -304,7 +305,10 @@ fn answer(
     }
 }
 
-/// The objects below the prefix that a query names; with a delimiter only those directly there.
+/// Names on a page of a list.
+const PAGE: usize = 1000;
+
+/// The objects below the prefix that a query names, a page of them; with a delimiter only those directly there.
 fn list(path: &str, query: &str, fault: Fault, state: &State) -> String {
     if fault == Fault::HtmlList {
         return "<html><body>log in</body></html>".into();
@@ -312,23 +316,25 @@ fn list(path: &str, query: &str, fault: Fault, state: &State) -> String {
     let field = |name: &str| query.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
     let (prefix, deep) = (decoded(field("prefix=")), field("delimiter=").is_empty());
     let below = format!("{}/{prefix}", path.trim_end_matches('/'));
-    let objects = state.objects.iter().map(|(key, object)| (decoded(key), object));
-    let contents =
-        objects.filter(|(key, _)| key.strip_prefix(&below).is_some_and(|rest| deep || !rest.contains('/')));
-    let contents = contents.map(|(key, (size, _))| {
-        let key = key.splitn(3, '/').nth(2).unwrap_or_default().replace('&', "&amp;");
+    // A token is the last key of the page before.
+    let after = (Bound::Excluded(decoded(field("continuation-token="))), Bound::Unbounded);
+    let is_listed = |key: &str| key.strip_prefix(&below).is_some_and(|rest| deep || !rest.contains('/'));
+    let mut listed = state.objects.range(after).filter(|(key, _)| is_listed(&decoded(key)));
+    let page: Vec<_> = listed.by_ref().take(PAGE).collect();
+    let contents = page.iter().map(|(key, (size, _))| {
+        let key = decoded(key).splitn(3, '/').nth(2).unwrap_or_default().replace('&', "&amp;");
         format!(
             "<Contents><Key>{key}</Key><LastModified>2026-11-22T02:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{size}</Size></Contents>"
         )
     });
     let contents: String = contents.collect();
-    let end = match fault {
-        Fault::EndlessList => {
-            "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>"
-        }
-        _ => "<IsTruncated>false</IsTruncated>",
+    let next = match fault {
+        Fault::EndlessList => Some("again".to_string()),
+        _ => page.last().filter(|_| listed.next().is_some()).map(|(key, _)| key.replace('&', "&amp;")),
     };
-    format!("<ListBucketResult>{contents}{end}</ListBucketResult>")
+    let next = next.map(|next| format!("<NextContinuationToken>{next}</NextContinuationToken>"));
+    let (is_truncated, next) = (next.is_some(), next.unwrap_or_default());
+    format!("<ListBucketResult>{contents}<IsTruncated>{is_truncated}</IsTruncated>{next}</ListBucketResult>")
 }
 
 fn decoded(text: &str) -> String {
