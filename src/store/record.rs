@@ -159,7 +159,8 @@ pub fn share(part: u64, whole: u64) -> u16 {
 }
 
 impl Store {
-    /// Writes a record that `bytes` of an archive were confirmed, of `total` where it is a sample.
+    /// Writes a record that `bytes` of an archive were confirmed, of `total` where it is a sample. It is later than those
+    /// that the archive has, whatever the clock says: the latest is the one that was made last.
     ///
     /// # Errors
     /// It was not written: the store may be one that we may only read.
@@ -171,11 +172,9 @@ impl Store {
     ) -> Result<VerificationKey> {
         let now = jiff::Timestamp::now();
         let sample = level == Level::Sample;
-        let mark = VerificationKey {
-            level,
-            share: if sample { share(bytes, total) } else { WHOLE },
-            at: Id::new(now)?,
-        };
+        let before = self.marks(job, id).await?;
+        let at = Id::after(now, before.iter().map(|mark| &mark.at))?;
+        let mark = VerificationKey { level, share: if sample { share(bytes, total) } else { WHOLE }, at };
         let record = Record {
             format: FORMAT,
             id: id.clone(),
@@ -262,6 +261,26 @@ mod tests {
             flipped[i] ^= 1;
             let read = String::from_utf8(flipped).ok().and_then(|text| Record::from_text(&text).ok());
             assert_eq!(read, None, "byte {i}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_latest_record_is_the_one_that_was_made_last_whatever_the_clock_said() {
+        use object_store::ObjectStoreExt;
+        use object_store::path::Path;
+        let store = Store::open("memory://record-order", &crate::store::StoreOptions::default()).unwrap();
+        let ahead = "20991231T235959Z-ffffffff";
+        for name in [format!("{ID}.manifest.json"), format!("{ID}.verified-sample-1-{ahead}.json")] {
+            store.up.put(&Path::from(format!("db/{name}")), "x".into()).await.unwrap();
+        }
+        let id = ID.parse().unwrap();
+        let mut last: Id = ahead.parse().unwrap();
+        // Two within a second have an order too.
+        for bytes in [7, 8] {
+            let put = store.put_record(("db", &id), Level::Sample, (bytes, 10)).await.unwrap();
+            assert!(put.at > last, "{} is not later than {last}", put.at);
+            assert_eq!(store.marks("db", &id).await.unwrap().iter().max_by_key(|mark| &mark.at), Some(&put));
+            last = put.at;
         }
     }
 
