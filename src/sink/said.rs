@@ -127,8 +127,9 @@ pub(super) struct Said {
 impl Said {
     /// Last lines that are kept.
     const LAST: usize = 5;
-    /// Longer lines are cut.
-    const LONGEST: usize = 4096;
+    /// What is shown of a line is cut here. It is judged as a whole: a name may have `PATH_MAX` bytes, of which tar writes
+    /// each as up to four, and what failed stands behind it.
+    const SHOWN: usize = 4096;
 
     /// Reads to the end.
     pub(super) async fn read(mut self, from: impl AsyncRead + Unpin, ui: &Reporter) -> Self {
@@ -143,7 +144,9 @@ impl Said {
     }
 
     fn take(&mut self, line: &[u8], ui: &Reporter) {
-        let line = String::from_utf8_lossy(&line[..line.len().min(Self::LONGEST)]);
+        let shown = String::from_utf8_lossy(&line[..line.len().min(Self::SHOWN)]);
+        let shown = shown.trim_end();
+        let line = String::from_utf8_lossy(line);
         let line = line.trim_end();
         self.went_on |= said_by_tar(line) == Some(WENT_ON);
         let lost = Lost::of(line);
@@ -152,11 +155,11 @@ impl Said {
         }
         match self.lost.iter_mut().find(|(known, ..)| *known == lost) {
             Some((_, count, _)) => *count += 1,
-            None => self.lost.push((lost, 1, printable(line))),
+            None => self.lost.push((lost, 1, printable(shown))),
         }
         if lost == Lost::Contents {
-            ui.source_line(line);
-            self.last.push(printable(line));
+            ui.source_line(shown);
+            self.last.push(printable(shown));
             let many = self.last.len().saturating_sub(Self::LAST);
             self.last.drain(..many);
         }
@@ -208,6 +211,21 @@ mod tests {
         assert!(said.has_all_contents() && !said.is_nothing());
         assert_eq!(texts.len(), 3, "{texts:?}");
         assert!(texts[0].starts_with("warning: owners of 2 members could not be set"), "{texts:?}");
+    }
+
+    #[tokio::test]
+    async fn the_longest_name_hides_nothing_of_what_failed() {
+        // 4,095 bytes, of which each is written as four characters.
+        let long = "d/".repeat(1000) + &"\\303".repeat(2095);
+        let (lost, texts) = said(&format!(
+            "tar: {long}: Cannot change ownership to uid 0, gid 0: Operation not permitted\ntar: {WENT_ON}\n"
+        ))
+        .await;
+        assert!(lost.has_all_contents() && !lost.is_nothing());
+        assert!(texts.len() == 1 && texts[0].starts_with("warning: owners of 1 members"), "{texts:?}");
+        assert!(texts[0].len() < 5000, "{}", texts[0].len());
+        let (lost, _) = said(&format!("tar: {long}: Cannot open: No such file\ntar: {WENT_ON}\n")).await;
+        assert!(!lost.has_all_contents());
     }
 
     #[tokio::test]
