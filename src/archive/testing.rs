@@ -1,4 +1,4 @@
-//! What tests of more than one room need: archives that are sealed and opened in memory.
+//! What tests of more than one module need: archives that are sealed and opened in memory.
 
 use std::io::Read;
 use std::ops::Range;

@@ -57,7 +57,7 @@ pub struct FanOut {
     parts: PartSizes,
     chunks: Pool<Vec<u8>>,
     /// Bytes of the largest part that the pool has room for.
-    room: u64,
+    largest_part: u64,
     ui: Reporter,
 }
 
@@ -82,7 +82,7 @@ pub struct ObjectName<'a> {
 impl FanOut {
     /// No store yet; bytes come in buffers of `chunks`, parts are as `parts` says.
     pub fn new(parts: PartSizes, chunks: Pool<Vec<u8>>, ui: &Reporter) -> Self {
-        let room = parts.largest_in_memory();
+        let largest_part = parts.largest_in_memory();
         let (beginning, ending) = (VecDeque::new(), VecDeque::new());
         FanOut {
             beginning,
@@ -91,7 +91,7 @@ impl FanOut {
             failed: Vec::new(),
             parts,
             chunks,
-            room,
+            largest_part,
             ui: ui.clone(),
         }
     }
@@ -210,15 +210,15 @@ impl FanOut {
             Error::failed(format!("the archive needs more than the {n} parts that the store takes"))
                 .hint("give a larger --part-size, or none so that parts grow")
         })?;
-        if size > self.room {
-            if self.room == self.parts.largest_in_memory() {
+        if size > self.largest_part {
+            if self.largest_part == self.parts.largest_in_memory() {
                 self.ui.warn(
                     "the archive outgrew what --memory allows: it goes on with larger parts and more memory; \
                      give a larger --memory next time",
                 );
             }
-            self.chunks.grow((size - self.room).div_ceil(CHUNK) as usize);
-            self.room = size;
+            self.chunks.grow((size - self.largest_part).div_ceil(CHUNK) as usize);
+            self.largest_part = size;
         }
         Ok(size)
     }

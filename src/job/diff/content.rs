@@ -1,61 +1,36 @@
 //! The bytes of files as they pass by, in the order of the archive.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::member::Place;
-use crate::archive::open::Opened;
+use crate::archive::open::{Archive, Opened};
 use crate::error::{Error, Result};
 use crate::job::deliver::PARALLEL;
-use crate::job::open_archive::OpenArchive;
 use crate::stream::counters::Counters;
 
-/// Who looks at files' bytes.
-pub(super) trait Look: Send + 'static {
+/// What is given files' bytes.
+pub(super) trait FileVisitor: Send + 'static {
     /// The next piece of the file with this number; `last` ends it.
-    fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()>;
+    fn visit(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()>;
 }
 
-/// Reads the files at `places`, none of them empty, each known by its place there, and shows them to `looker`.
-pub(super) async fn read<L: Look>(
-    archive: &mut OpenArchive,
-    places: Vec<Place>,
-    looker: L,
+/// Reads the files at `ranges` of the source, none of them empty, each known by its place there, and shows them to `visitor`.
+pub(super) async fn read<V: FileVisitor>(
+    archive: &Arc<Archive>,
+    ranges: Vec<Range<u64>>,
+    visitor: V,
     counters: &Counters,
-) -> Result<L> {
-    let needed = places.iter().map(|(reference, _)| *reference).collect();
-    if let Some(lost) = archive.open_older(needed).await?.into_iter().next() {
-        let name = archive.name_of(lost.reference);
-        return Err(lost.error.context(format!("{name} holds contents that are to be compared")));
-    }
-    let mut of_archives = BTreeMap::<_, Vec<_>>::new();
-    for (file, (reference, range)) in places.into_iter().enumerate() {
-        of_archives.entry(reference).or_default().push((file, range));
-    }
-    let mut looker = looker;
-    for (reference, files) in of_archives {
-        looker = read_of(archive, reference, files, looker, counters).await?;
-    }
-    Ok(looker)
-}
-
-/// Reads files of one archive.
-async fn read_of<L: Look>(
-    archive: &OpenArchive,
-    reference: u32,
-    mut files: Vec<(usize, Range<u64>)>,
-    looker: L,
-    counters: &Counters,
-) -> Result<L> {
+) -> Result<V> {
+    let mut files: Vec<_> = ranges.into_iter().enumerate().collect();
     files.sort_by_key(|(_, range)| range.start);
     if files.windows(2).any(|pair| pair[0].1.end > pair[1].1.start) {
         return Err(Error::damaged("members of the archive overlap"));
     }
     let ranges: Vec<_> = files.iter().map(|(_, range)| range.clone()).collect();
-    let mut passing = Passing { files, next: 0, looker };
-    let mut batches = std::pin::pin!(archive.frames(reference, &ranges, PARALLEL)?);
+    let mut passing = Passing { files, next: 0, visitor };
+    let mut batches = std::pin::pin!(archive.frames(&ranges, PARALLEL));
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         counters.stored.add(batch.fetched.len() as u64);
@@ -64,21 +39,21 @@ async fn read_of<L: Look>(
         passing = pass.await.map_err(|e| Error::failed("a worker died").because(e))??;
     }
     match passing.next == passing.files.len() {
-        true => Ok(passing.looker),
+        true => Ok(passing.visitor),
         false => Err(Error::damaged("members of the archive reach beyond its end")),
     }
 }
 
 /// Files that pass by.
-struct Passing<L> {
+struct Passing<V> {
     /// Numbers and ranges, in order, none of which overlap.
     files: Vec<(usize, Range<u64>)>,
     /// The first of them that has not passed by.
     next: usize,
-    looker: L,
+    visitor: V,
 }
 
-impl<L: Look> Passing<L> {
+impl<V: FileVisitor> Passing<V> {
     fn pass(&mut self, batch: &Opened) -> Result<()> {
         for (at, plain) in &batch.frames {
             let end = at + plain.len() as u64;
@@ -87,7 +62,7 @@ impl<L: Look> Passing<L> {
             {
                 let (from, to) = (range.start.max(*at) - at, range.end.min(end) - at);
                 let last = range.end <= end;
-                self.looker.look(*file, &plain[from as usize..to as usize], last)?;
+                self.visitor.visit(*file, &plain[from as usize..to as usize], last)?;
                 if !last {
                     break;
                 }
@@ -98,14 +73,14 @@ impl<L: Look> Passing<L> {
     }
 }
 
-/// A digest of each file at `places`.
+/// A digest of each file at `ranges`.
 pub(super) async fn digests(
-    archive: &mut OpenArchive,
-    places: Vec<Place>,
+    archive: &Arc<Archive>,
+    ranges: Vec<Range<u64>>,
     counters: &Counters,
 ) -> Result<Vec<Option<blake3::Hash>>> {
-    let looker = Digests { hasher: blake3::Hasher::new(), files: vec![None; places.len()] };
-    Ok(read(archive, places, looker, counters).await?.files)
+    let visitor = Digests { hasher: blake3::Hasher::new(), files: vec![None; ranges.len()] };
+    Ok(read(archive, ranges, visitor, counters).await?.files)
 }
 
 struct Digests {
@@ -113,8 +88,8 @@ struct Digests {
     files: Vec<Option<blake3::Hash>>,
 }
 
-impl Look for Digests {
-    fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
+impl FileVisitor for Digests {
+    fn visit(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
         self.hasher.update(piece);
         if last {
             self.files[file] = Some(self.hasher.finalize());
@@ -132,8 +107,8 @@ mod tests {
     #[derive(Default)]
     struct Pieces(Vec<(usize, Vec<u8>, bool)>);
 
-    impl Look for Pieces {
-        fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
+    impl FileVisitor for Pieces {
+        fn visit(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
             self.0.push((file, piece.to_vec(), last));
             Ok(())
         }
@@ -144,13 +119,13 @@ mod tests {
         let frame = |at: u64, bytes: &'static [u8]| (at, Bytes::from_static(bytes));
         let batch = |frames| Opened { object: 0..0, fetched: Bytes::new(), frames };
         let files = vec![(2, 1..3), (0, 3..9), (1, 14..15)];
-        let mut passing = Passing { files, next: 0, looker: Pieces::default() };
+        let mut passing = Passing { files, next: 0, visitor: Pieces::default() };
         passing.pass(&batch(vec![frame(0, b"abcd"), frame(4, b"efgh")])).unwrap();
         passing.pass(&batch(vec![frame(8, b"ijkl")])).unwrap();
         passing.pass(&batch(vec![frame(12, b"mnop")])).unwrap();
         let expected: [(usize, &[u8], bool); 5] =
             [(2, b"bc", true), (0, b"d", false), (0, b"efgh", false), (0, b"i", true), (1, b"o", true)];
-        assert_eq!(passing.looker.0, expected.map(|(file, piece, last)| (file, piece.to_vec(), last)));
+        assert_eq!(passing.visitor.0, expected.map(|(file, piece, last)| (file, piece.to_vec(), last)));
         assert_eq!(passing.next, 3);
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::content::{self, Look};
+use super::content::{self, FileVisitor};
 use super::host::{Host, There};
 use super::member::{Field, Member, Name, Place};
 use super::{Change, Changes, Side, add};
@@ -144,8 +144,8 @@ struct Beside {
     differ: Vec<usize>,
 }
 
-impl Look for Beside {
-    fn look(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
+impl FileVisitor for Beside {
+    fn visit(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != file) {
             // It was a file when it was looked at; what took its place since must not make us wait.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
