@@ -160,7 +160,7 @@ pub fn share(part: u64, whole: u64) -> u16 {
 
 impl Store {
     /// Writes a record that `bytes` of an archive were confirmed, of `total` where it is a sample. It is later than those
-    /// that the archive has, whatever the clock says: the latest is the one that was made last.
+    /// of its level that the archive has, whatever the clock says: the latest is the one that was made last.
     ///
     /// # Errors
     /// It was not written: the store may be one that we may only read.
@@ -173,7 +173,7 @@ impl Store {
         let now = jiff::Timestamp::now();
         let sample = level == Level::Sample;
         let before = self.marks(job, id).await?;
-        let at = Id::after(now, before.iter().map(|mark| &mark.at))?;
+        let at = Id::after(now, before.iter().filter(|mark| mark.level == level).map(|mark| &mark.at))?;
         let mark = VerificationKey { level, share: if sample { share(bytes, total) } else { WHOLE }, at };
         let record = Record {
             format: FORMAT,
@@ -282,6 +282,9 @@ mod tests {
             assert_eq!(store.marks("db", &id).await.unwrap().iter().max_by_key(|mark| &mark.at), Some(&put));
             last = put.at;
         }
+        // Another level is not compared with it.
+        let whole = store.put_record(("db", &id), Level::Whole, (10, 10)).await.unwrap();
+        assert!(whole.at < last, "{}", whole.at);
     }
 
     #[test]
