@@ -127,6 +127,36 @@ fn what_others_packed_is_unpacked() {
 }
 
 #[test]
+fn what_follows_a_compressed_stream_is_ignored_with_a_warning() {
+    let lab = Lab::new();
+    let (dir, store) = (lab.dir.display(), lab.file_store());
+    lab.write("text", &text(1_500_000));
+    for (packer, behind, code) in [
+        ("bzip2", "echo signature", 3),
+        ("bzip2", "head -c 10240 /dev/zero", 3),
+        ("gzip", "echo signature", 3),
+        ("gzip", "head -c 10240 /dev/zero", 0),
+    ] {
+        sh(&format!("cd {dir}; tar -cf tar text; {{ {packer} -c tar; {behind}; }} > store/dump"));
+        let words = ["restore", "dump", "--object", "--no-encrypt", "--to-stdout", "--from", &store];
+        let back = lab.run(&words).expect(code);
+        assert!(back.stdout == std::fs::read(lab.path("tar")).expect("the tar"), "{packer}");
+        let warned = back.stderr.contains("warning: what follows the compressed stream in dump");
+        assert_eq!(warned, code == 3, "{packer}, {behind}: {}", back.stderr);
+    }
+    // Of what is encrypted, also the garbage: its proof is behind it.
+    let gpg = format!("gpg --homedir {dir}/gnupg --batch --quiet --pinentry-mode loopback");
+    sh(&format!(
+        "cd {dir}; mkdir -m 700 gnupg; {{ bzip2 -c tar; head -c 3000000 /dev/urandom; }} | \
+         {gpg} --passphrase-file passphrase -z 0 --symmetric > store/dump"
+    ));
+    let words = ["restore", "dump", "--object", "--to-stdout", "--from", &store];
+    lab.run(&words).expect(3);
+    sh(&format!("cd {dir}; truncate -s -100 store/dump"));
+    lab.run(&words).expect_error(13, "the OpenPGP message is damaged or ends early");
+}
+
+#[test]
 fn a_key_at_every_store() {
     let lab = Lab::new();
     let input = text(3_000_000);

@@ -133,7 +133,8 @@ async fn it_is_read_from_the_front(cipher: Option<Cipher>, codec: Codec) {
         stored.archive.chunks(777).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>();
     let secret = || Ok(SecretString::from(PASSPHRASE));
     let stream = Box::pin(futures_util::stream::iter(pieces));
-    let (found, plain) = sequential::unwrap(stream, Some(&layers), &secret).await.unwrap();
+    let sequential::Unwrapped { layers: found, stream: plain, .. } =
+        sequential::unwrap(stream, Some(&layers), &secret).await.unwrap();
     assert_eq!(found, layers);
     assert!(plain.try_collect::<Vec<_>>().await.unwrap().concat() == bytes);
 }

@@ -15,7 +15,7 @@ use super::deliver::write_tar_end;
 use super::restore::{RestoreRequest, RestoreSource, outcome, outside};
 use super::stored::{OpenRequest, StoredArchive};
 use crate::archive::Format;
-use crate::archive::sequential::{BytesStream, Layer, peek, unwrap};
+use crate::archive::sequential::{BytesStream, Layer, Trailing, Unwrapped, peek, unwrap};
 use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, human_bytes};
 use crate::sink::landing::Landing;
@@ -59,7 +59,7 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
          nothing says that it is the archive you mean",
     );
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let stream = opened.stream;
+    let (stream, trailing) = (opened.stream, opened.trailing);
     let write = async |sink: &Sink| deliver(stream, &mut guard, sink, &counters).await;
     let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
@@ -71,7 +71,11 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
     })?;
     ui.detail(&format!("restored {amount} of {}", opened.name));
     let outcome = outcome(code, guard.landing.as_ref(), ui);
-    let warnings = guard.warnings();
+    let mut warnings = guard.warnings();
+    if trailing.was_passed_over() {
+        warnings
+            .push(format!("what follows the compressed stream in {} is no part of it: ignored", opened.name));
+    }
     warnings.iter().for_each(|warning| ui.warn(warning));
     Ok(if outcome == Outcome::Done && !warnings.is_empty() { Outcome::Warned } else { outcome })
 }
@@ -87,6 +91,8 @@ struct Front {
     /// Its first bytes, which the stream has too.
     front: Bytes,
     stream: BytesStream,
+    /// What was passed over behind the compressed stream.
+    trailing: Trailing,
 }
 
 impl Front {
@@ -119,7 +125,8 @@ impl Front {
                 .hint(format!("restore what is left of it: sealift restore {} --object", object.shown())));
         }
         let bytes = counted_stream(&object, stored, Arc::clone(counters));
-        let (layers, stream) = unwrap(bytes, expected.as_deref(), &passphrase_for(&name, open)).await?;
+        let Unwrapped { layers, stream, trailing } =
+            unwrap(bytes, expected.as_deref(), &passphrase_for(&name, open)).await?;
         if !layers.contains(&Layer::OpenPgp) && !open.no_encrypt {
             return Err(Error::damaged(format!("{name} is not encrypted")).hint(
                 "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
@@ -127,7 +134,7 @@ impl Front {
         }
         let (front, stream) = peek(stream, FRONT_LEN).await?;
         let foreign = matches!(request.source, RestoreSource::Object(_));
-        Ok(Front { name, layers, raw, foreign, front, stream })
+        Ok(Front { name, layers, raw, foreign, front, stream, trailing })
     }
 
     /// What another program writes to our standard input. It need not be encrypted: whoever made the pipe knows who fills
@@ -150,9 +157,10 @@ impl Front {
             return Err(Error::failed("standard input ended before its first byte")
                 .hint("the program before the pipe says why"));
         }
-        let (layers, stream) = unwrap(bytes, None, &passphrase_for(&name, &request.open)).await?;
+        let Unwrapped { layers, stream, trailing } =
+            unwrap(bytes, None, &passphrase_for(&name, &request.open)).await?;
         let (front, stream) = peek(stream, FRONT_LEN).await?;
-        Ok(Front { name, layers, raw: false, foreign: true, front, stream })
+        Ok(Front { name, layers, raw: false, foreign: true, front, stream, trailing })
     }
 }
 
@@ -344,7 +352,15 @@ mod tests {
 
     fn front(front: Bytes, raw: bool) -> Front {
         let stream: BytesStream = Box::pin(futures_util::stream::iter([Ok(front.clone())]));
-        Front { name: "x".into(), layers: Vec::new(), raw, foreign: false, front, stream }
+        Front {
+            name: "x".into(),
+            layers: Vec::new(),
+            raw,
+            foreign: false,
+            front,
+            stream,
+            trailing: Trailing::default(),
+        }
     }
 
     fn guard(bytes: &Bytes, target: &RestoreTarget) -> Result<Guard> {

@@ -1,10 +1,10 @@
 //! What a store holds: only what has a manifest.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::Store;
 use super::foreign::may_be_ours;
@@ -90,6 +90,17 @@ impl Store {
     /// The verification records of an archive, as their keys say them.
     pub(super) async fn marks(&self, job: &str, id: &Id) -> Result<Vec<VerificationKey>> {
         Ok(self.keys(Some(job)).await?.remove(&(job.into(), id.clone())).unwrap_or_default())
+    }
+
+    /// What lies directly in a job's folder, by name: how many bytes it has.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn sizes(&self, job: &str) -> Result<HashMap<String, u64>> {
+        let listed = self.down.list_with_delimiter(Some(&self.below(job))).await;
+        let objects = listed.map_err(|e| self.explain("listing", e))?.objects;
+        let name = |meta: &ObjectMeta| Some((meta.location.filename()?.to_string(), meta.size));
+        Ok(objects.iter().filter_map(name).collect())
     }
 
     /// The archives below a job's name that were begun at `time` or later.

@@ -1,13 +1,15 @@
 //! The bytes of files as they pass by, in the order of the archive.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use crate::archive::open::{Archive, Opened};
+use super::member::Place;
+use crate::archive::open::Opened;
 use crate::error::{Error, Result};
 use crate::job::deliver::PARALLEL;
+use crate::job::open_archive::OpenArchive;
 use crate::stream::counters::Counters;
 
 /// What is given files' bytes.
@@ -16,21 +18,44 @@ pub(super) trait FileVisitor: Send + 'static {
     fn visit(&mut self, file: usize, piece: &[u8], last: bool) -> Result<()>;
 }
 
-/// Reads the files at `ranges` of the source, none of them empty, each known by its place there, and shows them to `visitor`.
+/// Reads the files at `places`, none of them empty, each known by its place there, and shows them to `visitor`.
 pub(super) async fn read<V: FileVisitor>(
-    archive: &Arc<Archive>,
-    ranges: Vec<Range<u64>>,
+    archive: &mut OpenArchive,
+    places: Vec<Place>,
     visitor: V,
     counters: &Counters,
 ) -> Result<V> {
-    let mut files: Vec<_> = ranges.into_iter().enumerate().collect();
+    let needed = places.iter().map(|(reference, _)| *reference).collect();
+    if let Some(lost) = archive.open_older(needed).await?.into_iter().next() {
+        let name = archive.name_of(lost.reference);
+        return Err(lost.error.context(format!("{name} holds contents that are to be compared")));
+    }
+    let mut of_archives = BTreeMap::<_, Vec<_>>::new();
+    for (file, (reference, range)) in places.into_iter().enumerate() {
+        of_archives.entry(reference).or_default().push((file, range));
+    }
+    let mut visitor = visitor;
+    for (reference, files) in of_archives {
+        visitor = read_of(archive, reference, files, visitor, counters).await?;
+    }
+    Ok(visitor)
+}
+
+/// Reads files of one archive.
+async fn read_of<V: FileVisitor>(
+    archive: &OpenArchive,
+    reference: u32,
+    mut files: Vec<(usize, Range<u64>)>,
+    visitor: V,
+    counters: &Counters,
+) -> Result<V> {
     files.sort_by_key(|(_, range)| range.start);
     if files.windows(2).any(|pair| pair[0].1.end > pair[1].1.start) {
         return Err(Error::damaged("members of the archive overlap"));
     }
     let ranges: Vec<_> = files.iter().map(|(_, range)| range.clone()).collect();
     let mut passing = Passing { files, next: 0, visitor };
-    let mut batches = std::pin::pin!(archive.frames(&ranges, PARALLEL));
+    let mut batches = std::pin::pin!(archive.frames(reference, &ranges, PARALLEL)?);
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         counters.stored.add(batch.fetched.len() as u64);
@@ -73,14 +98,14 @@ impl<V: FileVisitor> Passing<V> {
     }
 }
 
-/// A digest of each file at `ranges`.
+/// A digest of each file at `places`.
 pub(super) async fn digests(
-    archive: &Arc<Archive>,
-    ranges: Vec<Range<u64>>,
+    archive: &mut OpenArchive,
+    places: Vec<Place>,
     counters: &Counters,
 ) -> Result<Vec<Option<blake3::Hash>>> {
-    let visitor = Digests { hasher: blake3::Hasher::new(), files: vec![None; ranges.len()] };
-    Ok(read(archive, ranges, visitor, counters).await?.files)
+    let visitor = Digests { hasher: blake3::Hasher::new(), files: vec![None; places.len()] };
+    Ok(read(archive, places, visitor, counters).await?.files)
 }
 
 struct Digests {
