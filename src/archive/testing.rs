@@ -196,3 +196,27 @@ pub(crate) fn tar() -> Vec<u8> {
 pub(crate) fn tar_checks() -> SourceChecks {
     SourceChecks { format: Format::Tar, ..SourceChecks::default() }
 }
+
+/// Numbers that look random and are the same in every run.
+#[derive(Clone)]
+pub(crate) struct Random(blake3::OutputReader);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof())
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        (u64::from_le_bytes(bytes) % end as u64) as usize
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn choose<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}

@@ -12,6 +12,8 @@ pub mod cat;
 pub mod copy;
 mod deliver;
 pub mod diff;
+#[cfg(test)]
+mod histories;
 pub mod increment;
 pub mod list;
 pub mod ls;

@@ -32,7 +32,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
+    pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
         Client { requests: store, uploads, probes: false }
     }
@@ -57,7 +57,7 @@ pub(super) fn open_client(
                 probes: false,
             }
         }
-        Kind::Memory => Client::of(memory::shared(url.host_str())),
+        Kind::Memory => memory::client(url.host_str()),
         Kind::S3 => {
             let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching()?);
             environment::check_s3(&builder)?;

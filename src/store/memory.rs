@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::memory::InMemory;
 
+use super::clients::Client;
+
 static STORES: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeMap::new());
 
 /// The store of that name, for as long as the process lives; without a name, one that nobody else sees.
@@ -13,6 +15,15 @@ pub(super) fn shared(name: Option<&str>) -> Arc<InMemory> {
     let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
     let store: &Arc<InMemory> = stores.entry(name.into()).or_default();
     Arc::clone(store)
+}
+
+/// The client of that store.
+pub(super) fn client(name: Option<&str>) -> Client {
+    #[cfg(test)]
+    if let Some(halting) = super::faults::halt::client(name) {
+        return halting;
+    }
+    Client::of(shared(name))
 }
 
 #[cfg(test)]

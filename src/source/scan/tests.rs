@@ -11,32 +11,10 @@ use super::super::gnutar::tests::{folder_with, read};
 use super::super::named::{self, Prepared};
 use super::super::{FileFilter, StoreFolder, Walk, gnutar};
 use super::*;
+use crate::archive::testing::Random;
 use crate::report::Reporter;
 use crate::tar::name::plain;
 use crate::tar::{Entry, EntryType, Walker};
-
-/// Numbers that look random and are the same in every run.
-struct Random(blake3::OutputReader);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        Random(blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof())
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        (u64::from_le_bytes(bytes) % end as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn choose<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
 
 const NAMES: [&[u8]; 20] = [
     b"a",

@@ -28,8 +28,11 @@ use super::clients::Client;
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
 
+pub(crate) mod halt;
 mod outages;
 mod tests;
+
+use halt::Halt;
 
 /// What is asked of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,7 @@ impl Rule {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     rules: Vec<Rule>,
+    halt: Option<Halt>,
     open: Mutex<Vec<String>>,
     fired: AtomicU64,
 }
@@ -144,6 +148,9 @@ impl Faults {
 
     /// What is to be done of a request: whether it is done at all, and the answer where that is settled.
     async fn meet(&self, op: Op, key: &Path) -> Result<Meet> {
+        if self.halt.as_ref().is_some_and(Halt::is_due) {
+            return std::future::pending().await;
+        }
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
     }
 
@@ -258,6 +265,14 @@ impl Store {
     }
 }
 
+impl Faulty {
+    fn client(self) -> Client {
+        let faulty = Arc::new(self);
+        let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
+        Client { requests, uploads: Uploads::Numbered(faulty), probes: true }
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, key: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
@@ -330,6 +345,9 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.faults.halt.as_ref().is_some_and(Halt::is_due) {
+            return futures_util::stream::pending().boxed();
+        }
         match self.faults.hit(Op::List, prefix.unwrap_or(&Path::default())) {
             // Something comes before the failure.
             Some(_) => {

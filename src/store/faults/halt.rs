@@ -1,0 +1,76 @@
+//! A store of this process that nobody answers any more after some requests: what it holds then is what a run leaves that
+//! is killed there. And what it holds, to look at and to damage.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::sync::Notify;
+
+use super::super::clients::Client;
+use super::super::memory;
+use super::{Faults, Faulty};
+
+static HALTING: Mutex<BTreeMap<String, Arc<Faults>>> = Mutex::new(BTreeMap::new());
+
+/// After how many requests nobody answers.
+#[derive(Debug)]
+pub(super) struct Halt {
+    after: u64,
+    seen: AtomicU64,
+    halted: Arc<Notify>,
+}
+
+impl Halt {
+    /// Counts a request, and says whether it is one that nobody answers.
+    pub(super) fn is_due(&self) -> bool {
+        let is_due = self.seen.fetch_add(1, Ordering::Relaxed) >= self.after;
+        if is_due {
+            self.halted.notify_one();
+        }
+        is_due
+    }
+}
+
+/// Has `memory://NAME` answer so many more requests of whoever opens it from now on. The first that is not answered is
+/// told.
+pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
+    let halted = Arc::new(Notify::new());
+    let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
+    HALTING.lock().unwrap().insert(name.into(), Arc::new(Faults { halt, ..Faults::default() }));
+    halted
+}
+
+/// Has it answer whoever opens it from now on.
+pub(crate) fn go_on(name: &str) {
+    HALTING.lock().unwrap().remove(name);
+}
+
+/// The client of a store that is to halt.
+pub(in super::super) fn client(name: Option<&str>) -> Option<Client> {
+    let faults = HALTING.lock().unwrap().get(name?).map(Arc::clone)?;
+    Some(Faulty { inner: memory::shared(name), faults }.client())
+}
+
+/// All that `memory://NAME` holds, by key.
+pub(crate) async fn objects(name: &str) -> BTreeMap<String, Bytes> {
+    let (store, mut objects) = (memory::shared(Some(name)), BTreeMap::new());
+    for meta in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+        objects.insert(meta.location.to_string(), bytes);
+    }
+    objects
+}
+
+/// Puts another object in the place of one, or none.
+pub(crate) async fn replace(name: &str, key: &str, by: Option<Bytes>) {
+    let (store, key) = (memory::shared(Some(name)), Path::from(key));
+    match by {
+        Some(bytes) => drop(store.put(&key, bytes.into()).await.unwrap()),
+        None => store.delete(&key).await.unwrap(),
+    }
+}
