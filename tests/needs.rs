@@ -144,11 +144,11 @@ fn what_is_lost_with_an_older_archive_is_named_and_nothing_else_is_lost() {
     };
 
     std::fs::remove_file(&object).expect("the object");
-    let refused = run(&["restore", "j", "--to-path", "lost"]).expect_error(13, "cannot be restored");
-    is_named(&refused.stderr, "cannot be restored", &of_second);
+    let refused = run(&["restore", "j", "--to-path", "lost"]).expect_error(13, "are lost");
+    is_named(&refused.stderr, "are lost", &of_second);
     assert!(!lab.path("lost").exists(), "nothing was begun");
     let refused = run(&["restore", "j", "--to-path", "lost", "--include", "s/second", "--include", "s/d/f1"]);
-    is_named(&refused.expect(13).stderr, "cannot be restored", &["s/second"]);
+    is_named(&refused.expect(13).stderr, "are lost", &["s/second"]);
     run(&["cat", "j", "s/d/f5"]).expect_error(13, &second);
     run(&["cat", "j", "s/d/f1"]).expect(0);
     let without: Vec<_> = of_second.iter().flat_map(|name| ["--exclude", name]).collect();
@@ -235,4 +235,49 @@ fn two_increments_differ_by_what_changed_between_them() {
     ));
     let text = lab.run(&["diff", "j", "--path", "top", "--from", &store]).expect(1).text();
     assert_eq!(text, "~ s/d/f1 (content)\n");
+}
+
+#[test]
+fn what_is_damaged_is_named_the_rest_comes_back_and_the_next_night_reads_it_again() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    let [first, second, third] = three_nights(&lab);
+    let object = lab.path(&format!("store/j/{first}.tar.zst.gpg"));
+    let mut bytes = std::fs::read(&object).expect("an archive");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&object, bytes).expect("written");
+
+    // Its own frames are whole, and what it needs is looked at when that is asked for.
+    lab.run(&["verify", "j", "--from", &store]).expect(0);
+    let verified = lab.run(&["verify", "j", "--whole", "--from", &store]).expect(13);
+    assert!(
+        verified.stderr.contains("members that lie in") && verified.stderr.contains(&first),
+        "{}",
+        verified.stderr
+    );
+    let restore = |to: &str, more: &[&str]| {
+        let words = ["restore", "j", "--to-path", to, "--from", &store];
+        lab.run(&[&words[..], more].concat())
+    };
+    let failed = restore("all", &[]).expect(13);
+    assert!(failed.stderr.contains("--skip-damaged"), "{}", failed.stderr);
+    let partial = restore("some", &["--skip-damaged"]).expect(3);
+    let named: Vec<_> =
+        partial.stderr.lines().filter(|line| line.contains("is damaged and was left out")).collect();
+    assert!(!named.is_empty(), "{}", partial.stderr);
+    let restored = listing(lab.path("some"));
+    for line in listing(lab.dir.clone()).lines() {
+        let is_named = named
+            .iter()
+            .any(|named| line.split_whitespace().any(|word| named.contains(&format!(" {word} "))));
+        assert!(is_named || restored.contains(line), "{line}");
+    }
+
+    let healed = lab.run(&["backup", "path", "s", "--job", "j", "--incremental", "--to", &store]).expect(3);
+    assert!(healed.stderr.contains(&format!("j@{first} is not at")), "{}", healed.stderr);
+    restore("healed", &[]).expect(0);
+    is_the_source(&lab, "healed");
+    let shown = lab.run(&["show", "j", "--json", "--from", &store]).expect(0).text();
+    assert!(!shown.contains(&first) && shown.contains(&second) && shown.contains(&third), "{shown}");
 }

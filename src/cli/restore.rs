@@ -136,6 +136,10 @@ pub struct RestoreArchive {
     /// Unpack device nodes too
     #[arg(long)]
     allow_devices: bool,
+    /// Leave out members of a tar that are damaged, or lie in an older archive that is gone; they are named, with exit
+    /// code 3. Everything is read twice
+    #[arg(long, conflicts_with_all = ["sequential", "object"])]
+    skip_damaged: bool,
     /// Read from the front, without the catalog: for an archive whose catalog is lost. Bytes are handed on before the
     /// final check: when that fails, the target is incomplete
     #[arg(long, conflicts_with_all = ["include", "exclude"])]
@@ -186,6 +190,7 @@ impl RestoreArchive {
             exclude: self.exclude,
             overwrite: self.overwrite,
             allow_devices: self.allow_devices,
+            skip_damaged: self.skip_damaged,
         })
     }
 

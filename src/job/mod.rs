@@ -16,6 +16,7 @@ pub mod diff;
 mod histories;
 pub mod increment;
 pub mod list;
+mod lost;
 pub mod ls;
 mod open_archive;
 pub mod origin;

@@ -169,6 +169,12 @@ impl OpenArchive {
         }
     }
 
+    /// Bytes of source in each frame of one of its archives but the last.
+    pub(super) fn frame_len(&self, reference: u32) -> u64 {
+        let older = self.refs().find(|record| record.n == reference);
+        older.map_or(self.record().frame_len, |record| record.frame_len).max(1)
+    }
+
     /// The name of one of its archives.
     pub(super) fn name_of(&self, reference: u32) -> String {
         match self.refs().find(|record| record.n == reference) {

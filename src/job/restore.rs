@@ -1,12 +1,13 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::deliver::{PARALLEL, write_members, write_ranges};
+use super::lost::{self, Found, Lost};
 use super::open_archive::OpenArchive;
 use super::sequential;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
@@ -28,6 +29,8 @@ use crate::tar::{Entry, EntryType, Member, name};
 const MEMORY: u64 = 256 << 20;
 /// Refused members that an error names.
 const NAMED: usize = 5;
+/// Lost members that are named.
+const MOST_TOLD: usize = 1000;
 
 /// What to restore from.
 #[derive(Debug, Clone)]
@@ -59,6 +62,8 @@ pub struct RestoreRequest {
     pub overwrite: bool,
     /// Unpack device nodes too.
     pub allow_devices: bool,
+    /// Leave out the members that are lost, and name them.
+    pub skip_damaged: bool,
 }
 
 /// Restores an archive, or some of its members.
@@ -108,7 +113,19 @@ async fn restore_archive(
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
     let amount = human_bytes(counters.source.get());
     ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
-    Ok(outcome(code, landing.as_ref(), ui))
+    let outcome = outcome(code, landing.as_ref(), ui);
+    Ok(if tell_left_out(&plan.left_out, ui) && outcome == Outcome::Done { Outcome::Warned } else { outcome })
+}
+
+/// Names the members that are lost, and says whether there are any.
+fn tell_left_out(left_out: &BTreeSet<(u32, Vec<u8>)>, ui: &Reporter) -> bool {
+    for (_, name) in left_out.iter().take(MOST_TOLD) {
+        ui.warn(&format!("{} is damaged and was left out", name::shown(name)));
+    }
+    if left_out.len() > MOST_TOLD {
+        ui.warn(&format!("and {} more members", left_out.len() - MOST_TOLD));
+    }
+    !left_out.is_empty()
 }
 
 /// How a restore ended that did not fail; what was left out is said.
@@ -128,6 +145,8 @@ struct Plan {
     name: String,
     archive: OpenArchive,
     handing: Handing,
+    /// Members that are lost.
+    left_out: BTreeSet<(u32, Vec<u8>)>,
 }
 
 /// What is handed on, and how.
@@ -139,33 +158,44 @@ enum Handing {
     Members(Vec<Part>),
 }
 
+impl Handing {
+    /// What is read of an archive whose own source has so many bytes.
+    fn parts(&self, own_bytes: u64) -> Vec<Part> {
+        match self {
+            Handing::AsIs => vec![Part::whole(own_bytes)],
+            Handing::Members(parts) => parts.clone(),
+        }
+    }
+}
+
 impl Plan {
     async fn make(archive: &ArchiveRef, request: &RestoreRequest, ui: &Reporter) -> Result<Plan> {
-        let patterns = Patterns::new(&request.include, &request.exclude)?;
         let found = StoredArchive::find(&request.open.store, archive, ui).await?;
         let passphrase = found.passphrase(&request.open)?;
-
-        let mut members = Members::new(patterns, request.target.unpacks(), request.allow_devices);
+        let mut members = Members::of(request, Lost::default())?;
         let near = members.near();
         let each = |entry: &Entry| members.look(entry);
         let mut archive =
             OpenArchive::look(&found, passphrase.as_ref(), |pages| near.of(pages), each).await?;
-        // Hard links and folders lead to members that were not asked for: further looks find them.
-        while members.again() {
-            let near = members.near();
-            archive.look_again(|pages| near.of(pages), |entry| members.look(entry)).await?;
+        members.look_on(&archive).await?;
+        let (mut roots, mut left_out) = (members.roots.clone(), BTreeSet::new());
+        let mut handing = members.handing_of(&archive, request)?;
+        let parts = handing.parts(archive.end().bytes);
+        match request.skip_damaged {
+            false => open_older(&mut archive, &parts).await?,
+            true => {
+                ui.note("everything is read twice: first to find what is damaged");
+                let found = lost::find(&mut archive, &parts, &|| false, &Counters::default()).await?;
+                if let Found::Lost(lost) = found {
+                    let mut rest = Members::of(request, lost)?;
+                    archive.look_again(|_| None, |entry| rest.look(entry)).await?;
+                    rest.look_on(&archive).await?;
+                    (roots, left_out) = (rest.roots.clone(), rest.left_out.clone());
+                    handing = rest.handing_of(&archive, request)?;
+                }
+            }
         }
-        if archive.pages().is_some_and(|pages| pages.runs().is_some()) {
-            members.selection.forget_gaps();
-        }
-        let roots = members.roots.clone();
-        let is_tar = archive.record().kind == Format::Tar;
-        let own_bytes = archive.end().bytes;
-        let handing = members.handing(is_tar, request.target.needs_tar(), own_bytes)?;
-        if let Handing::Members(parts) = &handing {
-            open_older(&mut archive, parts).await?;
-        }
-        Ok(Plan { roots, name: found.name(), archive, handing })
+        Ok(Plan { roots, name: found.name(), archive, handing, left_out })
     }
 
     async fn deliver(
@@ -198,18 +228,77 @@ struct Members {
     unpacks: bool,
     allow_devices: bool,
     refused: Vec<String>,
+    /// What cannot be read.
+    lost: Lost,
+    /// The members that lie there, by archive, and hard links to them; of these, those that are asked for.
+    lost_names: HashSet<(u32, Vec<u8>)>,
+    left_out: BTreeSet<(u32, Vec<u8>)>,
+    has_more: bool,
     /// The first two parts of names and of hard links' targets: of a volume's archive, `VOLUME/_data` alone.
     roots: BTreeSet<String>,
 }
 
 impl Members {
-    fn new(patterns: Patterns, unpacks: bool, allow_devices: bool) -> Self {
-        let selection = Selection::new(unpacks);
-        Members { patterns, selection, unpacks, allow_devices, refused: Vec::new(), roots: BTreeSet::new() }
+    fn new(patterns: Patterns, unpacks: bool, allow_devices: bool, lost: Lost) -> Self {
+        let (selection, refused, roots) = (Selection::new(unpacks), Vec::new(), BTreeSet::new());
+        let (lost_names, left_out, has_more) = (HashSet::new(), BTreeSet::new(), false);
+        Members {
+            patterns,
+            selection,
+            unpacks,
+            allow_devices,
+            refused,
+            lost,
+            lost_names,
+            left_out,
+            has_more,
+            roots,
+        }
+    }
+
+    fn of(request: &RestoreRequest, lost: Lost) -> Result<Self> {
+        let patterns = Patterns::new(&request.include, &request.exclude)?;
+        Ok(Members::new(patterns, request.target.unpacks(), request.allow_devices, lost))
+    }
+
+    /// Looks again until nothing more is found that is needed: hard links and folders lead to members that were not asked
+    /// for.
+    async fn look_on(&mut self, archive: &OpenArchive) -> Result<()> {
+        while self.again() {
+            let near = self.near();
+            archive.look_again(|pages| near.of(pages), |entry| self.look(entry)).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether all members are taken as they come.
+    fn take_all(&self) -> bool {
+        self.patterns.take_all() && self.lost.is_nothing()
+    }
+
+    /// Whether a member is lost, or leads to one that is.
+    fn is_lost(&mut self, entry: &Entry) -> bool {
+        if self.lost.is_nothing() {
+            return false;
+        }
+        let place = |name: &[u8]| (entry.reference, name::plain(name).to_vec());
+        let leads_there = entry.hard_link().is_some_and(|target| self.lost_names.contains(&place(&target)));
+        let is_lost = leads_there || self.lost.meets(entry);
+        if is_lost {
+            let name = entry.name();
+            self.has_more |= self.lost_names.insert(place(&name));
+            if self.patterns.take(&name) {
+                self.left_out.insert(place(&name));
+            }
+        }
+        is_lost
     }
 
     fn look(&mut self, entry: &Entry) {
-        let taken = match self.patterns.take_all() {
+        if self.is_lost(entry) {
+            return;
+        }
+        let taken = match self.take_all() {
             true => {
                 if entry.reference > 0 {
                     self.selection.keep(entry);
@@ -238,11 +327,25 @@ impl Members {
 
     /// Ends a look, and says whether another is needed.
     fn again(&mut self) -> bool {
-        let again = self.selection.again();
+        let again = self.selection.again() | std::mem::take(&mut self.has_more);
         if again {
+            self.selection.begin_again();
             self.refused.clear();
         }
         again
+    }
+
+    /// What to hand on of an open archive.
+    fn handing_of(mut self, archive: &OpenArchive, request: &RestoreRequest) -> Result<Handing> {
+        if archive.pages().is_some_and(|pages| pages.runs().is_some()) {
+            self.selection.forget_gaps();
+        }
+        self.selection.forget_lost_gaps(|gap| self.lost.meets_range(0, gap));
+        let is_tar = archive.record().kind == Format::Tar;
+        if !is_tar && request.skip_damaged {
+            return Err(Error::usage("this archive is no tar: it has no members that could be left out"));
+        }
+        self.handing(is_tar, request.target.needs_tar(), archive.end().bytes)
     }
 
     /// What to hand on of an archive whose own source has so many bytes.
@@ -257,7 +360,7 @@ impl Members {
             return Err(Error::refused(format!("{} members may not be unpacked", self.refused.len())).because(named)
                 .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
         }
-        let (take_all, count) = (self.patterns.take_all(), self.selection.count());
+        let (take_all, count) = (self.take_all(), self.selection.count());
         let mut parts = self.selection.parts();
         match take_all {
             true if !self.unpacks && parts.is_empty() => Ok(Handing::AsIs),
@@ -285,17 +388,8 @@ impl InRuns {
 
 /// Opens the older archives that parts lie in.
 async fn open_older(archive: &mut OpenArchive, parts: &[Part]) -> Result<()> {
-    let lost = archive.open_older(parts.iter().map(|part| part.reference).collect()).await?;
-    let Some(first) = lost.first() else { return Ok(()) };
-    let is_lost = |entry: &Entry| {
-        lost.iter().any(|lost| lost.reference == entry.reference)
-            && parts.iter().any(|part| part.reference == entry.reference && part.holds(entry.at))
-    };
-    let named = archive.members_in(is_lost).await?;
-    let names: Vec<_> = lost.iter().map(|lost| archive.name_of(lost.reference)).collect();
-    Err(Error::damaged(format!("members that lie in {} cannot be restored: {named}", names.join(", ")))
-        .because(first.error.clone())
-        .hint("leave them out with --exclude; the next backup reads them again"))
+    let lost = lost::unopened(archive, parts).await?;
+    if lost.is_nothing() { Ok(()) } else { Err(lost.error(archive).await?) }
 }
 
 /// No member lies beside the volume.
@@ -321,6 +415,10 @@ pub(super) fn outside(own: &str, other: &str) -> Error {
 
 fn incomplete(error: Error, counters: &Counters) -> Error {
     let written = counters.source.get();
+    let error = match error.kind() {
+        Kind::Damaged => error.and_hint("`--skip-damaged` restores what can be, and names what cannot"),
+        _ => error,
+    };
     error.and_hint(format!(
         "the {written} bytes that were handed on are right, but not all: the target is incomplete"
     ))

@@ -12,13 +12,17 @@ use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, human_bytes};
 use crate::store::Store;
 use crate::store::list::Listed;
+use crate::store::manifest::Manifest;
 use crate::store::record::{self, Level, VerificationKey, WHOLE};
 use crate::stream::counters::Counters;
 
 mod older;
 mod sample;
 mod stored;
+mod tally;
 mod whole;
+
+use tally::Tally;
 
 /// How much of an archive a sample takes, at least.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,7 +65,8 @@ impl Depth {
             Depth::Manifest => Level::Manifest,
             Depth::Stored => Level::Stored,
             Depth::Sample(_) => Level::Sample,
-            Depth::Whole | Depth::All => Level::Whole,
+            Depth::Whole => Level::Whole,
+            Depth::All => Level::All,
         }
     }
 }
@@ -232,13 +237,19 @@ impl Run<'_> {
         tally.finish(self.ui, self.found)
     }
 
+    /// What a record of an archive says: one that needs no others is looked at as a whole.
+    fn level_of(&self, manifest: &Manifest) -> Level {
+        if self.level == Level::All && manifest.needs.is_empty() { Level::Whole } else { self.level }
+    }
+
     /// Whether a record says that this look, or a better one, was had.
     async fn is_covered(&self, store: &Store, listed: &Listed) -> bool {
         let share = match (self.request.depth, &listed.manifest) {
             (Depth::Sample(amount), Ok(manifest)) => record::share(amount.of(manifest.bytes), manifest.bytes),
             _ => WHOLE,
         };
-        let covers = |mark: &&VerificationKey| listed.manifest.is_ok() && mark.covers(self.level, share);
+        let level = listed.manifest.as_ref().map(|manifest| self.level_of(manifest));
+        let covers = |mark: &&VerificationKey| level.as_ref().is_ok_and(|level| mark.covers(*level, share));
         for mark in listed.marks.iter().rev().filter(covers) {
             if store.confirms(&listed.job, &listed.id, mark).await {
                 return true;
@@ -293,7 +304,9 @@ impl Run<'_> {
             }
             depth @ (Depth::Whole | Depth::All) => {
                 let passphrase = self.secrets.of(found)?;
-                whole::whole(found, passphrase, (check, depth == Depth::All), deadline, counters).await
+                let records = self.request.record.then_some(self.ui);
+                let check = (check, depth == Depth::All);
+                whole::whole(found, passphrase, check, records, deadline, counters).await
             }
         }
     }
@@ -304,7 +317,7 @@ impl Run<'_> {
             return None;
         }
         let (archive, bytes) = ((found.job.as_str(), &found.id), (confirmed.bytes, confirmed.of));
-        match found.store.put_record(archive, self.level, bytes).await {
+        match found.store.put_record(archive, self.level_of(&found.manifest), bytes).await {
             Ok(mark) => Some(mark),
             Err(error) => {
                 self.ui.note(&format!("the verification of {} is not recorded: {error}", found.name()));
@@ -322,7 +335,7 @@ impl Run<'_> {
         Verified {
             job: found.job.clone(),
             id: found.id.clone(),
-            level: self.level,
+            level: self.level_of(&found.manifest),
             bytes: found.manifest.bytes,
             stored_bytes: found.manifest.archive.size,
             confirmed: confirmed.bytes,
@@ -352,80 +365,12 @@ fn unexpected(found: &StoredArchive, confirmed: &Confirmed) -> Error {
         .hint("what was read of it is sound: was the right thing backed up? `sealift ls` shows its members")
 }
 
-/// What became of several archives, and why.
-struct Tally {
-    summary: Summary,
-    /// Why one of them is not in order: the worst reason, the first of its kind.
-    cause: Option<Error>,
-}
-
-impl Tally {
-    fn of(job: &str) -> Self {
-        Tally { summary: Summary { job: job.into(), ..Summary::default() }, cause: None }
-    }
-
-    /// # Errors
-    /// What would keep the next archive from being verified, too.
-    fn add(&mut self, name: String, verified: Result<Option<bool>>, ui: &Reporter) -> Result<()> {
-        match verified {
-            Ok(Some(true)) => self.summary.verified += 1,
-            Ok(Some(false)) => self.summary.left.push(name),
-            Ok(None) => {}
-            Err(error) if matches!(error.kind(), Kind::Usage | Kind::Interrupted) => return Err(error),
-            Err(error) => {
-                ui.warn(&format!("{name}: {error}"));
-                self.summary.failed.push(name);
-                // Damage is worse than anything else that can be said of an archive.
-                match &self.cause {
-                    Some(cause) if error.kind() != Kind::Damaged || cause.kind() == Kind::Damaged => {}
-                    _ => self.cause = Some(error),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self, ui: &Reporter, found: &mut dyn FnMut(&Finding)) -> Result<Outcome> {
-        let Tally { summary, cause } = self;
-        if !summary.left.is_empty() {
-            ui.note(&format!("the time is over: not verified yet: {}", summary.left.join(", ")));
-        }
-        // A window in which not even one archive fits comes to nothing every night.
-        let stuck = summary.verified == 0 && !summary.left.is_empty();
-        if stuck {
-            ui.warn("the time did not suffice for one archive: give a longer --max-duration, or --sample 5%");
-        }
-        let failed = summary.failed.join(", ");
-        found(&Finding::Job(summary));
-        match cause {
-            None if stuck => Ok(Outcome::Warned),
-            None => Ok(Outcome::Done),
-            Some(cause) => Err(cause.context(format!("not verified: {failed}"))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn confirmed(bytes: u64, of: u64) -> Confirmed {
         Confirmed { bytes, of, text: String::new(), cut: false, unmet: Vec::new() }
-    }
-
-    /// The tally of these archives, and what was told.
-    fn tally(archives: Vec<(&str, Result<Option<bool>>)>) -> (Result<Outcome>, Summary) {
-        let ui = Reporter::silent();
-        let mut tally = Tally::of("db");
-        for (name, verified) in archives {
-            tally.add(name.into(), verified, &ui).unwrap();
-        }
-        let mut told = Vec::new();
-        let outcome = tally.finish(&ui, &mut |finding| told.push(finding.clone()));
-        match told.remove(0) {
-            Finding::Job(summary) if told.is_empty() => (outcome, summary),
-            other => panic!("{other:?}, {told:?}"),
-        }
     }
 
     #[test]
@@ -439,9 +384,9 @@ mod tests {
 
     #[test]
     fn every_depth_has_its_level() {
-        let all = [Depth::Manifest, Depth::Stored, Depth::Sample(Amount::Bytes(1)), Depth::Whole];
+        let all = [Depth::Manifest, Depth::Stored, Depth::Sample(Amount::Bytes(1)), Depth::Whole, Depth::All];
         let levels = all.map(Depth::level);
-        assert_eq!(levels, [Level::Manifest, Level::Stored, Level::Sample, Level::Whole]);
+        assert_eq!(levels, [Level::Manifest, Level::Stored, Level::Sample, Level::Whole, Level::All]);
         assert!(levels.is_sorted(), "from the quickest to the most thorough");
     }
 
@@ -456,45 +401,6 @@ mod tests {
         assert!(Deadline::after(Some(Duration::ZERO)).is_over());
         for time in [None, Some(Duration::from_secs(3600)), Some(Duration::MAX)] {
             assert!(!Deadline::after(time).is_over(), "{time:?}");
-        }
-    }
-
-    #[test]
-    fn archives_in_order_are_counted_and_those_deleted_meanwhile_are_not() {
-        let (outcome, summary) = tally(vec![("a", Ok(Some(true))), ("b", Ok(None)), ("c", Ok(Some(true)))]);
-        assert_eq!(outcome.unwrap(), Outcome::Done);
-        assert_eq!(summary, Summary { job: "db".into(), verified: 2, ..Summary::default() });
-    }
-
-    #[test]
-    fn a_window_that_no_archive_fits_into_is_a_warning() {
-        let (outcome, summary) = tally(vec![("a", Ok(Some(false)))]);
-        assert_eq!(outcome.unwrap(), Outcome::Warned);
-        assert_eq!(summary.left, ["a"]);
-        let (outcome, _) = tally(vec![("a", Ok(Some(true))), ("b", Ok(Some(false)))]);
-        assert_eq!(outcome.unwrap(), Outcome::Done);
-    }
-
-    #[test]
-    fn damage_is_the_cause_that_is_reported_and_all_failed_are_named() {
-        let (outcome, summary) = tally(vec![
-            ("a", Err(Error::failed("no answer"))),
-            ("b", Err(Error::damaged("first damage"))),
-            ("c", Err(Error::damaged("second damage"))),
-            ("d", Ok(Some(true))),
-        ]);
-        let error = outcome.unwrap_err();
-        assert_eq!(error.kind(), Kind::Damaged);
-        let text = error.to_string();
-        assert!(text.contains("not verified: a, b, c") && text.contains("first damage"), "{text}");
-        assert_eq!((summary.failed.join(","), summary.verified), ("a,b,c".into(), 1));
-    }
-
-    #[test]
-    fn what_would_stop_the_next_archive_too_stops_the_run() {
-        let ui = Reporter::silent();
-        for error in [Error::usage("x"), Error::interrupted()] {
-            assert!(Tally::of("db").add("a".into(), Err(error), &ui).is_err());
         }
     }
 }

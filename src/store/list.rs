@@ -87,11 +87,6 @@ impl Store {
         Ok(self.keys(Some(job)).await?.into_keys().map(|(_, id)| id).collect())
     }
 
-    /// The verification records of an archive, as their keys say them.
-    pub(super) async fn marks(&self, job: &str, id: &Id) -> Result<Vec<VerificationKey>> {
-        Ok(self.keys(Some(job)).await?.remove(&(job.into(), id.clone())).unwrap_or_default())
-    }
-
     /// What lies directly in a job's folder, by name: how many bytes it has.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::report::Reporter;
 mod clients;
 pub mod commit;
 mod create;
+pub mod damage;
 pub mod download;
 mod environment;
 mod failure;

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::create::CreateError;
-use super::{Store, json};
+use super::{Store, damage, json};
 use crate::archive::Id;
 use crate::error::{Error, Result};
 
@@ -33,13 +33,16 @@ pub enum Level {
     Sample,
     /// Everything is what was sealed.
     Whole,
+    /// And so is what it needs of older archives.
+    All,
 }
 
-const LEVELS: [(Level, &str); 4] = [
+const LEVELS: [(Level, &str); 5] = [
     (Level::Manifest, "manifest"),
     (Level::Stored, "stored"),
     (Level::Sample, "sample"),
     (Level::Whole, "whole"),
+    (Level::All, "all"),
 ];
 
 impl fmt::Display for Level {
@@ -92,7 +95,8 @@ impl VerificationKey {
     /// Whether what was found then makes a look at `level`, for a sample of at least `share`, unnecessary.
     pub fn covers(&self, level: Level, share: u16) -> bool {
         match (self.level, level) {
-            (Level::Whole, _) | (_, Level::Manifest) => true,
+            (Level::All, _) | (_, Level::Manifest) => true,
+            (Level::Whole, level) => level != Level::All,
             (Level::Sample, Level::Sample) => self.share >= share,
             (own, level) => own == level,
         }
@@ -172,8 +176,13 @@ impl Store {
     ) -> Result<VerificationKey> {
         let now = jiff::Timestamp::now();
         let sample = level == Level::Sample;
-        let before = self.marks(job, id).await?;
-        let at = Id::after(now, before.iter().filter(|mark| mark.level == level).map(|mark| &mark.at))?;
+        let names = self.sizes(job).await?;
+        let marks = names.keys().filter_map(|name| VerificationKey::parse(name));
+        let marks = marks.filter(|(_, mark)| mark.level == level).map(|(own, mark)| (own, mark.at));
+        // What is in order now is in order after all damage that was found before.
+        let damage = names.keys().filter_map(|name| damage::parse(name));
+        let before = marks.chain(damage).filter(|(own, _)| own == id).map(|(_, at)| at);
+        let at = Id::after(now, &before.collect::<Vec<_>>())?;
         let mark = VerificationKey { level, share: if sample { share(bytes, total) } else { WHOLE }, at };
         let record = Record {
             format: FORMAT,
@@ -279,7 +288,9 @@ mod tests {
         for bytes in [7, 8] {
             let put = store.put_record(("db", &id), Level::Sample, (bytes, 10)).await.unwrap();
             assert!(put.at > last, "{} is not later than {last}", put.at);
-            assert_eq!(store.marks("db", &id).await.unwrap().iter().max_by_key(|mark| &mark.at), Some(&put));
+            let names = store.sizes("db").await.unwrap();
+            let marks = names.keys().filter_map(|name| VerificationKey::parse(name)).map(|(_, mark)| mark);
+            assert_eq!(marks.max_by_key(|mark| mark.at.clone()), Some(put));
             last = put.at;
         }
         // Another level is not compared with it.
@@ -290,8 +301,9 @@ mod tests {
     #[test]
     fn what_covers_what() {
         let mark = |level, share| VerificationKey { level, share, at: ID.parse().unwrap() };
-        let whole = mark(Level::Whole, WHOLE);
-        assert!(LEVELS.iter().all(|(level, _)| whole.covers(*level, WHOLE)));
+        let (whole, all) = (mark(Level::Whole, WHOLE), mark(Level::All, WHOLE));
+        assert!(LEVELS.iter().all(|(level, _)| all.covers(*level, WHOLE)));
+        assert!(LEVELS.iter().all(|(level, _)| whole.covers(*level, WHOLE) == (*level != Level::All)));
         // Few frames are no proof of all stored bytes, and stored bytes none of what is sealed in them.
         assert!(!mark(Level::Sample, 9999).covers(Level::Stored, WHOLE));
         assert!(!mark(Level::Stored, WHOLE).covers(Level::Sample, 1));

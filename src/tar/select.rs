@@ -234,9 +234,14 @@ impl Selection {
     pub fn again(&mut self) -> bool {
         let again = std::mem::take(&mut self.has_more);
         if again {
-            self.found = Found::default();
+            self.begin_again();
         }
         again
+    }
+
+    /// Forgets what this look found, but for the names that it led to.
+    pub fn begin_again(&mut self) {
+        self.found = Found::default();
     }
 
     /// How many members were selected.
@@ -248,6 +253,11 @@ impl Selection {
     /// have been looked at.
     pub fn forget_gaps(&mut self) {
         self.found.gaps.clear();
+    }
+
+    /// Forgets of what stands between members that which is lost.
+    pub fn forget_lost_gaps(&mut self, is_lost: impl Fn(&Range<u64>) -> bool) {
+        self.found.gaps.retain(|gap| !is_lost(gap));
     }
 
     /// The names that the next look has to come by: those that hard links lead to, and folders.

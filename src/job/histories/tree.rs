@@ -196,6 +196,12 @@ pub(super) struct Facts {
     first: PathBuf,
 }
 
+impl Facts {
+    pub(super) fn without_first(self) -> Facts {
+        Facts { first: PathBuf::new(), ..self }
+    }
+}
+
 /// All files below a folder.
 pub(super) type Snapshot = BTreeMap<PathBuf, Facts>;
 

@@ -13,6 +13,7 @@ use crate::archive::openpgp::Head;
 use crate::archive::{Format, Id, open};
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
+use crate::store::damage;
 use crate::store::download::Object;
 use crate::store::list::Listed;
 use crate::store::manifest::{Manifest, SUFFIX, catalog_suffix, parts_of_suffix};
@@ -86,13 +87,18 @@ impl Search<'_> {
         if let Some(why) = full_is_due(increments, &listed, self.record.started) {
             return Ok(Found::Nothing(why));
         }
-        let mut first = None;
+        let (mut first, mut damaged) = (None, Vec::new());
         for manifest in listed.values().rev().take(MOST_TRIED) {
             match self.open(manifest).await {
-                Ok(Ok(base)) => return Ok(Found::Base(Box::new(base))),
+                Ok(Ok(mut base)) => {
+                    base.warnings.extend(damaged);
+                    return Ok(Found::Base(Box::new(base)));
+                }
                 Ok(Err(why)) => drop(first.get_or_insert(format!("{}@{} {why}", manifest.job, manifest.id))),
                 Err(error) if is_of_one_archive(&error) => {
-                    first.get_or_insert(format!("{}@{}: {error}", manifest.job, manifest.id));
+                    let why = format!("{}@{}: {error}", manifest.job, manifest.id);
+                    damaged.push(format!("{why}: an older backup is built on"));
+                    first.get_or_insert(why);
                 }
                 Err(error) => return Err(error.context("looking for the backup to build on")),
             }
@@ -147,6 +153,7 @@ impl Search<'_> {
                 Err("was made without --incremental: it does not say what the files were like".into()),
             );
         }
+        confirm_frames(&catalog).await?;
         self.with_archives(catalog, store, &manifest.suffix).await.map(Ok)
     }
 
@@ -166,29 +173,41 @@ impl Search<'_> {
             let head = self.head(&object).await?;
             RefRecord::of(archive, end, suffix, head.as_ref())
         };
-        let (own, mut gone) = match opened.await {
-            Ok(own) => (own, HashSet::new()),
+        let (mut gone, mut warnings) = (HashSet::new(), Vec::new());
+        let again = "what the newest backup has in it is read again";
+        let own = match opened.await {
+            Ok(own) => own,
             Err(error) if is_of_one_archive(&error) => {
-                (RefRecord::of(archive, end, suffix, None)?, HashSet::from([0]))
+                gone.insert(0);
+                warnings.push(format!("{}@{}: {error}: {again}", archive.job, archive.id));
+                RefRecord::of(archive, end, suffix, None)?
             }
             Err(error) => return Err(error),
         };
-        let mut warnings = Vec::new();
         for store in self.stores {
             let sizes = store.sizes(&archive.job).await?;
+            let damaged = damage::known(sizes.keys());
             for record in catalog.refs().iter().chain([&own]) {
-                if (gone.contains(&record.n) && record.n > 0) || is_there(record, &sizes) {
-                    continue;
+                let is_sound = is_there(record, &sizes) && !damaged.contains(&record.id);
+                if !is_sound && gone.insert(record.n) {
+                    let name = format!("{}@{}", archive.job, record.id);
+                    warnings.push(format!("{name} is not at {} as it was: {again}", store.name));
                 }
-                gone.insert(record.n);
-                warnings.push(format!(
-                    "{}@{} is not at {} as it was: what the newest backup has in it is read again",
-                    archive.job, record.id, store.name
-                ));
             }
         }
         Ok(Base { own, gone, warnings, catalog })
     }
+}
+
+/// Reads all pages with records of frames: when the kept members are known, it is too late to build on another catalog.
+/// The pages with members are read before that.
+async fn confirm_frames(catalog: &PagedCatalog) -> Result<()> {
+    for reference in catalog.refs().iter().map(|record| record.n).chain([0]) {
+        for page in catalog.frame_pages(reference) {
+            catalog.frames_of(&page).await?;
+        }
+    }
+    Ok(())
 }
 
 fn is_there(record: &RefRecord, sizes: &HashMap<String, u64>) -> bool {

@@ -15,7 +15,7 @@ fn entry(path: &str, kind: EntryType, link: Option<&str>) -> Entry {
 
 fn members(include: &[&str], unpacks: bool, entries: &[Entry]) -> Members {
     let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
-    let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false);
+    let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false, Lost::default());
     let mut at = 0;
     loop {
         for entry in entries {
@@ -90,7 +90,7 @@ fn members_that_may_not_be_unpacked_are_named_before_anything_is() {
 fn devices_are_unpacked_only_where_that_is_allowed() {
     let device = entry("dev/x", EntryType::Block, None);
     let with = |allow: bool| {
-        let mut members = Members::new(Patterns::new(&[], &[]).unwrap(), true, allow);
+        let mut members = Members::new(Patterns::new(&[], &[]).unwrap(), true, allow, Lost::default());
         members.look(&device);
         members.handing(true, true, 4096)
     };

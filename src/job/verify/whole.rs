@@ -11,19 +11,22 @@ use crate::archive::check::{Check, texts};
 use crate::archive::contents::EntryDigest;
 use crate::archive::digest::Digest;
 use crate::archive::open::{Archive, Opened};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::job::lost::{self, Found};
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
-use crate::report::human_bytes;
+use crate::report::{Reporter, human_bytes};
 use crate::stream::counters::Counters;
 use crate::tar::select::{Part, Selection};
 use crate::tar::{Entry, Walker};
 
-/// Reads an archive to its end, and what it `needs` of older ones if that is asked for, or until time is over.
+/// Reads an archive to its end, and what it `needs` of older ones if that is asked for, or until time is over. What is lost
+/// is noted for the next backup, where there is somebody to tell when that fails.
 pub(super) async fn whole(
     found: &StoredArchive,
     passphrase: Option<SecretString>,
     (mut check, needs): (Check, bool),
+    records: Option<&Reporter>,
     deadline: &Deadline,
     counters: &Counters,
 ) -> Result<Confirmed> {
@@ -38,14 +41,37 @@ pub(super) async fn whole(
         }
     };
     let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await?;
-    let parts = kept.parts();
-    let mut cut = own(&archive, &listed, deadline, counters).await?;
+    let mut parts = kept.parts();
+    let own = own(&archive, &listed, deadline, counters).await;
+    let is_tar = archive.record().kind == Format::Tar;
+    let is_damaged = is_tar && own.as_ref().is_err_and(|error| error.kind() == Kind::Damaged);
+    let mut cut = match &own {
+        Ok(cut) => *cut,
+        Err(_) if is_damaged => false,
+        Err(error) => return Err(error.clone()),
+    };
+    if is_damaged {
+        parts.push(Part::whole(archive.end().bytes));
+        lost::record(found, &found.id, records).await;
+    }
+    if !cut && (needs || is_damaged) {
+        match lost::find(&mut archive, &parts, &|| deadline.is_over(), counters).await? {
+            Found::Whole => {}
+            Found::Cut => cut = true,
+            Found::Lost(lost) => {
+                for id in lost.archives(&archive) {
+                    lost::record(found, &id, records).await;
+                }
+                return Err(lost.error(&archive).await?);
+            }
+        }
+    }
+    own?;
     if !cut {
         agree(found, &archive)?;
-        cut = match needs {
-            true => older::frames(&mut archive, &parts, deadline, counters).await?,
-            false => older::heads(&mut archive).await.map(|()| false)?,
-        };
+        if !needs {
+            older::heads(&mut archive).await?;
+        }
     }
     let end = archive.end();
     let of = end.bytes + parts.iter().map(Part::bytes).sum::<u64>();
