@@ -133,6 +133,7 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
         set: None,
         host: None,
         source_id: None,
+        id_map: None,
         source: serde_json::Value::Null,
         kind: Format::Tar,
         codec,

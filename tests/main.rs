@@ -85,3 +85,5 @@ mod stores;
 mod tars;
 // A store with a certificate of one's own authority is trusted where that is named, and only there.
 mod tls;
+// Owners mean the same users in the containers of the engine that an archive came from and of the one it goes to.
+mod userns;

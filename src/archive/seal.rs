@@ -132,6 +132,7 @@ type Lock = (MessageKey, SecretString);
 ///     set: None,
 ///     host: None,
 ///     source_id: None,
+///     id_map: None,
 ///     source: serde_json::Value::Null,
 ///     kind: Format::Raw,
 ///     codec: Codec::Zstd,

@@ -56,6 +56,7 @@ impl How {
             set: None,
             host: None,
             source_id: None,
+            id_map: None,
             source: serde_json::json!({"path": "/srv/db"}),
             kind: self.checks.format,
             codec: self.codec,

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::job;
 use crate::job::show::Description;
 use crate::report::{Mode, Reporter, human_bytes, print};
+use crate::tar::owners::IdMap;
 
 /// Prints what the sealed catalog says of an archive.
 ///
@@ -60,6 +61,12 @@ fn lines(found: &Description) -> Vec<String> {
     lines.extend(needs.iter().map(|older| {
         let stored = human_bytes(older.stored_bytes);
         format!("needs     {}@{}, {stored} stored", record.job, older.id)
+    }));
+    lines.extend(record.id_map.filter(IdMap::remaps).map(|IdMap { uid, gid }| {
+        format!(
+            "owners    of an engine with userns-remap: users from {} on, groups from {} on",
+            uid.first, gid.first
+        )
     }));
     lines.extend(end.exit_code.map(|code| format!("exit code {code}")));
     lines.extend(end.warnings.iter().map(|text| format!("warning   {text}")));
@@ -119,6 +126,15 @@ mod tests {
                 "by hand   gpg -d x",
             ]
         );
+    }
+
+    #[test]
+    fn whose_ids_the_owners_are_is_shown_where_an_engine_remaps_them() {
+        let mut found = description("tar");
+        let line = "owners    of an engine with userns-remap: users from 300000 on, groups from 7 on";
+        assert!(lines(&found).iter().any(|shown| shown == line), "{:?}", lines(&found));
+        found.archive.id_map = Some(IdMap::default());
+        assert_eq!(lines(&found), lines(&description("tar")));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig};
+use bollard::models::{
+    ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig, SystemInfo,
+};
 use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -26,6 +28,7 @@ mod process;
 pub mod run;
 pub mod saved;
 mod unlock;
+mod userns;
 mod volume;
 
 pub use unlock::Unlock;
@@ -44,6 +47,8 @@ pub struct Engine {
     docker: Docker,
     /// The engine runs on this host.
     local: bool,
+    /// It runs in a user namespace of its own: here, its files have other owners than it sees.
+    rootless: bool,
 }
 
 impl Engine {
@@ -64,8 +69,11 @@ impl Engine {
         docker.ping().await.map_err(unreachable)?;
         // Streams may last for days; only the wait for the headers counts, and bodies sent to the engine count there.
         let docker = docker.with_timeout(Duration::from_secs(7 * 24 * 3600));
-        let local = endpoint.host.starts_with("unix://") && is_here(&docker).await;
-        Ok(Engine { docker, local })
+        let by_socket = endpoint.host.starts_with("unix://");
+        let info = if by_socket { docker.info().await.ok() } else { None };
+        let (local, rootless) =
+            info.map_or((false, false), |info| (is_here(&info), userns::has_option(&info, "rootless")));
+        Ok(Engine { docker, local, rootless })
     }
 
     /// Whether a path that the engine names may be looked for on this host.
@@ -161,12 +169,12 @@ impl Engine {
 }
 
 /// Whether the engine behind a socket runs on this host: a forwarded socket, or one of a virtual machine, does not.
-async fn is_here(docker: &Docker) -> bool {
-    let (Ok(info), here) = (docker.info().await, rustix::system::uname()) else { return false };
-    let same = |theirs: Option<String>, ours: &std::ffi::CStr| {
-        theirs.is_some_and(|t| t.as_bytes() == ours.to_bytes())
+fn is_here(info: &SystemInfo) -> bool {
+    let here = rustix::system::uname();
+    let same = |theirs: &Option<String>, ours: &std::ffi::CStr| {
+        theirs.as_ref().is_some_and(|theirs| theirs.as_bytes() == ours.to_bytes())
     };
-    same(info.name, here.nodename()) && same(info.kernel_version, here.release())
+    same(&info.name, here.nodename()) && same(&info.kernel_version, here.release())
 }
 
 /// Whether a process of this number runs our program here.

@@ -26,7 +26,8 @@ pub struct Volume {
     pub name: String,
     /// Its folder on the engine's host.
     pub mountpoint: PathBuf,
-    /// It is a folder of that host, not something that is mounted there while a container uses it.
+    /// It is a folder of that host, with the owners that the engine sees, not something that is mounted there while a
+    /// container uses it.
     pub is_folder: bool,
 }
 
@@ -51,7 +52,8 @@ impl Engine {
             _ => Error::failed(format!("cannot look at volume {name}")).because(e),
         })?;
         // A local volume with options (NFS, a device) is an empty folder unless a container uses it.
-        let is_folder = volume.driver == "local" && volume.options.values().all(String::is_empty);
+        let is_local = volume.driver == "local" && volume.options.values().all(String::is_empty);
+        let is_folder = is_local && !self.rootless;
         Ok(Volume { name: volume.name, mountpoint: volume.mountpoint.into(), is_folder })
     }
 

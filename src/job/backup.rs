@@ -175,6 +175,7 @@ impl BackupRun {
             set: set.map(|set| set.to_string()),
             host: None,
             source_id: None,
+            id_map: None,
             source: with_metadata(with_metadata(source.describe(), request.files.describe()), metadata),
             kind: Format::Raw,
             codec: request.budget.codec,
@@ -217,9 +218,9 @@ impl BackupRun {
     /// Before anything is started: is the engine there, and are the stores?
     async fn ready(&mut self, source: &Source, fan: &mut FanOut, ui: &Reporter) -> Result<Option<Engine>> {
         let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
-        let origin = Origin::of(source, self.request.host.as_deref(), engine.as_ref()).await;
+        let origin = Origin::of(source, self.request.host.as_deref(), engine.as_ref()).await?;
         self.record.source_id = origin.source_id.filter(|_| self.is_compared);
-        self.record.host = origin.host;
+        (self.record.host, self.record.id_map) = (origin.host, origin.id_map);
         self.probe_stores(fan, ui).await?;
         if let Some(increments) = self.request.increments.clone() {
             self.find_base(&increments, source, ui).await?;
@@ -293,7 +294,7 @@ impl BackupRun {
         // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
         let named = (self.record.job.as_str(), id);
-        let origin = Origin { host: None, source_id: self.record.source_id.clone() };
+        let origin = Origin { source_id: self.record.source_id.clone(), ..Origin::default() };
         let is_accepted = self.request.warn_ok.contains(&WarnOk::Source);
         origin.compare(named, &store.name, &newest, is_accepted, ui)?;
         if let Some(text) = origin::clock_behind(self.record.started, named, &newest) {

@@ -20,7 +20,7 @@ pub(super) async fn write_members(
     parts: &[Part],
     sink: &Sink,
     counters: &Counters,
-    mut admit: impl FnMut(&Member) -> Result<bool>,
+    mut admit: impl FnMut(&mut Member) -> Result<bool>,
 ) -> Result<()> {
     for part in parts {
         let mut rewriter = Rewriter::new();

@@ -7,6 +7,7 @@ use crate::host::name::host_name;
 use crate::report::Reporter;
 use crate::source::Source;
 use crate::store::manifest::Manifest;
+use crate::tar::owners::IdMap;
 
 /// Clocks of two hosts that share a job may differ by this much, in seconds.
 const SLACK: i64 = 2;
@@ -18,18 +19,24 @@ pub(super) struct Origin {
     pub host: Option<String>,
     /// What tells the source from others; none where it is not compared.
     pub source_id: Option<String>,
+    /// How the engine of volumes maps the owners of their files.
+    pub id_map: Option<IdMap>,
 }
 
 impl Origin {
     /// Where a source lies: on the host that the operator named, else on the engine's, else on this one.
-    pub(super) async fn of(source: &Source, named: Option<&str>, engine: Option<&Engine>) -> Origin {
+    pub(super) async fn of(source: &Source, named: Option<&str>, engine: Option<&Engine>) -> Result<Origin> {
         let host = match (named, engine) {
             (Some(named), _) => Some(named.into()),
             (None, Some(engine)) => engine.host_name().await,
             (None, None) => host_name(),
         };
         let source_id = source.identity(host.as_deref());
-        Origin { host, source_id }
+        let id_map = match (source, engine) {
+            (Source::Volume(_), Some(engine)) => Some(engine.id_map().await?),
+            _ => None,
+        };
+        Ok(Origin { host, source_id, id_map })
     }
 
     /// Whether a manifest says that its archive is of another source. One without a digest is an older version's, or of
@@ -111,7 +118,7 @@ mod tests {
     }
 
     async fn path(dir: &str, host: &str) -> Origin {
-        Origin::of(&Source::Path(vec![dir.into()]), Some(host), None).await
+        Origin::of(&Source::Path(vec![dir.into()]), Some(host), None).await.unwrap()
     }
 
     #[tokio::test]
@@ -132,8 +139,8 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_say_its_source_is_not_compared() {
         assert!(!path("/etc", "a").await.is_another(&manifest(None, None)));
-        let stdin = Origin::of(&Source::Stdin, Some("a"), None).await;
-        assert_eq!(stdin, Origin { host: Some("a".into()), source_id: None });
+        let stdin = Origin::of(&Source::Stdin, Some("a"), None).await.unwrap();
+        assert_eq!(stdin, Origin { host: Some("a".into()), ..Origin::default() });
         assert!(!stdin.is_another(&manifest(Some("b"), Some("00"))));
     }
 

@@ -21,6 +21,7 @@ use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::Counters;
 use crate::stream::sink::Sink;
+use crate::tar::owners::IdMap;
 use crate::tar::select::{Part, Patterns, Selection, unsafe_member};
 use crate::tar::{Entry, EntryType, Member, name};
 
@@ -100,11 +101,19 @@ async fn restore_archive(
     };
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
     let original = |volume: &str| plan.original_volume(volume);
+    let id_map = plan.archive.record().id_map;
+    let to_volume = matches!(request.target, RestoreTarget::Volume(_));
     let (sink, mut landing) = target::open(request.target, original, request.overwrite, ui).await?;
-    landing.iter_mut().for_each(|landing| landing.allow_devices(request.allow_devices));
+    landing.iter_mut().for_each(|landing| {
+        landing.allow_devices(request.allow_devices);
+        landing.owners_from(id_map);
+    });
+    if let Some(id_map) = id_map.filter(|id_map| id_map.remaps() && !to_volume) {
+        ui.warn(&owners_kept(id_map));
+    }
     let counters = Arc::new(Counters::default());
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let admit = |member: &Member| landing.as_mut().map_or(Ok(true), |landing| landing.admit(member));
+    let admit = |member: &mut Member| landing.as_mut().map_or(Ok(true), |landing| landing.admit(member));
     let write = async |sink: &Sink| plan.deliver(sink, &counters, admit).await;
     let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
@@ -126,6 +135,15 @@ fn tell_left_out(left_out: &BTreeSet<(u32, Vec<u8>)>, ui: &Reporter) -> bool {
         ui.warn(&format!("and {} more members", left_out.len() - MOST_TOLD));
     }
     !left_out.is_empty()
+}
+
+/// What is said of an archive of an engine that remaps users, where no engine takes it.
+fn owners_kept(IdMap { uid, gid }: IdMap) -> String {
+    format!(
+        "the owners are those of the host of an engine with userns-remap: what is 0 in its containers is user {} and \
+         group {} here; only a restore --to-volume maps them",
+        uid.first, gid.first
+    )
 }
 
 /// How a restore ended that did not fail; what was left out is said.
@@ -202,7 +220,7 @@ impl Plan {
         &self,
         sink: &Sink,
         counters: &Counters,
-        admit: impl FnMut(&Member) -> Result<bool>,
+        admit: impl FnMut(&mut Member) -> Result<bool>,
     ) -> Result<()> {
         match &self.handing {
             Handing::AsIs => {

@@ -52,7 +52,11 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
     let mut guard = Guard::new(&opened, &request.target)?;
     let original = |_: &str| guard.original_volume();
     let (sink, mut landing) = target::open(request.target, original, request.overwrite, ui).await?;
-    landing.iter_mut().for_each(|landing| landing.allow_devices(request.allow_devices));
+    landing.iter_mut().for_each(|landing| {
+        landing.allow_devices(request.allow_devices);
+        // Only the catalog knows.
+        landing.owners_from(None);
+    });
     guard.landing = landing;
     ui.note(
         "the bytes are handed on as they come: the exit code says whether the stream was whole, \

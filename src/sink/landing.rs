@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::tar::name::{self, PATH_MAX};
+use crate::tar::owners::{IdMap, Owners};
 use crate::tar::select::unsafe_member;
 use crate::tar::{EntryType, Member};
 
@@ -30,6 +31,20 @@ pub struct Landing {
     known: Vec<u8>,
     /// Members that no path can name.
     too_long: TooLong,
+    /// Whose ids are to be in a volume; none where numbers are numbers.
+    ids: Option<TargetIds>,
+    owners: Option<Owners>,
+    /// What nobody knows of the owners.
+    unknown: Option<String>,
+}
+
+/// How the engine of a volume maps ids.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TargetIds {
+    /// Its map.
+    pub map: IdMap,
+    /// It maps them itself, as it takes the files; else they come to its host as they are.
+    pub engine_maps: bool,
 }
 
 /// Names, by their hashes: of millions each takes few bytes, and one taken for another is refused, never let through.
@@ -77,16 +92,47 @@ impl Landing {
         Landing { dir: Some(dir), ..self }
     }
 
+    /// A volume of an engine that maps ids so.
+    pub fn with_ids(self, ids: TargetIds) -> Self {
+        Landing { ids: Some(ids), ..self }
+    }
+
+    /// Of what map the owners in the archive are, where that is known.
+    pub fn owners_from(&mut self, source: Option<IdMap>) {
+        let Some(TargetIds { map, engine_maps }) = self.ids else { return };
+        match source {
+            Some(source) => self.owners = Owners::new(source, map, engine_maps),
+            None if map.remaps() && !engine_maps => {
+                self.unknown = Some(format!(
+                    "the engine remaps users (userns-remap, {} and on), but nothing says whether the archive's owners are \
+                     of such an engine: they are as they were stored",
+                    map.uid.first
+                ));
+            }
+            None => {}
+        }
+    }
+
     /// Device nodes, too.
     pub fn allow_devices(&mut self, allow: bool) {
         self.allow_devices = allow;
     }
 
-    /// Whether a member is to be unpacked.
+    /// Whether a member is to be unpacked; its owners become those that they are here.
     ///
     /// # Errors
     /// It may not be.
-    pub fn admit(&mut self, member: &Member) -> Result<bool> {
+    pub fn admit(&mut self, member: &mut Member) -> Result<bool> {
+        let admitted = self.admit_name(member)?;
+        // The folder around the volume is the engine's own, which nothing is put into.
+        let in_volume = name::place(member.name()).starts_with(&self.prefix);
+        if let Some(owners) = self.owners.as_mut().filter(|_| admitted) {
+            owners.map(member, in_volume);
+        }
+        Ok(admitted)
+    }
+
+    fn admit_name(&mut self, member: &Member) -> Result<bool> {
         let entry = &member.entry;
         let full = member.name();
         let refused = |why: &str| {
@@ -123,7 +169,7 @@ impl Landing {
         Ok(true)
     }
 
-    /// Says once what was left out; returns whether anything was.
+    /// Says once what was left out, and which owners are not what they were; returns whether anything was.
     pub fn warn(&self, ui: &Reporter) -> bool {
         let TooLong { count, first } = &self.too_long;
         if *count > 0 {
@@ -131,7 +177,10 @@ impl Landing {
                 "{count} members are not restored: their names are longer than a path may be: {first}…"
             ));
         }
-        *count > 0
+        let owners = [self.unknown.clone(), self.owners.as_ref().and_then(Owners::warning)];
+        let owners: Vec<_> = owners.into_iter().flatten().collect();
+        owners.iter().for_each(|warning| ui.warn(warning));
+        *count > 0 || !owners.is_empty()
     }
 
     /// The name in the folder: its parts, joined.
@@ -185,6 +234,7 @@ impl Landing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tar::owners::IdRange;
     use crate::tar::rewrite::Rewriter;
     use crate::tar::testing::{END, link, member, pax_header};
 
@@ -241,6 +291,39 @@ mod tests {
             "{:?}",
             recorder.texts()
         );
+    }
+
+    fn remapped(engine_maps: bool) -> TargetIds {
+        let range = IdRange { first: 300_000, count: Some(65_536) };
+        TargetIds { map: IdMap { uid: range, gid: range }, engine_maps }
+    }
+
+    #[test]
+    fn only_owners_in_the_volume_are_told_of() {
+        // The engine's archive API hands out the folder around it, too, which is the host's.
+        let mut landing = Landing::new("v/_data").with_ids(remapped(true));
+        landing.owners_from(Some(remapped(true).map));
+        let own = [pax_header(b'x', &[("uid", "300999"), ("gid", "300000")]), member("v/_data/f", b'0', b"")];
+        admit_all(&mut landing, &[member("v/", b'5', b""), own.concat()]).unwrap();
+        assert!(!landing.warn(&Reporter::silent()));
+        admit_all(&mut landing, &[member("v/_data/host", b'0', b"")]).unwrap();
+        let recorder = crate::report::Recorder::default();
+        assert!(landing.warn(&Reporter::new(recorder.clone())));
+        assert!(recorder.texts()[0].ends_with(": v/_data/host"), "{:?}", recorder.texts());
+    }
+
+    #[test]
+    fn owners_of_which_nothing_is_known_are_told_where_it_matters() {
+        for (ids, told) in [
+            (Some(remapped(false)), true),
+            (Some(remapped(true)), false),
+            (Some(TargetIds::default()), false),
+            (None, false),
+        ] {
+            let mut landing = Landing { ids, ..Landing::new("v/_data") };
+            landing.owners_from(None);
+            assert_eq!(landing.warn(&Reporter::silent()), told, "{ids:?}");
+        }
     }
 
     #[test]

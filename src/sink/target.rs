@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::landing::Landing;
+use super::landing::{Landing, TargetIds};
 use crate::docker::Engine;
 use crate::docker::run::RunSpec;
 use crate::error::{Error, Kind, Result};
@@ -155,7 +155,8 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
             return Err(not_empty(&format!("volume {name}")));
         }
     }
-    let landing = Landing::new(&format!("{original}/_data"));
+    let ids = TargetIds { map: engine.id_map().await?, engine_maps: !is_here };
+    let landing = Landing::new(&format!("{original}/_data")).with_ids(ids);
     match is_here {
         true => {
             gnu::require().await?;

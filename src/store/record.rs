@@ -290,7 +290,7 @@ mod tests {
             assert!(put.at > last, "{} is not later than {last}", put.at);
             let names = store.sizes("db").await.unwrap();
             let marks = names.keys().filter_map(|name| VerificationKey::parse(name)).map(|(_, mark)| mark);
-            assert_eq!(marks.max_by_key(|mark| mark.at.clone()), Some(put));
+            assert_eq!(marks.max_by_key(|mark| mark.at.clone()), Some(put.clone()));
             last = put.at;
         }
         // Another level is not compared with it.

@@ -10,6 +10,7 @@ pub mod exclude;
 pub mod gnu;
 mod header;
 pub mod name;
+pub mod owners;
 mod pax;
 pub mod rewrite;
 pub mod select;

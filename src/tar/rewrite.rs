@@ -32,22 +32,23 @@ impl Rewriter {
         Rewriter { walker, takes_data: false }
     }
 
-    /// Takes in the next bytes, and returns what they become. `wanted` says of every member whether it is.
+    /// Takes in the next bytes, and returns what they become. `wanted` says of every member whether it is, and may change
+    /// whose it is.
     ///
     /// # Errors
     /// As [`Walker::feed`]; a member that cannot be written; whatever `wanted` fails with.
     pub fn pass(
         &mut self,
         piece: &Bytes,
-        mut wanted: impl FnMut(&Member) -> Result<bool>,
+        mut wanted: impl FnMut(&mut Member) -> Result<bool>,
     ) -> Result<Vec<Bytes>> {
         let (mut done, mut small, mut at) = (Vec::new(), BytesMut::new(), 0);
         while at < piece.len() {
             let (used, step) = self.walker.step(&piece[at..])?;
             match step {
                 Step::Header => {}
-                Step::Member(member) => {
-                    let wanted = wanted(&member)?;
+                Step::Member(mut member) => {
+                    let wanted = wanted(&mut member)?;
                     // GNU's dump folders have data, the names in them; after a folder's header it would be headers.
                     self.takes_data = wanted && member.entry.kind == EntryType::File;
                     if wanted {

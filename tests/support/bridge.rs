@@ -48,7 +48,17 @@ impl Bridge {
 
     /// Ends each connection cleanly once so many bytes came back on it.
     pub fn to_engine_cut_after(bytes: u64) -> Bridge {
-        let socket = std::env::var("DOCKER_HOST").expect("an engine").replace("unix://", "");
+        let host = std::env::var("DOCKER_HOST").expect("an engine");
+        Self::to_cut_after(&host, bytes)
+    }
+
+    /// An engine, by its `DOCKER_HOST`, as one that is somewhere else.
+    pub fn to(host: &str) -> Bridge {
+        Self::to_cut_after(host, u64::MAX)
+    }
+
+    fn to_cut_after(host: &str, bytes: u64) -> Bridge {
+        let socket = host.replace("unix://", "");
         Self::start(bytes, u64::MAX, move || Some(Box::new(UnixStream::connect(&socket).ok()?)))
     }
 

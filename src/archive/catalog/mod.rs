@@ -19,6 +19,7 @@ use super::{Format, Id};
 use crate::error::{Error, Kind, Result};
 use crate::stream::channel::{Receiver, Sender};
 use crate::tar::Entry;
+use crate::tar::owners::IdMap;
 use pages::{PageKey, PageRecord, PageWriter};
 
 pub mod paged;
@@ -65,6 +66,9 @@ pub struct ArchiveRecord {
     /// A digest that tells its source from others, without saying what it is: see [`crate::source::Source::identity`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_id: Option<String>,
+    /// Of volumes: how their engine maps ids, whose files have the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<IdMap>,
     /// The source as it was asked for.
     pub source: serde_json::Value,
     /// Whether the source is a tar.
