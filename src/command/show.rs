@@ -131,6 +131,8 @@ mod tests {
     #[test]
     fn whose_ids_the_owners_are_is_shown_where_an_engine_remaps_them() {
         let mut found = description("tar");
+        let id_map = serde_json::json!({"uid": {"first": 300_000, "count": 65_536}, "gid": {"first": 7}});
+        found.archive.id_map = Some(serde_json::from_value(id_map).unwrap());
         let line = "owners    of an engine with userns-remap: users from 300000 on, groups from 7 on";
         assert!(lines(&found).iter().any(|shown| shown == line), "{:?}", lines(&found));
         found.archive.id_map = Some(IdMap::default());
