@@ -256,3 +256,34 @@ fn a_sealed_night_needs_the_one_before_and_another_passphrase_is_a_full() {
     let other = sealed(&backup(&["--passphrase-file", "other"]).expect(3));
     assert!(other.get("kept").is_none(), "{other}");
 }
+
+#[test]
+fn an_archive_of_which_little_is_needed_is_given_up_within_the_limit() {
+    let lab = Lab::new();
+    in_source(&lab, "for i in $(seq 40); do head -c 20000 /dev/urandom > f$i; done");
+    settle();
+    let first = id(&sealed(&night(&lab, &["--incremental"]).expect(0)));
+    in_source(&lab, "for i in $(seq 33); do head -c 20000 /dev/urandom > f$i; done");
+    settle();
+    let second = sealed(&night(&lab, &["--incremental"]).expect(0));
+    assert_eq!(
+        second["kept"]["needs"],
+        serde_json::json!([first]),
+        "what it holds now is known to the next one"
+    );
+    let second = id(&second);
+    // A sixth of the job lies in the first archive: more than a tenth.
+    let third = sealed(&night(&lab, &["--incremental"]).expect(0));
+    assert_eq!(third["kept"]["needs"], serde_json::json!([first, second]));
+    let never =
+        sealed(&night(&lab, &["--incremental", "--rebase", "0%", "--rebase-limit", "100%"]).expect(0));
+    assert_eq!(never["kept"]["needs"], serde_json::json!([first, second]));
+    let told = night(&lab, &["--incremental", "--rebase-limit", "20%"]).expect(0);
+    let text = told.stderr.clone() + &told.text();
+    assert!(text.contains(&format!("j@{first} is needed no more")), "{text}");
+    let fourth = sealed(&told);
+    assert_eq!(fourth["kept"]["needs"], serde_json::json!([second]));
+    assert_eq!(manifest(&lab, &id(&fourth))["entries"], 8, "seven files and the folder");
+    by_hand(&lab, &id(&fourth));
+    restored(&lab, &id(&fourth));
+}

@@ -38,7 +38,7 @@ pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, Open
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use stores::{StoreAt, StoreFlags};
-use units::{age, duration, rate, size};
+use units::{age, duration, rate, share, size};
 pub use verify::{CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, size};
+use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, share, size};
 use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::frame::{Codec, FRAME_LEN};
@@ -13,7 +13,7 @@ use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
-use crate::job::backup::{BackupRequest, Encryption, Increments, WarnOk};
+use crate::job::backup::{BackupRequest, Encryption, Increments, Rebase, WarnOk};
 use crate::job::origin::named_host;
 use crate::source::FileFilter;
 use crate::store::{StoreOptions, StoreUrl};
@@ -160,6 +160,13 @@ pub struct BackupOptions {
     /// With --incremental: hold everything again when the last full backup is older than this, as in 30d
     #[arg(long, value_name = "TIME", value_parser = age)]
     full_every: Option<Duration>,
+    /// With --incremental: when less than this share of an older archive is still needed, read that again, and need the
+    /// archive no more; 0% never
+    #[arg(long, value_name = "SHARE", default_value = "25%", value_parser = share)]
+    rebase: f64,
+    /// The most that --rebase reads again in one backup, as a share of the job's bytes
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
+    rebase_limit: f64,
     /// Nice value, 0 to 19, but never below what sealift was started with; the I/O priority follows it, unless --io-nice
     /// is given [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
@@ -205,9 +212,11 @@ impl BackupOptions {
             strict: self.strict,
             warn_ok: self.warn_ok,
             files: FileFilter::default(),
-            increments: self
-                .incremental
-                .then_some(Increments { full: self.full, full_every: self.full_every }),
+            increments: self.incremental.then_some(Increments {
+                full: self.full,
+                full_every: self.full_every,
+                rebase: Rebase { below: self.rebase, limit: self.rebase_limit },
+            }),
             job: self.job,
             host: self.host,
         })

@@ -39,6 +39,15 @@ pub(super) fn duration(text: &str) -> Result<Duration> {
         .map_err(|_| Error::usage(format!("{text:?} is no time")).hint("write 30s, 5m or 1h"))
 }
 
+/// A share of something: `25%`, 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64> {
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+    percent
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| Error::usage(format!("{text:?} is no share")).hint("write 25%"))
+}
+
 /// A time that may well be days: `30d`, `4w`, `12h`.
 pub(super) fn age(text: &str) -> Result<Duration> {
     let wrong = || Error::usage(format!("{text:?} is no time")).hint("write 12h, 30d or 4w");
@@ -50,6 +59,14 @@ pub(super) fn age(text: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_percents() {
+        assert_eq!((share("25%").unwrap(), share("0 %").unwrap(), share("100%").unwrap()), (0.25, 0.0, 1.0));
+        for text in ["25", "101%", "-1%", "%", "nan%", "x%"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_and_times_are_read() {

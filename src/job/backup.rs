@@ -29,9 +29,9 @@ use crate::stream::source::{ByteStream, Running};
 use crate::stream::warning::Warning;
 
 pub use super::Outcome;
-pub use super::increment::Increments;
 use super::increment::base::{self, Base, Found};
 use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
+pub use super::increment::{Increments, Rebase};
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
@@ -243,6 +243,7 @@ impl BackupRun {
             Found::Nothing(why) => ui.note(&format!("a full backup: {why}")),
             Found::Base(base) => {
                 base.warnings.iter().for_each(|text| ui.warn(text));
+                base.notes.iter().for_each(|text| ui.note(text));
                 self.warnings.extend(base.warnings.iter().cloned());
                 self.base = Some(base.into());
             }

@@ -13,7 +13,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::digest::{Digest, ObjectDigest};
 use super::frame::{Codec, Hash};
-use super::openpgp::layout::Layout;
 use super::openpgp::{self, Body, Cipher, Head, MessageKey, Packer, Sealer, block_pool};
 use super::{Format, Id};
 use crate::error::{Error, Kind, Result};
@@ -24,6 +23,9 @@ use pages::{PageKey, PageRecord, PageWriter};
 
 pub mod paged;
 pub mod pages;
+mod refs;
+
+pub use refs::RefRecord;
 
 /// The version of the on-store format that is written.
 pub const FORMAT: u32 = 2;
@@ -90,74 +92,6 @@ pub struct ArchiveRecord {
 fn cipher<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Cipher>, D::Error> {
     let name = Option::<String>::deserialize(from)?.filter(|name| name != "none");
     name.map(|name| Cipher::deserialize(name.into_deserializer())).transpose()
-}
-
-/// An older archive of the job that holds bytes of members.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefRecord {
-    /// The number by which frames and entries name it, from 1.
-    pub n: u32,
-    /// Its id.
-    pub id: Id,
-    /// What its object's name ends with.
-    pub suffix: String,
-    /// Bytes of its object.
-    pub stored_bytes: u64,
-    /// Bytes of the compressed stream in it.
-    pub data_len: u64,
-    /// Bytes of the object before the SEIPD packet's first length.
-    pub head_len: u64,
-    /// How its frames are compressed.
-    pub codec: Codec,
-    /// How it is encrypted.
-    pub cipher: Option<Cipher>,
-    /// Bytes of source in every frame but the last.
-    pub frame_len: u64,
-    /// Its session key, hex: what opens it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub session: String,
-}
-
-impl RefRecord {
-    /// What a later catalog says of this archive, whose number it gives; `head` is of the archive's object, none where that
-    /// is in the clear.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`] where the object cannot be as long as it is said to be.
-    pub fn of(archive: &ArchiveRecord, end: &EndRecord, suffix: &str, head: Option<&Head>) -> Result<Self> {
-        let stored_bytes = end.stored_bytes;
-        let data_len = match head {
-            Some(head) => Layout::of_object(head.opener.cipher(), head.len, stored_bytes).map(|it| it.data),
-            None => Some(stored_bytes),
-        };
-        let data_len =
-            data_len.ok_or_else(|| Error::damaged("the archive's length is none that it can have"))?;
-        let session = head.map_or(&[][..], |head| &head.session);
-        Ok(RefRecord {
-            n: 0,
-            id: archive.id.clone(),
-            suffix: suffix.into(),
-            stored_bytes,
-            data_len,
-            head_len: head.map_or(0, |head| head.len),
-            codec: archive.codec,
-            cipher: archive.cipher,
-            frame_len: archive.frame_len,
-            session: session.iter().map(|byte| format!("{byte:02x}")).collect(),
-        })
-    }
-
-    /// Its session key; none where that is no hex.
-    pub fn session(&self) -> Option<Vec<u8>> {
-        let digits = self.session.as_bytes().chunks(2);
-        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-    }
-}
-
-impl std::fmt::Debug for RefRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RefRecord({} {})", self.n, self.id)
-    }
 }
 
 /// One frame. Format 2 writes it as an array of its fields, format 1 as an object.

@@ -141,11 +141,13 @@ impl History {
     fn left_out(&self, warnings: &Warnings, what: &str) -> BTreeSet<String> {
         let top = self.source().to_str().unwrap()[1..].to_string();
         let name = |text: &String| {
+            // What was wrong when it was made is said, too.
+            let is_new = !text.starts_with("at backup time: ");
             let name = text.strip_suffix(" is damaged and was left out");
-            let name = name.unwrap_or_else(|| panic!("{what}: {text}"));
-            name.strip_prefix(&top).unwrap().trim_start_matches('/').to_string()
+            let name = is_new.then(|| name.unwrap_or_else(|| panic!("{what}: {text}")))?;
+            Some(name.strip_prefix(&top).unwrap().trim_start_matches('/').to_string())
         };
-        warnings.0.lock().unwrap().iter().map(name).collect()
+        warnings.0.lock().unwrap().iter().filter_map(name).collect()
     }
 }
 

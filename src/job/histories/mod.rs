@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
-use super::backup::{Increments, Made, backup};
+use super::backup::{Increments, Made, Rebase, backup};
 use super::request::tests::request;
 use super::request::{BackupRequest, Task};
 use super::restore::{RestoreRequest, RestoreSource, restore};
@@ -59,6 +59,7 @@ struct History {
     tree: Tree,
     random: Random,
     nights: usize,
+    rebase: Rebase,
     /// What each backup that is listed must bring back.
     listed: BTreeMap<Id, Snapshot>,
     /// Those that do not come back, for they were damaged.
@@ -92,12 +93,15 @@ impl History {
         let mut random = Random::new(seed);
         let tree = Tree::new(dir.path().join("s"), Random::new(seed.wrapping_add(1 << 32)));
         let nights = 2 + random.below(4) + if random.one_in(8) { random.below(NIGHTS - 5) } else { 0 };
+        let eager = Rebase { below: 0.8, limit: 1.0 };
+        let rebase = if random.one_in(2) { eager } else { Rebase::default() };
         History {
             seed,
             dir,
             tree,
             random,
             nights,
+            rebase,
             listed: BTreeMap::new(),
             broken: BTreeSet::new(),
             flipped: BTreeSet::new(),
@@ -155,7 +159,7 @@ impl History {
 
     /// One backup; none that is killed after some requests.
     fn back_up(&self, killed_after: Option<u64>) -> Option<Result<Made>> {
-        let increments = Some(Increments { full: false, full_every: None });
+        let increments = Some(Increments { full: false, full_every: None, rebase: self.rebase });
         let mut made = BackupRequest {
             job: Some(JOB.into()),
             increments,
@@ -328,7 +332,7 @@ fn what_is_damaged_is_named_nothing_else_is_lost_and_the_next_night_heals() {
     let told = go_through(2_000_000..2_000_000 + count(), Mishaps::Damage);
     let Told { nights, increments, by_hand, partial, left_out, .. } = told;
     assert!(
-        increments > nights / 4 && by_hand > nights * 3 / 4 && partial > nights / 12 && left_out > partial,
+        increments > nights / 4 && by_hand > nights * 3 / 4 && partial > nights / 20 && left_out > partial,
         "{nights} {increments} {by_hand} {partial} {left_out}"
     );
 }

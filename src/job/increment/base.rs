@@ -6,12 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::Increments;
+use super::{Increments, Rebase};
 use crate::archive::catalog::paged::PagedCatalog;
 use crate::archive::catalog::{ArchiveRecord, RefRecord};
 use crate::archive::openpgp::Head;
 use crate::archive::{Format, Id, open};
 use crate::error::{Error, Kind, Result};
+use crate::report::human_bytes;
 use crate::store::Store;
 use crate::store::damage;
 use crate::store::download::Object;
@@ -31,6 +32,8 @@ pub(in crate::job) struct Base {
     pub(super) gone: HashSet<u32>,
     /// What is said of those.
     pub(in crate::job) warnings: Vec<String>,
+    /// What is said of archives that are not needed any more from this backup on.
+    pub(in crate::job) notes: Vec<String>,
 }
 
 impl Base {
@@ -39,6 +42,20 @@ impl Base {
         match reference {
             0 => Some(&self.own),
             n => self.catalog.refs().iter().find(|record| record.n == n),
+        }
+    }
+
+    /// Gives up archives of which little is needed: what they hold of that is read again.
+    fn rebase(&mut self, rebase: Rebase) {
+        let end = self.catalog.end();
+        let all = end.bytes.saturating_add(end.kept.bytes);
+        for record in little_needed(self.catalog.refs(), all, rebase) {
+            if self.gone.insert(record.n) {
+                let (live, bytes) = (human_bytes(record.live), human_bytes(record.bytes));
+                let archive = format!("{}@{}", self.catalog.archive().job, record.id);
+                self.notes
+                    .push(format!("{archive} is needed no more: of its {bytes}, {live} are read again"));
+            }
         }
     }
 
@@ -92,6 +109,7 @@ impl Search<'_> {
             match self.open(manifest).await {
                 Ok(Ok(mut base)) => {
                     base.warnings.extend(damaged);
+                    base.rebase(increments.rebase);
                     return Ok(Found::Base(Box::new(base)));
                 }
                 Ok(Err(why)) => drop(first.get_or_insert(format!("{}@{} {why}", manifest.job, manifest.id))),
@@ -195,7 +213,7 @@ impl Search<'_> {
                 }
             }
         }
-        Ok(Base { own, gone, warnings, catalog })
+        Ok(Base { own, gone, warnings, notes: Vec::new(), catalog })
     }
 }
 
@@ -208,6 +226,21 @@ async fn confirm_frames(catalog: &PagedCatalog) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The archives that are given up, of a job that has so many bytes in all: first those of which the least is needed.
+fn little_needed(refs: &[RefRecord], all: u64, rebase: Rebase) -> Vec<&RefRecord> {
+    let is_little = |record: &&RefRecord| (record.live as f64) < record.bytes as f64 * rebase.below;
+    let mut little: Vec<_> = refs.iter().filter(is_little).collect();
+    little.sort_by_key(|record| record.live);
+    let mut left = all as f64 * rebase.limit;
+    little
+        .into_iter()
+        .take_while(|record| {
+            left -= record.live as f64;
+            left >= 0.0
+        })
+        .collect()
 }
 
 fn is_there(record: &RefRecord, sizes: &HashMap<String, u64>) -> bool {
@@ -257,7 +290,11 @@ mod tests {
         let now = "2026-11-21T02:00:00Z".parse().unwrap();
         let due = |days: Option<u64>, listed: &[(Id, Manifest)]| {
             let full_every = days.map(|days| Duration::from_secs(days * DAY));
-            full_is_due(&Increments { full: false, full_every }, &listed.iter().cloned().collect(), now)
+            full_is_due(
+                &Increments { full: false, full_every, rebase: Rebase::default() },
+                &listed.iter().cloned().collect(),
+                now,
+            )
         };
         let both = [full, later];
         assert_eq!(due(None, &both), None);
@@ -265,6 +302,32 @@ mod tests {
         let why = due(Some(20), &both).unwrap();
         assert_eq!(why, "the last one, j@20261101T020000Z-00000001, is 20 days old");
         assert_eq!(due(Some(90), &both[1..]).as_deref(), Some("there is no full backup any more"));
+    }
+
+    #[test]
+    fn archives_of_which_little_is_needed_are_given_up_the_least_first_and_not_too_many_at_once() {
+        let record = |n: u32, bytes: u64, live: u64| -> RefRecord {
+            serde_json::from_value(serde_json::json!({
+                "n": n, "id": "20261122T020000Z-1f2e3d4c", "suffix": ".tar.zst", "stored_bytes": 7, "data_len": 7,
+                "head_len": 0, "codec": "zstd", "cipher": null, "frame_len": 1024, "bytes": bytes, "live": live,
+            }))
+            .unwrap()
+        };
+        let refs = [
+            record(1, 1000, 249),
+            record(2, 1000, 250),
+            record(3, 400, 30),
+            record(4, 0, 9),
+            record(5, 90, 20),
+        ];
+        let given_up = |all, below, limit| -> Vec<u32> {
+            little_needed(&refs, all, Rebase { below, limit }).iter().map(|record| record.n).collect()
+        };
+        assert_eq!(given_up(10_000, 0.25, 0.1), [5, 3, 1]);
+        assert_eq!(given_up(2_980, 0.25, 0.1), [5, 3], "299 bytes are more than a tenth");
+        assert_eq!(given_up(500, 0.25, 0.1), [5, 3]);
+        assert_eq!(given_up(499, 0.25, 0.1), [5]);
+        assert!(given_up(10_000, 0.0, 1.0).is_empty() && given_up(10_000, 0.25, 0.0).is_empty());
     }
 
     #[test]

@@ -17,35 +17,59 @@ const TICK: i64 = 2;
 pub struct Kept {
     words: Vec<u64>,
     len: u64,
-    /// How many are in each archive, by its reference.
-    references: BTreeMap<u32, u64>,
+    /// How many are in each archive, and their bytes there, by its reference.
+    references: BTreeMap<u32, Live>,
     /// Members whose names are still there.
     known: u64,
+    /// Bytes of the members in the archive of the backup before itself, kept or not.
+    own: u64,
+}
+
+/// What is kept in an archive.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Live {
+    members: u64,
+    bytes: u64,
 }
 
 impl Kept {
-    /// Goes past a member, kept in the archive of that reference or not at all.
-    pub(super) fn push(&mut self, kept_in: Option<u32>) {
+    /// Goes past a member, kept in the archive of that reference, where it takes so many bytes, or not at all.
+    pub(super) fn push(&mut self, kept_in: Option<(u32, u64)>) {
         let (word, bit) = Kept::place(self.len);
         if word == self.words.len() {
             self.words.push(0);
         }
         self.words[word] |= u64::from(kept_in.is_some()) << bit;
         self.len += 1;
-        if let Some(reference) = kept_in {
-            *self.references.entry(reference).or_default() += 1;
+        if let Some((reference, bytes)) = kept_in {
+            let live = self.references.entry(reference).or_default();
+            live.members += 1;
+            live.bytes = live.bytes.saturating_add(bytes);
         }
     }
 
-    fn clear(&mut self, number: u64, reference: u32) {
-        let (word, bit) = Kept::place(number);
+    fn clear(&mut self, same: &Same) {
+        let (word, bit) = Kept::place(same.number);
         self.words[word] &= !(1 << bit);
-        self.references.entry(reference).and_modify(|count| *count -= 1);
+        self.references.entry(same.reference).and_modify(|live| {
+            live.members -= 1;
+            live.bytes = live.bytes.saturating_sub(same.len);
+        });
     }
 
     /// References to the archives that hold one at least.
     pub fn references(&self) -> BTreeSet<u32> {
-        self.references.iter().filter(|(_, count)| **count > 0).map(|(reference, _)| *reference).collect()
+        self.references.iter().filter(|(_, live)| live.members > 0).map(|(reference, _)| *reference).collect()
+    }
+
+    /// Bytes of all members in the archive of the backup before itself.
+    pub(super) fn own(&self) -> u64 {
+        self.own
+    }
+
+    /// Bytes of the members that are kept in an archive.
+    pub(super) fn live(&self, reference: u32) -> u64 {
+        self.references.get(&reference).map_or(0, |live| live.bytes)
     }
 
     /// How many members were looked at.
@@ -109,6 +133,7 @@ pub struct Comparison<M> {
 struct Same {
     number: u64,
     reference: u32,
+    len: u64,
     /// Of a link, its plain target.
     link: Option<Vec<u8>>,
 }
@@ -171,7 +196,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         match same {
             Some(same) if !group.is_sent && !is_full => group.names.push((file, same)),
             same => {
-                same.iter().for_each(|same| self.kept.clear(same.number, same.reference));
+                same.iter().for_each(|same| self.kept.clear(same));
                 self.defer(std::mem::take(&mut group.names));
                 group.is_sent = true;
                 sent = Some(file);
@@ -188,7 +213,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
 
     fn defer(&mut self, names: Vec<(Scanned, Same)>) {
         for (file, same) in names {
-            self.kept.clear(same.number, same.reference);
+            self.kept.clear(&same);
             self.deferred.push(file);
         }
     }
@@ -217,11 +242,12 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
                 Ordering::Greater => return Ok(None),
                 Ordering::Equal => {
                     let link = member.hard_link().map(|link| name::plain(&link).to_vec());
-                    let reference = member.reference;
-                    self.kept.known += 1;
+                    let (reference, len) = (member.reference, member.len);
+                    // What is sent again for the sake of its archive says nothing of the files.
+                    self.kept.known += u64::from(!self.before.gone.contains(&reference));
                     let (is_same, number) = (self.is_same(file), self.kept.len);
-                    self.pass(is_same.then_some(reference));
-                    return Ok(is_same.then_some(Same { number, reference, link }));
+                    self.pass(is_same.then_some((reference, len)));
+                    return Ok(is_same.then_some(Same { number, reference, len, link }));
                 }
             }
         }
@@ -251,8 +277,9 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
     }
 
     /// Goes past the member at hand.
-    fn pass(&mut self, kept_in: Option<u32>) {
-        self.next = None;
+    fn pass(&mut self, kept_in: Option<(u32, u64)>) {
+        let own = self.next.take().filter(|(_, member)| member.reference == 0);
+        self.kept.own = self.kept.own.saturating_add(own.map_or(0, |(_, member)| member.len));
         self.kept.push(kept_in);
     }
 }
@@ -284,6 +311,7 @@ mod tests {
 
     /// The names that are sent, those behind all others after a bar, and the numbers of the members that are kept.
     fn compare(members: &[Entry], gone: &[u32], files: &[Scanned]) -> (String, Vec<u64>) {
+        let own = members.iter().filter(|member| member.reference == 0).count() as u64;
         let mut members = members.iter().cloned();
         let started = jiff::Timestamp::from_second(STARTED).unwrap();
         let before = Before { members: || Ok(members.next()), started, gone: gone.iter().copied().collect() };
@@ -297,7 +325,9 @@ mod tests {
         let last: Vec<_> = last.iter().map(name).collect();
         let numbers: Vec<_> = (0..200).filter(|&number| kept.is_kept(number)).collect();
         assert_eq!(kept.count(), numbers.len() as u64);
-        assert_eq!(kept.references.values().sum::<u64>(), kept.count());
+        assert_eq!(kept.references.values().map(|live| live.members).sum::<u64>(), kept.count());
+        assert_eq!(kept.own, 1024 * own);
+        assert_eq!(kept.references.values().map(|live| live.bytes).sum::<u64>(), 1024 * kept.count());
         (format!("{}|{}", sent.join(" "), last.join(" ")), numbers)
     }
 

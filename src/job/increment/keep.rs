@@ -111,7 +111,8 @@ fn needed(catalog: &PagedCatalog, own: RefRecord, kept: &Kept) -> Result<BTreeMa
     let mut found: Vec<_> = found.collect::<Result<_>>()?;
     found.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
     let numbered = (1..).zip(found).map(|(n, (reference, record))| {
-        (reference, Needed { record: RefRecord { n, ..record }, frames: Vec::new() })
+        let (live, bytes) = (kept.live(reference), if reference == 0 { kept.own() } else { record.bytes });
+        (reference, Needed { record: RefRecord { n, live, bytes, ..record }, frames: Vec::new() })
     });
     Ok(numbered.collect())
 }
@@ -207,7 +208,7 @@ mod tests {
                 let mut members = Members::of(&catalog).unwrap();
                 let mut number = 0;
                 while let Some(entry) = members.next().await.unwrap() {
-                    kept.push(numbers.contains(&number).then_some(entry.reference));
+                    kept.push(numbers.contains(&number).then_some((entry.reference, entry.len)));
                     number += 1;
                 }
                 let head = head(cipher, &InMemory::new("archive", stored.archive.clone())).await;

@@ -9,10 +9,27 @@ pub(super) mod reading;
 pub mod runs;
 
 /// How a backup is made that need not hold what older ones hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Increments {
     /// Hold everything this time.
     pub full: bool,
     /// Hold everything when the last archive that does so is older than this.
     pub full_every: Option<Duration>,
+    /// When older archives are not needed any more.
+    pub rebase: Rebase,
+}
+
+/// When what an older archive still holds is read again, so that the archive is not needed any more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rebase {
+    /// When less than this share of it is needed, 0 to 1.
+    pub below: f64,
+    /// The most that is read again for that in one backup, as a share of all bytes of the job, 0 to 1.
+    pub limit: f64,
+}
+
+impl Default for Rebase {
+    fn default() -> Self {
+        Rebase { below: 0.25, limit: 0.1 }
+    }
 }
