@@ -46,6 +46,10 @@ impl Kind {
     }
 }
 
+/// What to do where the system starts no more threads or processes.
+pub const MORE_THREADS: &str =
+    "raise the limit: `ulimit -u`, TasksMax= of a systemd service, --pids-limit of a container";
+
 /// Anything that can be the cause of an error, shared so that an [`Error`] can be cloned.
 type Cause = Arc<dyn StdError + Send + Sync>;
 
@@ -98,6 +102,11 @@ impl Error {
     /// Nobody reads what is printed any more.
     pub fn closed_pipe() -> Self {
         Self::new(Kind::ClosedPipe, "nobody reads stdout any more")
+    }
+
+    /// The system gives no thread, or no process.
+    pub fn no_more_threads(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::failed("the system starts no more threads").because(cause).hint(MORE_THREADS)
     }
 
     /// The echo of a failure elsewhere.

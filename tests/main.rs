@@ -83,6 +83,8 @@ mod standins;
 mod stores;
 // What other people's tars hold is read as the unpacker reads it, or refused with a reason.
 mod tars;
+// Where the system starts no more threads, that is said, and nothing waits for them.
+mod threads;
 // A store with a certificate of one's own authority is trusted where that is named, and only there.
 mod tls;
 // Owners mean the same users in the containers of the engine that an archive came from and of the one it goes to.

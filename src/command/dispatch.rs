@@ -14,6 +14,7 @@ use crate::config::{Config, ExplicitArg, ParseError};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::panics;
 use crate::host::process::ignores_signal;
+use crate::host::threads;
 use crate::job::{Outcome, until};
 use crate::report::{Mode, Reporter, View};
 
@@ -51,7 +52,7 @@ fn start() -> ExitCode {
     if writes_to_store(&cli.verb) {
         crate::host::set_private_umask();
     }
-    let runtime = match tokio::runtime::Runtime::new().context(|| "cannot start".into()) {
+    let runtime = match threads::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&ui, &error),
     };

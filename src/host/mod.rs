@@ -7,6 +7,7 @@ pub mod panics;
 pub mod passphrase;
 pub mod priority;
 pub mod process;
+pub mod threads;
 
 /// Makes whatever this process writes readable for its owner alone, from the first byte on: the files of a `file://` store.
 ///

@@ -61,9 +61,7 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
 fn explain(text: &str, location: Option<&Location<'_>>) -> Error {
     if text.contains(NO_THREAD) {
         let why = text.split_once(NO_THREAD).map_or(text, |(_, why)| why.trim_start_matches([':', ' ']));
-        return Error::failed("the system starts no more threads").because(why).hint(
-            "raise the limit: `ulimit -u`, TasksMax= of a systemd service, --pids-limit of a container",
-        );
+        return Error::no_more_threads(why);
     }
     let at = location.map(|at| format!(" at {}:{}", short(at.file()), at.line())).unwrap_or_default();
     Error::new(Kind::Internal, format!("internal error{at}")).because(text).hint(

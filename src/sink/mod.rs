@@ -69,9 +69,7 @@ fn start(args: Vec<OsString>, stdout: Stdio, ui: &Reporter) -> Result<Sink> {
         .stdout(stdout)
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let tar = command.spawn();
-    let tar =
-        tar.map_err(|e| Error::failed("cannot run GNU tar").because(e).hint("install the package tar"))?;
+    let tar = command.spawn().map_err(gnu::missing)?;
     let ui = ui.clone();
     Ok(Sink::new(move |from, stop| unpack(tar, from, writer, ui, stop)))
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::channel::{Receiver, Sender, channel};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// Runs a stage on a thread of its own.
 ///
@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 /// The system gives no thread.
 pub fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
-    spawned.map(drop).context(|| "cannot start a thread".into())
+    spawned.map(drop).map_err(Error::no_more_threads)
 }
 
 /// A piece of work, and where its result goes.

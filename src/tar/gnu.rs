@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, MORE_THREADS, Result};
 use crate::host::process;
 
 /// The program.
@@ -54,9 +54,12 @@ fn other(what: &str) -> Error {
 
 /// The error for a tar that cannot be started.
 pub fn missing(error: std::io::Error) -> Error {
-    Error::failed("cannot run GNU tar")
-        .because(error)
-        .hint("install the package tar; other tars lack --xattrs and --sparse")
+    let hint = match error.kind() {
+        // EAGAIN: the table of processes is full.
+        std::io::ErrorKind::WouldBlock => MORE_THREADS,
+        _ => "install the package tar; other tars lack --xattrs and --sparse",
+    };
+    Error::failed("cannot run GNU tar").because(error).hint(hint)
 }
 
 /// Arguments that write a tar of `members` to stdout, as seen from the folder `from` if one is given. A member's name is
