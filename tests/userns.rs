@@ -123,7 +123,7 @@ fn a_remapped_engines_owners_are_nowhere_300999_but_there() {
     // No engine takes what goes into a folder: it is as it was stored, and that is said.
     let folder = lab.run(&["restore", JOB, "--to-path", "out", "--from", &store]).expect(0);
     assert!(folder.stderr.contains("what is 0 in its containers is user 300000"), "{}", folder.stderr);
-    assert_eq!(owners(&lab.path(&format!("out/db/_data")).display().to_string()), expected(300_000));
+    assert_eq!(owners(&lab.path("out/db/_data").display().to_string()), expected(300_000));
     docker(&["volume", "rm", &plain]);
 }
 
