@@ -46,7 +46,7 @@ impl RefRecord {
     /// is in the clear.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] where the object cannot be as long as it is said to be.
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) where the object cannot be as long as it is said to be.
     pub fn of(archive: &ArchiveRecord, end: &EndRecord, suffix: &str, head: Option<&Head>) -> Result<Self> {
         let stored_bytes = end.stored_bytes;
         let data_len = match head {
