@@ -15,8 +15,12 @@ const FEWEST_CHUNKS: u64 = 48;
 const CHUNKS_ON_THE_WAY: u64 = 12;
 /// Frames that are being filled, or wait for a worker or to be packed.
 const FRAMES_WAITING: u64 = 3;
-/// The first parts, where the store has a limit on their number or not.
-const FIRST_PART: u64 = 16 * MIB;
+/// The first parts, where the store has a limit on their number or not. Small ones fill a long link: more of them are in
+/// flight at once in the same memory, each on a connection with a window of its own.
+const FIRST_PART: u64 = 8 * MIB;
+
+/// Parts in flight to a store at most, unless said otherwise; the memory bound allows fewer of larger parts.
+pub const PARALLEL: u16 = 16;
 
 /// The memory bound that holds unless said otherwise, in bytes.
 pub const DEFAULT_MEMORY: u64 = 256 * MIB;
@@ -178,12 +182,13 @@ impl PartSizes {
         let size = match percent {
             0..3 => FIRST_PART,
             3..6 => 2 * FIRST_PART,
-            6..40 => self.half,
+            6..9 => 4 * FIRST_PART,
+            9..40 => self.half,
             40..95 => self.whole,
             _ => self.whole << (2 * (percent - 94)).min(20),
         };
         // Small stores, small memory: whatever the share, parts never shrink.
-        let size = if percent < 6 { size.min(self.half.max(FIRST_PART)) } else { size };
+        let size = if percent < 9 { size.min(self.half.max(FIRST_PART)) } else { size };
         Some(size.clamp(self.limits.smallest, self.limits.largest))
     }
 
@@ -233,6 +238,15 @@ mod tests {
         assert_eq!(parts.size(10_000), None);
         let all: u64 = sizes.iter().sum();
         assert!(all > 2 << 40, "the last parts take what the memory does not hold: {} GiB", all >> 30);
+    }
+
+    #[test]
+    fn a_long_link_has_as_many_parts_in_flight_as_the_memory_holds() {
+        let plan = MemoryBudget::new(&request(), S3).unwrap();
+        let first = plan.parts.size(0).unwrap();
+        assert!(plan.chunks as u64 * CHUNK >= (PARALLEL as u64 - 1) * first, "{plan:?}");
+        let gibibytes: u64 = (0..300).map(|n| plan.parts.size(n).unwrap()).sum();
+        assert!(gibibytes > 2 << 30, "and archives of some size still have small parts");
     }
 
     #[test]

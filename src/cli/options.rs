@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, share, size};
 use crate::archive::Format;
-use crate::archive::budget::BudgetRequest;
+use crate::archive::budget::{BudgetRequest, PARALLEL};
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
@@ -142,8 +142,8 @@ pub struct BackupOptions {
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=100_000))]
     max_parts: Option<u64>,
-    /// Parts in flight to each store
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Parts in flight to each store at most; --memory holds fewer of them as parts grow with the archive
+    #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = clap::value_parser!(u16).range(1..))]
     parallel: u16,
     /// At most so many bytes a second to each store, on average, as in 10MiB; a part itself goes as fast as it can. The
     /// source is held back meanwhile
