@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::needs;
+use crate::support::nights::settle;
 use crate::support::{Ended, Lab, a_second_later, docker, leftovers, unique};
 
 /// A lab with a settings file, a store that has a name, and a folder to back up.
@@ -310,6 +311,39 @@ fn what_is_said_of_a_store_holds_for_that_store_alone() {
     let warned = run(&lab, "backup path data").expect(0);
     let of = |store: &str| warned.stderr.contains(&format!("--sse has no effect at {store}\n"));
     assert!(of(&format!("{}-2", lab.file_store())) && !of(&lab.file_store()), "{}", warned.stderr);
+}
+
+#[test]
+fn jobs_of_the_settings_are_made_of_increments_until_a_full_is_due() {
+    let top = "passphrase_file = \"passphrase\"\nto = \"near\"\nincremental = true\nfull_every = \"30d\"\n";
+    let jobs = "[jobs.one]\nsource = \"path\"\ndirs = [\"data\"]\n\
+                [jobs.two]\nsource = \"path\"\ndirs = [\"more\"]\n\
+                [jobs.plain]\nsource = \"path\"\ndirs = [\"data\"]\nincremental = false\n\
+                [sets.all]\njobs = [\"one\", \"two\", \"plain\"]\n";
+    let lab = lab(&format!("{top}{jobs}"));
+    std::fs::create_dir(lab.path("more")).expect("a folder");
+    lab.write("more/file", b"kept\n");
+    settle();
+    let kept = |line: &str| {
+        a_second_later();
+        let text = run(&lab, &format!("{line} --json")).expect(0).text();
+        let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let sealed = events.filter(|event| event["event"] == "sealed");
+        sealed.map(|event| event["kept"]["entries"].as_u64()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept("backup set all"), [None, None, None]);
+    assert_eq!(kept("backup set all"), [Some(2), Some(2), None]);
+    assert_eq!(kept("backup job one"), [Some(2)]);
+    assert_eq!(kept("backup job one --full"), [None]);
+    assert_eq!(kept("backup job one"), [Some(2)]);
+    write(&lab, &format!("{top}{jobs}").replace("30d", "1s"));
+    assert_eq!(kept("backup job one"), [None], "the last full one is older than that");
+    assert_eq!(kept("backup job one --full-every 30d"), [Some(2)]);
+    for job in ["one", "two", "plain"] {
+        run(&lab, &format!("verify {job} --whole --from near")).expect(0);
+        run(&lab, &format!("restore {job} --to-path {job} --from near")).expect(0);
+    }
+    assert_eq!(std::fs::read(lab.path("two/more/file")).expect("the file"), b"kept\n");
 }
 
 #[test]

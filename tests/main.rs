@@ -49,6 +49,10 @@ mod bad_input;
 mod damage;
 // A night stores what changed, and needs the archives that have the rest.
 mod increments;
+// What is interrupted, vanishes or has an odd name spoils neither that night nor the next.
+mod increment_failures;
+// At every store, at several at once, after older formats and after a copy, increments go on.
+mod increment_stores;
 // Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.
 mod ee;
 // A source that did not prove its end leaves no backup, no upload and no container.

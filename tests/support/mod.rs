@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod ee;
 pub mod fake_s3;
 pub mod lossy;
+pub mod nights;
 pub mod s3;
 pub mod tls;
 pub mod xml;
