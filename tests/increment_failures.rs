@@ -115,6 +115,35 @@ fn what_vanishes_between_the_scan_and_its_turn_is_a_warning_and_the_next_night_i
     restored(&lab, &store);
 }
 
+/// Tar goes by paths, and comes later than the scan.
+#[test]
+fn a_folder_that_becomes_a_link_after_the_scan_leads_to_nothing_outside() {
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    sh(&format!("mkdir {0}/outside; echo secret > {0}/outside/x", lab.dir.display()));
+    settle();
+    let refused = |name: &str| {
+        let names = store.names();
+        // The file that comes first holds tar up, while the scan goes on.
+        let child = start(&lab, &store.url(), &["--limit-rate", "10MiB"]);
+        until("the upload is under way", || !store.unfinished().is_empty());
+        std::thread::sleep(Duration::from_millis(500));
+        in_source(&lab, "mv z away; ln -s ../outside z");
+        end(child).expect_error(1, &format!("{name} is not what was found there"));
+        assert_eq!(store.names(), names);
+        in_source(&lab, "rm z; mv away z");
+    };
+    in_source(&lab, "mkdir z; echo found > z/x; head -c 80000000 /dev/urandom > a");
+    refused("s/z");
+    settle();
+    night(&lab, &store.url(), 0);
+    // The folder is as it was, and not read again.
+    in_source(&lab, "echo more >> z/x; head -c 80000000 /dev/urandom > a");
+    refused("s/z/x");
+    night(&lab, &store.url(), 0);
+    restored(&lab, &store.url());
+}
+
 #[test]
 fn folders_that_become_links_and_links_that_become_folders_between_two_nights() {
     let lab = Lab::new();

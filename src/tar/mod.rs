@@ -88,6 +88,9 @@ pub struct Entry {
     /// What `lstat` said of the file before it was read, where a scan did that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stat: Option<stat::Stat>,
+    /// When the file that was read had changed last, in seconds since 1970, where the tar says so; no catalog has it.
+    #[serde(skip)]
+    pub ctime: Option<i64>,
 }
 
 fn is_own(reference: &u32) -> bool {

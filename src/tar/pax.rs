@@ -34,6 +34,8 @@ pub(super) struct Pax {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<String>,
+    /// Whole seconds.
+    pub(super) ctime: Option<i64>,
     pub(super) sparse: Sparse,
     /// Extended attributes and ACLs, as they are.
     pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
@@ -78,6 +80,7 @@ impl Pax {
             b"uid" => self.uid = decimal(value).or(self.uid),
             b"gid" => self.gid = decimal(value).or(self.gid),
             b"mtime" => self.mtime = seconds(value).or(self.mtime.take()),
+            b"ctime" => self.ctime = seconds(value).and_then(|text| text.split('.').next()?.parse().ok()),
             b"GNU.sparse.name" => self.sparse.name = Some(text(value)),
             b"GNU.sparse.realsize" | b"GNU.sparse.size" => self.sparse.real_size = Some(decimal(value)?),
             b"GNU.sparse.major" => self.sparse.major = Some(decimal(value)?),
@@ -169,6 +172,17 @@ mod tests {
             ("99999999999999999999", None),
         ] {
             assert_eq!(seconds(value.as_bytes()).as_deref(), read, "{value}");
+        }
+    }
+
+    #[test]
+    fn when_a_file_changed_is_read_in_whole_seconds() {
+        for (value, read) in
+            [("1795706156.615989892", Some(1_795_706_156)), ("-5.25", Some(-5)), ("soon", None)]
+        {
+            let mut data = Vec::new();
+            write(&mut data, b"ctime", value.as_bytes());
+            assert_eq!(Pax::read(&data).unwrap().ctime, read, "{value}");
         }
     }
 

@@ -22,7 +22,7 @@ use crate::stream::source::{Proof, Running};
 use crate::stream::warning::Warning;
 use crate::stream::workers::thread;
 use crate::tar::stat::Stat;
-use crate::tar::{Entry, name};
+use crate::tar::{Entry, EntryType, name};
 
 /// From how many members on it is odd that most of them changed.
 const LARGE: u64 = 1000;
@@ -124,11 +124,11 @@ fn start(
         Search { names, stamps, check, stop: stop.clone(), kept: kept.clone(), runtime: runtime.clone() };
     let scan = prepared.scan;
     thread("scan", move || drop(found.send(search.run(scan))))?;
-    let members = kept.clone();
+    let (members, started) = (kept.clone(), jiff::Timestamp::now().as_second());
     let catalog = ScannedCatalog {
         stamp: Box::new(move |entry| {
             stamp(entry, &stamped);
-            Ok(())
+            is_the_file_found(entry, started)
         }),
         kept: Box::new(move |write| members.write(&runtime, write)),
     };
@@ -160,6 +160,28 @@ fn stamp(entry: &mut Entry, sent: &mpsc::Receiver<Sent>) {
     let full_name = entry.name();
     let named = name::plain(&full_name);
     entry.stat = sent.try_iter().find(|sent| sent.name == named).map(|sent| sent.stat);
+}
+
+/// By how much the clocks of a file system and of this host may differ, in seconds.
+const CLOCKS: i64 = 3600;
+
+/// Whether tar read the file that was found. Tar goes by paths, a while later: where a folder became a link meanwhile, it
+/// reads what lies elsewhere, perhaps what the owner of that link may not read. Whoever changes a file makes its ctime later,
+/// and nobody can set that.
+fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
+    let Some(found) = entry.stat else { return Ok(()) };
+    let was_replaced = found.is_dir() && entry.kind != EntryType::Dir;
+    let is_another = entry.ctime.is_some_and(|ctime| {
+        ctime != found.ctime.seconds && ctime < found.ctime.seconds.max(started.saturating_sub(CLOCKS))
+    });
+    if !was_replaced && !is_another {
+        return Ok(());
+    }
+    let name = name::shown(&entry.name());
+    Err(Error::failed(format!(
+        "{name} is not what was found there: it, or a folder above it, was replaced meanwhile"
+    ))
+    .hint("back it up again, while no folder there is moved or replaced"))
 }
 
 /// What a scan found, beside the files.
@@ -330,6 +352,26 @@ mod tests {
         };
         assert_eq!(["./d/", "d/a", "d/z"].map(inode_of), [Some(1), Some(2), Some(4)]);
         assert_eq!(inode_of("other"), None, "and nobody waits for it");
+    }
+
+    #[test]
+    fn another_file_than_was_found_is_told_by_when_it_changed() {
+        const FOUND: i64 = 500_000;
+        const STARTED: i64 = 1_000_000;
+        let read = |mode, kind, ctime| {
+            let time = FileTime { seconds: FOUND, nanos: 7 };
+            let stat = Some(Stat { mode, ctime: time, ..stat(1) });
+            is_the_file_found(&Entry { kind, stat, ctime, ..entry("a") }, STARTED).is_ok()
+        };
+        let file = |ctime| read(0o100_644, EntryType::File, ctime);
+        assert!(file(None) && file(Some(FOUND)), "it is the same");
+        assert!(file(Some(STARTED)) && file(Some(STARTED - CLOCKS)), "it changed meanwhile");
+        for other in [FOUND - 1, FOUND + 1, STARTED - CLOCKS - 1] {
+            assert!(!file(Some(other)), "{other}");
+        }
+        let folder = |kind| read(0o040_755, kind, Some(STARTED));
+        assert!(folder(EntryType::Dir) && !folder(EntryType::Symlink) && !folder(EntryType::File));
+        assert!(read(0o120_777, EntryType::Dir, Some(STARTED)), "nothing is below what was no folder");
     }
 
     #[test]
