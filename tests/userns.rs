@@ -96,9 +96,15 @@ fn a_remapped_engines_owners_are_nowhere_300999_but_there() {
     let store = lab.new_store(&store);
     let (here, other) = (Remapped::start(300_000), Remapped::start(500_000));
     fill(&here.volume("db"), 300_000);
-    sealift(&lab, &here.host(), &["backup", "volume", "db", "--job", JOB, "--to", &store]).expect(0);
+    let dir = here.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "db"]);
+    // What has not changed lies in the older archive, once it is old enough.
+    sh("sleep 3");
+    let backup = ["backup", "volume", "db", "--job", JOB, "--incremental", "--to", &store];
+    sealift(&lab, &here.host(), &backup).expect(0);
+    sh(&format!("echo changed >{dir}/root"));
+    sealift(&lab, &here.host(), &backup).expect(0);
     let shown = lab.run(&["show", JOB, "--from", &store]).expect(0).text();
-    assert!(shown.contains("from 300000 on"), "{shown}");
+    assert!(shown.contains("from 300000 on") && shown.contains("\nneeds "), "{shown}");
 
     // Into an engine that remaps nothing, to another that remaps elsewhere, and back.
     let plain = unique("un");
