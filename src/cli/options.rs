@@ -135,7 +135,7 @@ pub struct BackupOptions {
     /// Frames compressed at once; otherwise one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
-    /// Equal parts of this size (Cloudflare R2 wants that); otherwise from 16 MiB, growing
+    /// Equal parts of this size (Cloudflare R2 wants that); otherwise from 8 MiB, growing
     #[arg(long, value_name = "SIZE", value_parser = size)]
     part_size: Option<u64>,
     /// Fewer parts than the store's own limit (Scaleway: 1000)
