@@ -249,6 +249,48 @@ mod tests {
         assert!(gibibytes > 2 << 30, "and archives of some size still have small parts");
     }
 
+    /// Memory bounds, numbers of workers, limits of stores and what an operator makes of them.
+    fn requests() -> impl Iterator<Item = (BudgetRequest, PartLimits)> {
+        let azure = PartLimits { count: 50_000, smallest: 1, largest: 4000 * MIB };
+        let ways = [(None, None), (None, Some(1000)), (Some(16 * MIB), None), (Some(24 * MIB), Some(1000))];
+        let memory = [160, 200, 256, 300, 512, 1024, 8192].map(|mebibytes| mebibytes * MIB);
+        let stores = [S3, azure, PartLimits::NONE, S3.and(azure)];
+        let all = memory.into_iter().flat_map(move |memory| stores.map(|limits| (memory, limits)));
+        let all = all.flat_map(move |(memory, limits)| ways.map(|way| (memory, limits, way)));
+        all.flat_map(|(memory, limits, (part_size, max_parts))| {
+            [1, 2, 16]
+                .map(|workers| (BudgetRequest { memory, workers, part_size, max_parts, ..request() }, limits))
+        })
+    }
+
+    #[test]
+    fn whatever_the_archive_grows_to_its_parts_fit_the_memory_and_the_store() {
+        for (request, limits) in requests() {
+            let plan = MemoryBudget::new(&request, limits).unwrap();
+            let frames = plan.frames as u64 * (2 * request.frame_len + 64 * 1024);
+            let workers = (plan.workers * request.codec.worker_memory(request.level)) as u64;
+            let chunks = plan.chunks as u64 * CHUNK;
+            assert!(OVERHEAD + frames + workers + chunks <= request.memory, "{request:?} {plan:?}");
+            let count = limits.count.min(request.max_parts.unwrap_or(u64::MAX));
+            let sizes: Vec<_> = (0..count.min(60_000)).map(|n| plan.parts.size(n).unwrap()).collect();
+            assert!(sizes.is_sorted(), "{request:?}");
+            let is_taken = |size: &u64| (limits.smallest..=limits.largest).contains(size);
+            assert!(sizes.iter().all(is_taken), "{request:?}");
+            match request.part_size {
+                Some(size) => assert!(sizes.iter().all(|other| *other == size), "{request:?}"),
+                // Only the last twentieth may be larger than the memory holds; on average parts are then above 100 MiB.
+                None => {
+                    let within = &sizes[..sizes.len() * 95 / 100];
+                    let most = chunks - CHUNKS_ON_THE_WAY * MIB;
+                    assert!(within.iter().all(|&size| size <= most), "{request:?}");
+                    let all: u64 = sizes.iter().sum();
+                    assert!(count == u64::MAX || all > count * 100 * MIB, "{request:?} {limits:?} {all}");
+                }
+            }
+            assert!(count == u64::MAX || plan.parts.size(count).is_none(), "{request:?}");
+        }
+    }
+
     #[test]
     fn a_thousand_parts_and_equal_parts_are_kept_to() {
         let plan = MemoryBudget::new(&BudgetRequest { max_parts: Some(1000), ..request() }, S3).unwrap();

@@ -29,6 +29,7 @@ use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
 
 pub(crate) mod halt;
+mod in_flight;
 mod outages;
 mod tests;
 
