@@ -146,7 +146,7 @@ async fn send(
         Counters { stores: vec![(store.name.clone(), Arc::new(Counter::default()))], ..Counters::default() };
     let counters = Arc::new(counters);
     let budget = budget(found.manifest.archive.size, store.kind.limits());
-    let parallel = (PARTS_IN_FLIGHT / budget.part_size.unwrap_or(PARTS_IN_FLIGHT)).clamp(1, 4) as usize;
+    let parallel = (PARTS_IN_FLIGHT / budget.part_size.unwrap_or(PARTS_IN_FLIGHT)).max(1) as usize;
     let plan = MemoryBudget::new(&budget, store.kind.limits())?;
     let mut fan = FanOut::new(plan.parts.clone(), block_pool(plan.chunks), ui);
     let naming = ObjectName { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
