@@ -122,7 +122,7 @@ pub(crate) mod tests {
         assert_eq!(problems, []);
         let (source, request) = config.job("a", &[]).unwrap();
         assert!(matches!(source, Subject::Source(Source::Volume(names)) if names == ["v", "w"]));
-        assert!(request.allow_empty && request.parallel == 4);
+        assert!(request.allow_empty && request.parallel == usize::from(crate::archive::budget::PARALLEL));
         assert_eq!(request.job.as_deref(), Some("a"));
         let (source, request) = config.job("b", &explicit(&["parallel=3"])).unwrap();
         let Subject::Source(Source::Exec { container, command }) = source else { panic!("no exec") };
