@@ -64,6 +64,12 @@ fn an_increment_comes_back_by_the_script_that_show_prints() {
     needs!("gpg");
     let lab = Lab::new();
     three_nights(&lab);
+    // Folders enough for several command lines, each with a time of its own.
+    in_source(
+        &lab,
+        "name=$(printf 'n%.0s' $(seq 150)); for i in $(seq 1100); do at=many/$((i / 20)); mkdir -p $at/$name$i; touch -d @$i $at/$name$i; done",
+    );
+    night(&lab);
     let shown = lab.run(&["show", "j", "--json", "--from", &lab.file_store()]).expect(0).text();
     let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
     lab.write("script", shown["by_hand"].as_str().expect("a script").as_bytes());

@@ -73,7 +73,6 @@ pub(crate) mod tests {
     use super::super::tests::config;
     use super::*;
     use crate::archive::Format;
-    use crate::archive::budget::PARALLEL;
     use crate::archive::frame::Codec;
     use crate::job::backup::WarnOk;
     use crate::source::Source;
@@ -123,7 +122,7 @@ pub(crate) mod tests {
         assert_eq!(problems, []);
         let (source, request) = config.job("a", &[]).unwrap();
         assert!(matches!(source, Subject::Source(Source::Volume(names)) if names == ["v", "w"]));
-        assert!(request.allow_empty && request.parallel == usize::from(PARALLEL));
+        assert!(request.allow_empty && request.parallel == usize::from(crate::archive::budget::PARALLEL));
         assert_eq!(request.job.as_deref(), Some("a"));
         let (source, request) = config.job("b", &explicit(&["parallel=3"])).unwrap();
         let Subject::Source(Source::Exec { container, command }) = source else { panic!("no exec") };

@@ -94,7 +94,7 @@ fn error(named: &Named, archives: &str, cause: Option<Error>) -> Error {
         None => error,
     };
     error.hint(
-        "`restore --skip-damaged` brings all others back; the next `backup --incremental` reads these again",
+        "`restore --skip-damaged` brings all others back; after `verify --whole`, `backup --incremental` reads these again",
     )
 }
 

@@ -98,12 +98,12 @@ fn opening(object: &str, cipher: Option<Cipher>, codec: Codec) -> String {
 /// goes before the next one is unpacked: a folder may have become a file since. That changes the times of folders.
 const SCRIPT: &str = r#"#!/usr/bin/env bash
 # Restores NAME into a new folder, the argument. It is run as root, where copies of the objects below are.
-# It needs gpg, zstd, jq, GNU tar and coreutils, and room for the names of all members in TMPDIR.
+# It needs gpg, zstd, jq, GNU tar, sed, find, xargs and coreutils, and room for the names of all members in TMPDIR.
 set -euo pipefail
 export LC_ALL=C
 target=$1
 mkdir "$target"
-work=$(mktemp -d)
+work=$(realpath "$(mktemp -d)")
 trap 'rm -r "$work"' EXIT
 
 plain() { sed -z 's,^\(\.\?/\)*,,; s,/*$,,; s,^\.$,,'; }
@@ -139,7 +139,9 @@ times() {
     "$work/members" | basenc -d -i --base16
 }
 cd "$target"
-times | xargs -0r -n 2000 bash -c 'while (($# > 1)); do touch -d "@$1" "./$2"; shift 2; done' bash
+times | while IFS= read -r -d '' time && IFS= read -r -d '' folder; do
+  touch -d "@$time" "./$folder"
+done
 "#;
 
 /// The script for an archive that needs older ones.
