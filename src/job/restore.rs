@@ -1,5 +1,6 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -178,10 +179,10 @@ enum Handing {
 
 impl Handing {
     /// What is read of an archive whose own source has so many bytes.
-    fn parts(&self, own_bytes: u64) -> Vec<Part> {
+    fn parts(&self, own_bytes: u64) -> Cow<'_, [Part]> {
         match self {
-            Handing::AsIs => vec![Part::whole(own_bytes)],
-            Handing::Members(parts) => parts.clone(),
+            Handing::AsIs => Cow::Owned(vec![Part::whole(own_bytes)]),
+            Handing::Members(parts) => Cow::Borrowed(parts),
         }
     }
 }
@@ -245,7 +246,8 @@ struct Members {
     selection: Selection,
     unpacks: bool,
     allow_devices: bool,
-    refused: Vec<String>,
+    /// How many may not be, and the first of them.
+    refused: (u64, Vec<String>),
     /// What cannot be read.
     lost: Lost,
     /// The members that lie there, by archive, and hard links to them; of these, those that are asked for.
@@ -258,7 +260,7 @@ struct Members {
 
 impl Members {
     fn new(patterns: Patterns, unpacks: bool, allow_devices: bool, lost: Lost) -> Self {
-        let (selection, refused, roots) = (Selection::new(unpacks), Vec::new(), BTreeSet::new());
+        let (selection, refused, roots) = (Selection::new(unpacks), (0, Vec::new()), BTreeSet::new());
         let (lost_names, left_out, has_more) = (HashSet::new(), BTreeSet::new(), false);
         Members {
             patterns,
@@ -333,8 +335,13 @@ impl Members {
             let target = entry.link.as_deref().filter(|_| entry.kind == EntryType::Link);
             self.roots.extend(target.map(root));
         }
-        let refused = unsafe_member(entry, self.allow_devices);
-        self.refused.extend(refused.map(|why| format!("{}: {why}", name::shown(&entry.name()))));
+        if let Some(why) = unsafe_member(entry, self.allow_devices) {
+            let (count, first) = &mut self.refused;
+            *count += 1;
+            if first.len() < NAMED {
+                first.push(format!("{}: {why}", name::shown(&entry.name())));
+            }
+        }
     }
 
     /// What the next look is to come by.
@@ -348,7 +355,7 @@ impl Members {
         let again = self.selection.again() | std::mem::take(&mut self.has_more);
         if again {
             self.selection.begin_again();
-            self.refused.clear();
+            self.refused = (0, Vec::new());
         }
         again
     }
@@ -373,9 +380,9 @@ impl Members {
                 Error::usage("this archive is no tar: it has no members").hint("restore it --to-stdout")
             );
         }
-        if !self.refused.is_empty() {
-            let named = self.refused.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-            return Err(Error::refused(format!("{} members may not be unpacked", self.refused.len())).because(named)
+        let (refused, first) = &self.refused;
+        if *refused > 0 {
+            return Err(Error::refused(format!("{refused} members may not be unpacked")).because(first.join("; "))
                 .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
         }
         let (take_all, count) = (self.take_all(), self.selection.count());

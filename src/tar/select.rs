@@ -297,7 +297,7 @@ impl Selection {
 
 /// In order, nothing twice.
 fn in_order(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_by_key(|range| range.start);
+    ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, last| {
         let joins = last.end >= next.start;
         if joins {
