@@ -5,6 +5,8 @@ use std::time::Duration;
 pub(super) mod base;
 pub mod compare;
 pub mod keep;
+#[cfg(test)]
+mod large;
 pub(super) mod reading;
 pub mod runs;
 
