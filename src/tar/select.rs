@@ -154,14 +154,8 @@ impl Selection {
 
     /// Looks at the next member; says whether it will be handed on.
     pub fn look(&mut self, entry: &Entry, patterns: &Patterns) -> bool {
-        let range = entry.at..entry.at.saturating_add(entry.len);
+        let range = self.pass(entry);
         let reference = entry.reference;
-        if reference == 0 {
-            let end = std::mem::replace(&mut self.found.end, range.end);
-            if end < range.start {
-                self.found.gaps.push(end..range.start);
-            }
-        }
         let name = entry.name();
         let plain = name::plain(&name);
         if entry.kind == EntryType::Dir && self.brings_folders {
@@ -188,6 +182,18 @@ impl Selection {
             push(&mut self.found.ranges, range);
         }
         true
+    }
+
+    /// Goes past a member, which will not be handed on unless it is looked at; says where it lies.
+    pub fn pass(&mut self, entry: &Entry) -> Range<u64> {
+        let range = entry.at..entry.at.saturating_add(entry.len);
+        if entry.reference == 0 {
+            let end = std::mem::replace(&mut self.found.end, range.end);
+            if end < range.start {
+                self.found.gaps.push(end..range.start);
+            }
+        }
+        range
     }
 
     /// Takes a member of an older archive, as all are taken.
