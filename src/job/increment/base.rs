@@ -157,7 +157,7 @@ impl Search<'_> {
         let object = Object::open(store, key).await?;
         let head = self.head(&object).await?;
         let Some(catalog) = PagedCatalog::open(Arc::new(object), head, job, &manifest.id).await? else {
-            return Ok(Err("is of an older format".into()));
+            return Ok(Err("is of an older format, or has too many members for an index".into()));
         };
         let archive = catalog.archive();
         if archive.host != self.record.host {
