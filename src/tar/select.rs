@@ -139,6 +139,8 @@ struct Found {
     folders: BTreeMap<Vec<u8>, Place>,
     /// The folders around the last member, as far as they stood before it, each in the one before.
     around: Vec<(Vec<u8>, Place)>,
+    /// The folder around the last wanted member: those around that are known.
+    parent: Option<Vec<u8>>,
     /// Where the last member ended.
     end: u64,
 }
@@ -167,7 +169,7 @@ impl Selection {
             return false;
         }
         let needs = self.leads_to(entry);
-        self.add_folders(plain);
+        self.add_folders(plain, patterns);
         self.found.count += u64::from(taken);
         if reference > 0 {
             push(self.found.kept.entry(reference).or_default(), range);
@@ -220,12 +222,15 @@ impl Selection {
         }
     }
 
-    fn add_folders(&mut self, name: &[u8]) {
-        if !self.brings_folders {
+    fn add_folders(&mut self, name: &[u8], patterns: &Patterns) {
+        let parent = name.iter().rposition(|&byte| byte == b'/').map(|at| &name[..at]);
+        if !self.brings_folders || parent == self.found.parent.as_deref() {
             return;
         }
+        self.found.parent = parent.map(<[u8]>::to_vec);
         for folder in name::folders(name) {
-            if self.folders.contains(folder) {
+            // One that is taken itself comes as any member does.
+            if self.folders.contains(folder) || patterns.take(folder) {
                 continue;
             }
             self.folders.insert(folder.to_vec());

@@ -115,6 +115,16 @@ fn what_is_unpacked_brings_the_folders_around_it_wherever_they_stand() {
 }
 
 #[test]
+fn folders_that_are_taken_themselves_come_as_members_and_once() {
+    let members: Vec<_> = ["a/x", "a/", "a/b/", "a/b/y", "c/", "c/z"].map(file).into();
+    let selection = select(true, &patterns(&[], &["a/b"]), &members);
+    assert!(selection.folders.is_empty() && selection.names().is_empty());
+    assert_eq!(lists(selection), [vec![0..1024, 2048..3072]]);
+    let selection = select(true, &patterns(&["a/b"], &[]), &members);
+    assert_eq!(lists(selection), [one(512, 1024), one(1024, 2048)]);
+}
+
+#[test]
 fn where_folders_stand_before_their_members_one_look_is_enough() {
     let p = patterns(&["a/b/x"], &[]);
     for (names, looks, folders) in [
