@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::content::Expected;
 use crate::error::Result;
 use crate::source::Scanned;
 use crate::tar::stat::FileTime;
@@ -127,6 +128,12 @@ pub struct Comparison<M> {
     held: usize,
     /// Files that are sent behind all others.
     deferred: Vec<Scanned>,
+    /// Whether files are compared by what is in them.
+    by_content: bool,
+    /// Files that are kept if they have what is expected of them.
+    to_read: Vec<ToRead>,
+    /// Files of which the backup before does not say what was in them.
+    unhashed: u64,
 }
 
 /// A member that is still the file that it was.
@@ -136,6 +143,8 @@ struct Same {
     len: u64,
     /// Of a link, its plain target.
     link: Option<Vec<u8>>,
+    /// What must be in the file, where that decides.
+    expected: Option<Expected>,
 }
 
 /// The names of one file. They are kept together, in one archive, or sent together: a link leads to a member beside it.
@@ -159,10 +168,32 @@ impl Group {
     }
 
     fn held(&self) -> usize {
-        let held = |(file, same): &(Scanned, Same)| {
-            HELD + file.name.len() + file.walked.len() + same.link.as_ref().map_or(0, Vec::len)
-        };
-        self.names.iter().map(held).sum()
+        held(&self.names)
+    }
+}
+
+fn held(names: &[(Scanned, Same)]) -> usize {
+    names.iter().map(|(file, same)| held_by(file) + same.link.as_ref().map_or(0, Vec::len)).sum()
+}
+
+/// Bytes that a file takes while it waits, about.
+pub(super) fn held_by(file: &Scanned) -> usize {
+    HELD + file.name.len() + file.walked.len()
+}
+
+/// All names of a file that is to be read: it is kept as the members that they are if that has the same in it.
+pub(super) struct ToRead(Vec<(Scanned, Same)>);
+
+impl ToRead {
+    /// Bytes that it takes, about.
+    pub(super) fn held(&self) -> usize {
+        held(&self.0)
+    }
+
+    /// The name by which it is read, and what must be in it.
+    pub(super) fn job(&self) -> Option<(Scanned, Expected)> {
+        let (file, same) = self.0.iter().find(|(_, same)| same.link.is_none())?;
+        Some((file.clone(), same.expected.clone()?))
     }
 }
 
@@ -170,7 +201,58 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
     /// At the first file of a scan.
     pub fn new(before: Before<M>) -> Self {
         let (groups, deferred) = (HashMap::new(), Vec::new());
-        Comparison { before, next: None, ended: false, kept: Kept::default(), groups, held: 0, deferred }
+        Comparison {
+            before,
+            next: None,
+            ended: false,
+            kept: Kept::default(),
+            groups,
+            held: 0,
+            deferred,
+            by_content: false,
+            to_read: Vec::new(),
+            unhashed: 0,
+        }
+    }
+
+    /// The same, by what is in files: [`Comparison::to_read`] says which must be read.
+    pub(super) fn by_content(self) -> Self {
+        Comparison { by_content: true, ..self }
+    }
+
+    /// The files that are to be read, since this was asked last: before the one that was sent last.
+    pub(super) fn to_read(&mut self) -> Vec<ToRead> {
+        std::mem::take(&mut self.to_read)
+    }
+
+    /// The same when no more files come.
+    pub(super) fn last_to_read(&mut self) -> Vec<ToRead> {
+        if self.by_content {
+            for group in std::mem::take(&mut self.groups).into_values() {
+                self.decide(group);
+            }
+        }
+        self.to_read()
+    }
+
+    /// Takes in that a file has other things in it. If it has one name, that is to be sent now.
+    pub(super) fn refuse(&mut self, ToRead(mut names): ToRead) -> Option<Scanned> {
+        match names.pop() {
+            Some((file, same)) if names.is_empty() && (file.links == 1 || file.stat.is_dir()) => {
+                self.kept.clear(&same);
+                Some(file)
+            }
+            last => {
+                names.extend(last);
+                self.defer(names);
+                None
+            }
+        }
+    }
+
+    /// How many files there are of which the backup before does not say what was in them.
+    pub(super) fn unhashed(&self) -> u64 {
+        self.unhashed
     }
 
     /// Takes in the next file in path order, and gives it back if it is to be sent now. One with several names may be kept
@@ -183,7 +265,12 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         if file.links > 1 && !file.stat.is_dir() {
             return Ok(self.take_linked(file, same));
         }
-        Ok(same.is_none().then_some(file))
+        match same {
+            Some(same) if same.expected.is_some() => self.to_read.push(ToRead(vec![(file, same)])),
+            Some(_) => {}
+            None => return Ok(Some(file)),
+        }
+        Ok(None)
     }
 
     fn take_linked(&mut self, file: Scanned, same: Option<Same>) -> Option<Scanned> {
@@ -205,10 +292,22 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         if group.found < links {
             self.held += group.held();
             self.groups.insert(key, group);
-        } else if !group.is_sent && !group.is_kept() {
-            self.defer(group.names);
+        } else {
+            self.decide(group);
         }
         sent
+    }
+
+    /// Decides about a file when all of its names are known that lie here.
+    fn decide(&mut self, group: Group) {
+        if group.is_sent {
+            return;
+        }
+        match group.is_kept() {
+            true if self.by_content => self.to_read.push(ToRead(group.names)),
+            true => {}
+            false => self.defer(group.names),
+        }
     }
 
     fn defer(&mut self, names: Vec<(Scanned, Same)>) {
@@ -236,6 +335,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
 
     /// The member that is still the file.
     fn same_member(&mut self, file: &Scanned) -> Result<Option<Same>> {
+        let by_content = self.by_content;
         while let Some((name, member)) = self.peek()? {
             match name::path_order(name, &file.name) {
                 Ordering::Less => self.pass(None),
@@ -243,11 +343,17 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
                 Ordering::Equal => {
                     let link = member.hard_link().map(|link| name::plain(&link).to_vec());
                     let (reference, len) = (member.reference, member.len);
+                    let is_unhashed = by_content && member.content.is_none();
+                    let expected = by_content.then(|| Expected::of(member, file)).flatten();
+                    let is_gone = self.before.gone.contains(&reference);
+                    let expected = expected.filter(|_| !is_gone);
                     // What is sent again for the sake of its archive says nothing of the files.
-                    self.kept.known += u64::from(!self.before.gone.contains(&reference));
-                    let (is_same, number) = (self.is_same(file), self.kept.len);
+                    self.kept.known += u64::from(!is_gone && !is_unhashed);
+                    self.unhashed += u64::from(!is_gone && is_unhashed && file.stat.is_file());
+                    let is_same = if by_content { expected.is_some() } else { self.is_same(file) };
+                    let number = self.kept.len;
                     self.pass(is_same.then_some((reference, len)));
-                    return Ok(is_same.then_some(Same { number, reference, len, link }));
+                    return Ok(is_same.then_some(Same { number, reference, len, link, expected }));
                 }
             }
         }
