@@ -196,3 +196,122 @@ fn attributes(of: Attributes<'_>) -> rustix::io::Result<Option<String>> {
     }
     Ok(attributes_hash(found))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn found(dir: &Path, name: &str) -> Scanned {
+        let data = std::fs::symlink_metadata(dir.join(name)).unwrap();
+        Scanned {
+            name: name.into(),
+            walked: name.into(),
+            stat: Stat::from(&data),
+            device: data.dev(),
+            links: data.nlink(),
+        }
+    }
+
+    fn content(bytes: &[u8]) -> Content {
+        Content { blake3: Some(blake3::hash(bytes).to_hex().to_string()), attributes: None }
+    }
+
+    /// A folder with a file `d/a` in it, and what reads that.
+    fn folder() -> (tempfile::TempDir, ContentReader) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/a"), b"bytes").unwrap();
+        let reader = ContentReader::new(Some(dir.path()), CancellationToken::new());
+        (dir, reader)
+    }
+
+    #[test]
+    fn a_file_has_what_is_in_it_and_nothing_else() {
+        let (dir, mut reader) = folder();
+        let large = vec![7; 3 * BUFFER + 1];
+        std::fs::write(dir.path().join("large"), &large).unwrap();
+        std::fs::write(dir.path().join("empty"), b"").unwrap();
+        for (name, bytes) in [("d/a", &b"bytes"[..]), ("large", &large), ("empty", b"")] {
+            let file = found(dir.path(), name);
+            assert!(reader.has(&file, &content(bytes), None).unwrap(), "{name}");
+            assert!(!reader.has(&file, &content(b"other"), None).unwrap(), "{name}");
+            assert!(!reader.has(&file, &Content::default(), None).unwrap(), "{name}");
+            assert!(!reader.has(&file, &content(bytes), Some(b"a")).unwrap(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_file_that_is_not_the_one_that_was_found() {
+        let (dir, mut reader) = folder();
+        let at = |name: &str| dir.path().join(name);
+        let file = found(dir.path(), "d/a");
+        let mut is_it = || ContentReader::has(&mut reader, &file, &content(b"bytes"), None).unwrap();
+        assert!(is_it());
+        // The same in another file; a link to the file; a pipe that nobody writes to; nothing.
+        std::fs::rename(at("d/a"), at("d/b")).unwrap();
+        std::fs::write(at("d/a"), b"bytes").unwrap();
+        assert!(!is_it());
+        std::fs::remove_file(at("d/a")).unwrap();
+        symlink("b", at("d/a")).unwrap();
+        assert!(!is_it());
+        std::fs::remove_file(at("d/a")).unwrap();
+        rustix::fs::mknodat(CWD, at("d/a"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .unwrap();
+        assert!(!is_it());
+        std::fs::remove_file(at("d/a")).unwrap();
+        assert!(!is_it());
+        // What is read by a folder's path lies elsewhere.
+        let (dir, mut reader) = folder();
+        let file = found(dir.path(), "d/a");
+        std::fs::create_dir(dir.path().join("e")).unwrap();
+        std::fs::write(dir.path().join("e/a"), b"bytes").unwrap();
+        std::fs::rename(dir.path().join("d"), dir.path().join("f")).unwrap();
+        symlink("e", dir.path().join("d")).unwrap();
+        assert!(!reader.has(&file, &content(b"bytes"), None).unwrap());
+    }
+
+    #[test]
+    fn symlinks_have_their_targets_and_folders_their_attributes() {
+        let (dir, mut reader) = folder();
+        symlink("nowhere", dir.path().join("d/l")).unwrap();
+        let link = found(dir.path(), "d/l");
+        let mut leads = |to: &[u8]| reader.has(&link, &Content::default(), Some(to)).unwrap();
+        assert!(leads(b"nowhere") && !leads(b"nowhere2") && !leads(b"nowher"));
+        let folder = found(dir.path(), "d");
+        assert!(reader.has(&folder, &Content::default(), None).unwrap());
+        let other = Content { attributes: Some("0".repeat(64)), blake3: None };
+        assert!(!reader.has(&folder, &other, None).unwrap());
+        assert!(!reader.has(&link, &other, Some(b"nowhere")).unwrap());
+    }
+
+    #[test]
+    fn attributes_are_part_of_what_a_file_has() {
+        let (dir, mut reader) = folder();
+        let path = dir.path().join("d/a");
+        let set =
+            |value: &[u8]| rustix::fs::lsetxattr(&path, "user.a", value, rustix::fs::XattrFlags::empty());
+        if set(b"1").is_err() {
+            eprintln!("this file system has no extended attributes");
+            return;
+        }
+        let hash = |value: &[u8]| attributes_hash(vec![(b"user.a".to_vec(), value.to_vec())]);
+        let own = Content { attributes: hash(b"1"), ..content(b"bytes") };
+        assert!(reader.has(&found(dir.path(), "d/a"), &own, None).unwrap());
+        assert!(!reader.has(&found(dir.path(), "d/a"), &content(b"bytes"), None).unwrap());
+        set(b"2").unwrap();
+        assert!(!reader.has(&found(dir.path(), "d/a"), &own, None).unwrap());
+    }
+
+    #[test]
+    fn whoever_is_stopped_reads_no_further() {
+        let (dir, _) = folder();
+        let stop = CancellationToken::new();
+        let mut reader = ContentReader::new(Some(dir.path()), stop.clone());
+        stop.cancel();
+        let error = reader.has(&found(dir.path(), "d/a"), &content(b"bytes"), None).unwrap_err();
+        assert_eq!(error.kind(), Kind::Interrupted);
+    }
+}

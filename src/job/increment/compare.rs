@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::content::Expected;
+use super::content::{Expected, ToRead};
 use crate::error::Result;
 use crate::source::Scanned;
 use crate::tar::stat::FileTime;
@@ -49,7 +49,7 @@ impl Kept {
         }
     }
 
-    fn clear(&mut self, same: &Same) {
+    pub(super) fn clear(&mut self, same: &Same) {
         let (word, bit) = Kept::place(same.number);
         self.words[word] &= !(1 << bit);
         self.references.entry(same.reference).and_modify(|live| {
@@ -121,35 +121,35 @@ pub struct Comparison<M> {
     /// Its member at hand, by its plain name.
     next: Option<(Vec<u8>, Entry)>,
     ended: bool,
-    kept: Kept,
+    pub(super) kept: Kept,
     /// Files that are one by hard links, by device and inode.
-    groups: HashMap<(u64, u64), Group>,
+    pub(super) groups: HashMap<(u64, u64), Group>,
     /// Bytes that the names in those take.
     held: usize,
     /// Files that are sent behind all others.
     deferred: Vec<Scanned>,
     /// Whether files are compared by what is in them.
-    by_content: bool,
+    pub(super) by_content: bool,
     /// Files that are kept if they have what is expected of them.
-    to_read: Vec<ToRead>,
+    pub(super) to_read: Vec<ToRead>,
     /// Files of which the backup before does not say what was in them.
-    unhashed: u64,
+    pub(super) unhashed: u64,
 }
 
 /// A member that is still the file that it was.
-struct Same {
-    number: u64,
-    reference: u32,
-    len: u64,
+pub(super) struct Same {
+    pub(super) number: u64,
+    pub(super) reference: u32,
+    pub(super) len: u64,
     /// Of a link, its plain target.
-    link: Option<Vec<u8>>,
+    pub(super) link: Option<Vec<u8>>,
     /// What must be in the file, where that decides.
-    expected: Option<Expected>,
+    pub(super) expected: Option<Expected>,
 }
 
 /// The names of one file. They are kept together, in one archive, or sent together: a link leads to a member beside it.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     found: u64,
     /// One of its names was sent, so all are.
     is_sent: bool,
@@ -172,29 +172,13 @@ impl Group {
     }
 }
 
-fn held(names: &[(Scanned, Same)]) -> usize {
+pub(super) fn held(names: &[(Scanned, Same)]) -> usize {
     names.iter().map(|(file, same)| held_by(file) + same.link.as_ref().map_or(0, Vec::len)).sum()
 }
 
 /// Bytes that a file takes while it waits, about.
 pub(super) fn held_by(file: &Scanned) -> usize {
     HELD + file.name.len() + file.walked.len()
-}
-
-/// All names of a file that is to be read: it is kept as the members that they are if that has the same in it.
-pub(super) struct ToRead(Vec<(Scanned, Same)>);
-
-impl ToRead {
-    /// Bytes that it takes, about.
-    pub(super) fn held(&self) -> usize {
-        held(&self.0)
-    }
-
-    /// The name by which it is read, and what must be in it.
-    pub(super) fn job(&self) -> Option<(Scanned, Expected)> {
-        let (file, same) = self.0.iter().find(|(_, same)| same.link.is_none())?;
-        Some((file.clone(), same.expected.clone()?))
-    }
 }
 
 impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
@@ -213,46 +197,6 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
             to_read: Vec::new(),
             unhashed: 0,
         }
-    }
-
-    /// The same, by what is in files: [`Comparison::to_read`] says which must be read.
-    pub(super) fn by_content(self) -> Self {
-        Comparison { by_content: true, ..self }
-    }
-
-    /// The files that are to be read, since this was asked last: before the one that was sent last.
-    pub(super) fn to_read(&mut self) -> Vec<ToRead> {
-        std::mem::take(&mut self.to_read)
-    }
-
-    /// The same when no more files come.
-    pub(super) fn last_to_read(&mut self) -> Vec<ToRead> {
-        if self.by_content {
-            for group in std::mem::take(&mut self.groups).into_values() {
-                self.decide(group);
-            }
-        }
-        self.to_read()
-    }
-
-    /// Takes in that a file has other things in it. If it has one name, that is to be sent now.
-    pub(super) fn refuse(&mut self, ToRead(mut names): ToRead) -> Option<Scanned> {
-        match names.pop() {
-            Some((file, same)) if names.is_empty() && (file.links == 1 || file.stat.is_dir()) => {
-                self.kept.clear(&same);
-                Some(file)
-            }
-            last => {
-                names.extend(last);
-                self.defer(names);
-                None
-            }
-        }
-    }
-
-    /// How many files there are of which the backup before does not say what was in them.
-    pub(super) fn unhashed(&self) -> u64 {
-        self.unhashed
     }
 
     /// Takes in the next file in path order, and gives it back if it is to be sent now. One with several names may be kept
@@ -299,7 +243,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
     }
 
     /// Decides about a file when all of its names are known that lie here.
-    fn decide(&mut self, group: Group) {
+    pub(super) fn decide(&mut self, group: Group) {
         if group.is_sent {
             return;
         }
@@ -310,7 +254,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         }
     }
 
-    fn defer(&mut self, names: Vec<(Scanned, Same)>) {
+    pub(super) fn defer(&mut self, names: Vec<(Scanned, Same)>) {
         for (file, same) in names {
             self.kept.clear(&same);
             self.deferred.push(file);
