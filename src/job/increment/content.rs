@@ -71,14 +71,14 @@ impl ToRead {
 }
 
 impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
-    /// The same, by what is in files: [`Comparison::to_read`] says which must be read.
+    /// The same, by what is in files: [`Comparison::take_to_read`] says which must be read.
     pub(super) fn by_content(mut self) -> Self {
         self.by_content = true;
         self
     }
 
     /// The files that are to be read, since this was asked last: before the one that was sent last.
-    pub(super) fn to_read(&mut self) -> Vec<ToRead> {
+    pub(super) fn take_to_read(&mut self) -> Vec<ToRead> {
         std::mem::take(&mut self.to_read)
     }
 
@@ -89,7 +89,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
                 self.decide(group);
             }
         }
-        self.to_read()
+        self.take_to_read()
     }
 
     /// Takes in that a file has other things in it. If it has one name, that is to be sent now.
@@ -223,6 +223,7 @@ impl Turns {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "files to be read lie on the disk")]
 mod tests {
     use std::collections::HashSet;
 
@@ -278,7 +279,7 @@ mod tests {
         };
         for file in files {
             let now = comparison.take(file.clone()).unwrap();
-            let to_read = comparison.to_read();
+            let to_read = comparison.take_to_read();
             sent.extend(decide(&mut comparison, to_read));
             sent.extend(now);
         }

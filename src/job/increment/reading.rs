@@ -256,7 +256,7 @@ impl Search {
             if sent.is_none() {
                 self.check.keep(&name.unwrap_or_default());
             }
-            turns.push(comparison.to_read(), sent)?;
+            turns.push(comparison.take_to_read(), sent)?;
             self.go_through(&mut turns, &mut comparison, false)?;
             self.go_on()?;
         }
