@@ -291,7 +291,12 @@ mod tests {
         let due = |days: Option<u64>, listed: &[(Id, Manifest)]| {
             let full_every = days.map(|days| Duration::from_secs(days * DAY));
             full_is_due(
-                &Increments { full: false, full_every, rebase: Rebase::default() },
+                &Increments {
+                    full: false,
+                    full_every,
+                    compare: super::super::Compare::Stat,
+                    rebase: Rebase::default(),
+                },
                 &listed.iter().cloned().collect(),
                 now,
             )

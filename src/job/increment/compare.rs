@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::content::{Expected, ToRead};
 use crate::error::Result;
 use crate::source::Scanned;
 use crate::tar::stat::FileTime;
@@ -48,7 +49,7 @@ impl Kept {
         }
     }
 
-    fn clear(&mut self, same: &Same) {
+    pub(super) fn clear(&mut self, same: &Same) {
         let (word, bit) = Kept::place(same.number);
         self.words[word] &= !(1 << bit);
         self.references.entry(same.reference).and_modify(|live| {
@@ -122,9 +123,9 @@ pub struct Comparison<M> {
     /// Its member at hand, by its plain name.
     next: Option<(Vec<u8>, Entry)>,
     ended: bool,
-    kept: Kept,
+    pub(super) kept: Kept,
     /// Files that are one by hard links, by device and inode.
-    groups: HashMap<(u64, u64), Group>,
+    pub(super) groups: HashMap<(u64, u64), Group>,
     /// No more of these are begun: their names are sent as they come. Whether a name is another's is not known any more.
     is_closed: bool,
     /// Bytes that those take, and what is deferred.
@@ -132,20 +133,28 @@ pub struct Comparison<M> {
     most_held: usize,
     /// Files that are sent behind all others.
     deferred: Vec<Scanned>,
+    /// Whether files are compared by what is in them.
+    pub(super) by_content: bool,
+    /// Files that are kept if they have what is expected of them.
+    pub(super) to_read: Vec<ToRead>,
+    /// Files of which the backup before does not say what was in them.
+    pub(super) unhashed: u64,
 }
 
 /// A member that is still the file that it was.
-struct Same {
-    number: u64,
-    reference: u32,
-    len: u64,
+pub(super) struct Same {
+    pub(super) number: u64,
+    pub(super) reference: u32,
+    pub(super) len: u64,
     /// Of a link, its plain target.
-    link: Option<Vec<u8>>,
+    pub(super) link: Option<Vec<u8>>,
+    /// What must be in the file, where that decides.
+    pub(super) expected: Option<Expected>,
 }
 
 /// The names of one file. They are kept together, in one archive, or sent together: a link leads to a member beside it.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     found: u64,
     /// One of its names was sent, so all are.
     is_sent: bool,
@@ -166,14 +175,24 @@ impl Group {
     }
 
     fn push(&mut self, file: Scanned, same: Same) {
-        let texts = [Some(&file.name), Some(&file.walked), same.link.as_ref()];
-        let texts = texts.into_iter().flatten().map(|text| text.capacity() + ALLOCATED).sum::<usize>();
-        self.held += texts + size_of::<(Scanned, Same)>() + ALLOCATED;
+        self.held += held_by(&file, Some(&same));
         if self.names.len() == self.names.capacity() {
             self.names.reserve_exact(self.names.len().max(1));
         }
         self.names.push((file, same));
     }
+}
+
+/// Bytes that names of files take while they wait.
+pub(super) fn held(names: &[(Scanned, Same)]) -> usize {
+    names.iter().map(|(file, same)| held_by(file, Some(same))).sum()
+}
+
+/// Bytes that a file takes while it waits, and with it the member that it may be.
+pub(super) fn held_by(file: &Scanned, same: Option<&Same>) -> usize {
+    let texts = [Some(&file.name), Some(&file.walked), same.and_then(|same| same.link.as_ref())];
+    let texts = texts.into_iter().flatten().map(|text| text.capacity() + ALLOCATED).sum::<usize>();
+    texts + size_of::<(Scanned, Same)>() + ALLOCATED
 }
 
 impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
@@ -189,6 +208,9 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
             held: 0,
             most_held: MOST_HELD,
             deferred: Vec::new(),
+            by_content: false,
+            to_read: Vec::new(),
+            unhashed: 0,
         }
     }
 
@@ -202,7 +224,12 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         if file.links > 1 && !file.stat.is_dir() {
             return Ok(self.take_linked(file, same));
         }
-        Ok(same.is_none().then_some(file))
+        match same {
+            Some(same) if same.expected.is_some() => self.to_read.push(ToRead(vec![(file, same)])),
+            Some(_) => {}
+            None => return Ok(Some(file)),
+        }
+        Ok(None)
     }
 
     fn take_linked(&mut self, file: Scanned, same: Option<Same>) -> Option<Scanned> {
@@ -225,7 +252,8 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
             Some(same) if !group.is_sent && !is_full => group.push(file, same),
             same => {
                 same.iter().for_each(|same| self.kept.clear(same));
-                self.defer(&mut group);
+                self.defer(std::mem::take(&mut group.names));
+                group.held = 0;
                 group.is_sent = true;
                 sent = Some(file);
             }
@@ -233,15 +261,27 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         if group.found < links {
             self.held += GROUP + group.held;
             self.groups.insert(key, group);
-        } else if !group.is_sent && !group.is_kept() {
-            self.defer(&mut group);
+        } else {
+            self.decide(group);
         }
         sent
     }
 
-    fn defer(&mut self, group: &mut Group) {
-        self.held += std::mem::take(&mut group.held);
-        for (file, same) in std::mem::take(&mut group.names) {
+    /// Decides about a file when all of its names are known that lie here.
+    pub(super) fn decide(&mut self, mut group: Group) {
+        if group.is_sent {
+            return;
+        }
+        match group.is_kept() {
+            true if self.by_content => self.to_read.push(ToRead(group.names)),
+            true => {}
+            false => self.defer(std::mem::take(&mut group.names)),
+        }
+    }
+
+    pub(super) fn defer(&mut self, names: Vec<(Scanned, Same)>) {
+        self.held += held(&names);
+        for (file, same) in names {
             self.kept.clear(&same);
             self.deferred.push(file);
         }
@@ -256,8 +296,8 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
             self.pass(None);
         }
         // Some of their names lie elsewhere.
-        for mut group in std::mem::take(&mut self.groups).into_values().filter(|group| !group.is_kept()) {
-            self.defer(&mut group);
+        for group in std::mem::take(&mut self.groups).into_values().filter(|group| !group.is_kept()) {
+            self.defer(group.names);
         }
         self.deferred.sort_unstable_by(|a, b| name::path_order(&a.name, &b.name));
         Ok((self.deferred, self.kept))
@@ -265,6 +305,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
 
     /// The member that is still the file.
     fn same_member(&mut self, file: &Scanned) -> Result<Option<Same>> {
+        let by_content = self.by_content;
         while let Some((name, member)) = self.peek()? {
             match name::path_order(name, &file.name) {
                 Ordering::Less => self.pass(None),
@@ -272,11 +313,17 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
                 Ordering::Equal => {
                     let link = member.hard_link().map(|link| name::plain(&link).to_vec());
                     let (reference, len) = (member.reference, member.len);
+                    let is_unhashed = by_content && member.content.is_none();
+                    let expected = by_content.then(|| Expected::of(member, file)).flatten();
+                    let is_gone = self.before.gone.contains(&reference);
+                    let expected = expected.filter(|_| !is_gone);
                     // What is sent again for the sake of its archive says nothing of the files.
-                    self.kept.known += u64::from(!self.before.gone.contains(&reference));
-                    let (is_same, number) = (self.is_same(file), self.kept.len);
+                    self.kept.known += u64::from(!is_gone && !is_unhashed);
+                    self.unhashed += u64::from(!is_gone && is_unhashed && file.stat.is_file());
+                    let is_same = if by_content { expected.is_some() } else { self.is_same(file) };
+                    let number = self.kept.len;
                     self.pass(is_same.then_some((reference, len)));
-                    return Ok(is_same.then_some(Same { number, reference, len, link }));
+                    return Ok(is_same.then_some(Same { number, reference, len, link, expected }));
                 }
             }
         }

@@ -19,6 +19,7 @@ fn entry(path: &str, kind: EntryType, link: Option<&str>, at: u64) -> Entry {
         len,
         reference: 0,
         stat: None,
+        content: None,
         ctime: None,
     }
 }

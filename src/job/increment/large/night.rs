@@ -20,7 +20,7 @@ use crate::job::increment::base::{Base, Found, Search};
 use crate::job::increment::compare::{Before, Comparison, Kept};
 use crate::job::increment::keep::write_kept;
 use crate::job::increment::runs::Members;
-use crate::job::increment::{Increments, Rebase};
+use crate::job::increment::{Compare, Increments, Rebase};
 use crate::report::Reporter;
 use crate::source::Scanned;
 use crate::store::StoreUrl;
@@ -220,6 +220,7 @@ impl<'a> Stream<'a> {
         let entry = Entry {
             path: format!("{}{slash}", String::from_utf8(file.name.clone()).unwrap()),
             path_hex: None,
+            content: None,
             kind,
             mode: mode & 0o7777,
             uid: uid.into(),
@@ -335,7 +336,8 @@ pub(super) struct Night {
 fn find_base(runtime: &Runtime, record: &ArchiveRecord, folder: &Path, night: u64) -> Option<Arc<Base>> {
     let store = StoreUrl::new(format!("file://{}", folder.display()));
     let stores = [Arc::new(store.open(&Reporter::silent()).unwrap())];
-    let increments = Increments { full: false, full_every: None, rebase: Rebase::default() };
+    let increments =
+        Increments { full: false, full_every: None, compare: Compare::Stat, rebase: Rebase::default() };
     let search = Search { stores: &stores, record, passphrase: None };
     match runtime.block_on(search.find(&increments)).unwrap() {
         Found::Base(base) => Some(Arc::new(*base)),
