@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FrameRecord, Record};
+use super::{EntryLine, FrameRecord, Record};
 use crate::archive::frame::Hash;
 use crate::error::{Context, Error, Result};
 use crate::tar::name;
@@ -209,6 +209,16 @@ impl PageWriter {
         }
     }
 
+    /// Takes in the line of a member of another catalog.
+    ///
+    /// # Errors
+    /// As [`PageWriter::push`].
+    pub fn push_line(&mut self, line: &EntryLine) -> Result<()> {
+        self.line.clear();
+        line.write(&mut self.line)?;
+        self.entry(&line.name)
+    }
+
     fn frame(&mut self, frame: &FrameRecord) -> Result<()> {
         let (reference, from, end) = (frame.reference, frame.at, frame.at.saturating_add(frame.len));
         let same =
@@ -297,7 +307,7 @@ impl PageWriter {
     }
 }
 
-fn write_line(lines: &mut Vec<u8>, record: &Record) -> Result<()> {
+pub(super) fn write_line(lines: &mut Vec<u8>, record: &Record) -> Result<()> {
     serde_json::to_writer(&mut *lines, record).context(|| "cannot write a catalog record".into())?;
     lines.push(b'\n');
     Ok(())

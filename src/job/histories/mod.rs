@@ -330,7 +330,8 @@ fn what_is_listed_comes_back_whenever_runs_are_killed() {
     let told = go_through(1_000_000..1_000_000 + count(), Mishaps::Kills);
     let Told { nights, increments, killed, committed, .. } = told;
     assert!(
-        increments > nights / 4 && killed > nights / 8 && committed > 0,
+        // A run that is killed and yet lists its archive is rare: of a few histories there may be none.
+        increments > nights / 4 && killed > nights / 8 && (committed > 0 || count() < 100),
         "{nights} {increments} {killed} {committed}"
     );
 }

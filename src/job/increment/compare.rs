@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::content::{Expected, ToRead};
+use super::runs::Named;
 use crate::error::Result;
 use crate::source::Scanned;
 use crate::tar::stat::FileTime;
@@ -347,7 +348,7 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         if self.next.is_none() && !self.ended {
             let next = (self.before.members)()?;
             self.ended = next.is_none();
-            self.next = next.map(|entry| (name::plain(&entry.name()).to_vec(), entry));
+            self.next = next.map(|entry| (entry.plain_name(), entry));
         }
         Ok(self.next.as_ref())
     }
