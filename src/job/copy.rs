@@ -18,6 +18,7 @@ use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::fan::{FanOut, ObjectName};
 use crate::store::manifest::Manifest;
+use crate::store::needs::Needs;
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl, manifest};
 use crate::stream::channel::channel_from;
@@ -86,7 +87,7 @@ async fn with_needed(asked: StoredArchive, ui: &Reporter) -> Result<BTreeMap<Id,
         for id in found.manifest.needs.iter().filter(|id| !known.contains(id)) {
             match found.sibling(id).await {
                 Ok(older) => next.push(older),
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {
+                Err(error) if error.is_of_one_archive() => {
                     let name = format!("{}@{id}", found.job);
                     if asked_needs.contains(id) {
                         return Err(Error::damaged(format!("{asked_name} needs {name}")).because(error));
@@ -129,7 +130,8 @@ async fn copy_one(
     };
     until(cancel, probe).await?;
     let sent = once_more_if_damaged(|| send(found, store, limit_rate, ui, cancel)).await?;
-    sent.commit(&found.manifest, cancel).await?;
+    let needs = Needs::of(store, &found.job, &found.manifest.needs).await?;
+    sent.commit(&found.manifest, &needs, cancel).await?;
     Ok(copied(false))
 }
 

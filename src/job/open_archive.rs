@@ -16,7 +16,7 @@ use crate::archive::catalog::{ArchiveRecord, EndRecord, RefRecord};
 use crate::archive::contents::Contents;
 use crate::archive::open::{Archive, Opened, open_needed_head};
 use crate::archive::openpgp::Head;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::download::Object;
 use crate::tar::{Entry, name};
 
@@ -139,9 +139,7 @@ impl OpenArchive {
             async move {
                 let record = record.ok_or_else(unknown)?;
                 match open_older(found, &own, &record).await {
-                    Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                        Ok((reference, Err(error)))
-                    }
+                    Err(error) if error.is_of_one_archive() => Ok((reference, Err(error))),
                     opened => Ok((reference, Ok(opened?))),
                 }
             }

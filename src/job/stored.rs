@@ -347,7 +347,7 @@ mod tests {
             ["20261122T020000Z-1f2e3d4c", "20261123T020000Z-1f2e3d4c"].map(|id| id.parse::<Id>().unwrap());
         for id in &ids {
             let manifest = Manifest { id: id.clone(), ..stored(".raw").manifest };
-            store.put_manifest(&manifest).await.unwrap();
+            store.put_manifest(&manifest, &Default::default()).await.unwrap();
         }
         for suffix in [".raw", ".catalog.zst"] {
             use crate::store::upload::{Class, Upload};

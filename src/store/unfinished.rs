@@ -8,6 +8,7 @@ use object_store::path::Path;
 use super::Store;
 use super::create::CreateError;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix, is_archive_suffix};
+use super::needs::Needs;
 use crate::archive::Id;
 use crate::error::{Error, Result};
 
@@ -83,11 +84,14 @@ impl Store {
         }
     }
 
-    /// Makes an archive exist whose objects are there.
+    /// Makes an archive exist whose objects are there, and those of the archives that it needs.
     ///
     /// # Errors
-    /// It has another manifest; the store does not take this one.
-    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+    /// One that it needs is gone; it has another manifest; the store does not take this one.
+    pub async fn put_manifest(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        if let Some(unmet) = needs.check(self, &manifest.job, &manifest.id).await? {
+            return Err(unmet);
+        }
         let key = self.key(&manifest.job, &manifest.id, SUFFIX);
         self.put_once(&key, manifest.to_text()?).await.map_err(|error| match error {
             CreateError::Another => Error::failed(format!("{} has another manifest at {key}", self.name)),
@@ -95,6 +99,10 @@ impl Store {
             CreateError::Refused(error) | CreateError::Unknown(error) => {
                 self.explain("writing the manifest", error)
             }
-        })
+        })?;
+        match needs.check(self, &manifest.job, &manifest.id).await? {
+            None => Ok(()),
+            Some(unmet) => Err(self.withdraw(&manifest.job, &manifest.id, unmet).await.1),
+        }
     }
 }

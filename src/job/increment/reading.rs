@@ -11,13 +11,13 @@ use super::base::Base;
 use super::compare::{Before, Comparison, Kept};
 use super::keep::write_kept;
 use super::runs::Members;
-use crate::archive::Id;
 use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
 use crate::archive::check::{Check, MemberCheck};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::source::{NameSender, Prepared, Scan, Scanned, Source, Walk};
+use crate::store::needs::{Need, Needs};
 use crate::stream::source::{Proof, Running};
 use crate::stream::warning::Warning;
 use crate::stream::workers::thread;
@@ -56,12 +56,12 @@ pub(in crate::job) struct KeptMembers {
 
 impl KeptMembers {
     /// The archives that are needed, oldest first.
-    pub(in crate::job) fn needs(&self) -> Vec<Id> {
+    pub(in crate::job) fn needs(&self) -> Needs {
         let references = self.kept.get().map(Kept::references).unwrap_or_default();
-        let archive = |reference| Some(self.base.as_ref()?.archive(reference)?.id.clone());
+        let archive = |reference| Some(Need::from(self.base.as_ref()?.archive(reference)?));
         let mut needs: Vec<_> = references.into_iter().filter_map(archive).collect();
-        needs.sort();
-        needs
+        needs.sort_by(|a, b| a.id.cmp(&b.id));
+        needs.into_iter().collect()
     }
 
     /// Writes them into the new catalog.
