@@ -244,6 +244,10 @@ impl Run<'_> {
 
     /// Whether a record says that this look, or a better one, was had.
     async fn is_covered(&self, store: &Store, listed: &Listed) -> bool {
+        // What is gone since it was looked at is missed at every level.
+        if !listed.missing.is_empty() {
+            return false;
+        }
         let share = match (self.request.depth, &listed.manifest) {
             (Depth::Sample(amount), Ok(manifest)) => record::share(amount.of(manifest.bytes), manifest.bytes),
             _ => WHOLE,
