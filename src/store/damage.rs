@@ -80,16 +80,26 @@ impl Found {
 }
 
 impl Store {
-    /// Writes that an archive is damaged.
+    /// Writes that an archive is damaged, unless that is known already.
     ///
     /// # Errors
     /// It was not written: the store may be one that we may only read.
     pub async fn put_damage(&self, job: &str, id: &Id) -> Result<()> {
         let at = jiff::Timestamp::now();
         let names = self.sizes(job).await?;
-        let marks =
-            names.keys().filter_map(|name| VerificationKey::parse(name)).map(|(id, mark)| (id, mark.at));
-        let seen: Vec<_> = marks.filter(|(own, _)| own == id).map(|(_, at)| at).collect();
+        let mut found = Found::default();
+        for name in names.keys() {
+            match (parse(name), VerificationKey::parse(name)) {
+                (Some((own, at)), _) if own == *id => found.damaged(at),
+                (_, Some((own, mark))) if own == *id => found.marks.push(mark),
+                _ => {}
+            }
+        }
+        // Where nothing was in order since, it says so already.
+        if found.damage().is_some() && found.standing().is_empty() {
+            return Ok(());
+        }
+        let seen: Vec<_> = found.marks.into_iter().map(|mark| mark.at).chain(found.damaged).collect();
         let name = Id::after(at, &seen)?;
         let tool = concat!("sealift ", env!("CARGO_PKG_VERSION"));
         let text = json::to_text(&Record { format: FORMAT, id, job, at, tool }, "damage record")?;
@@ -115,6 +125,13 @@ mod tests {
         store.put_damage("j", &id).await.unwrap();
         store.put_damage("j", &other).await.unwrap();
         assert_eq!(found().await, BTreeSet::from([id.clone(), other.clone()]));
+        let count = async || store.sizes("j").await.unwrap().len();
+        let before = count().await;
+        store.put_damage("j", &id).await.unwrap();
+        assert_eq!(count().await, before, "that is known");
+        store.put_record(("j", &id), Level::Stored, (1, 1)).await.unwrap();
+        store.put_damage("j", &id).await.unwrap();
+        assert_eq!(count().await, before + 2, "and is later than what was in order meanwhile");
         store.put_record(("j", &id), Level::Stored, (1, 1)).await.unwrap();
         assert_eq!(found().await.len(), 2, "stored bytes are no proof of what was sealed");
         store.put_record(("j", &id), Level::Whole, (1, 1)).await.unwrap();

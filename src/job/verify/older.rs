@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::job::lost;
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
-use crate::report::human_bytes;
+use crate::report::{Reporter, human_bytes};
 use crate::store::needs::Needs;
 use crate::tar::select::Part;
 
@@ -27,11 +27,15 @@ pub(super) async fn objects(found: &StoredArchive) -> Result<()> {
 ///
 /// # Errors
 /// Some are not; the members that lie there are named.
-pub(super) async fn heads(archive: &mut OpenArchive) -> Result<()> {
+pub(super) async fn heads(
+    archive: &mut OpenArchive,
+    found: &StoredArchive,
+    records: Option<&Reporter>,
+) -> Result<()> {
     let all = |record: &RefRecord| Part { reference: record.n, ..Part::whole(u64::MAX) };
     let all: Vec<_> = archive.refs().map(all).collect();
     let lost = lost::unopened(archive, &all).await?;
-    if lost.is_nothing() { Ok(()) } else { Err(lost.error(archive).await?) }
+    if lost.is_nothing() { Ok(()) } else { Err(lost.recorded(archive, found, records).await?) }
 }
 
 /// How much of it older archives hold, in words.

@@ -113,6 +113,11 @@ impl Rule {
         Rule { calls: n..n + 1, ..self }
     }
 
+    /// Only the first `n`.
+    pub(crate) fn first(self, n: u64) -> Self {
+        Rule { calls: 0..n, ..self }
+    }
+
     fn hit(&self, op: Op, key: &str) -> Option<Fault> {
         if self.op != op || !key.ends_with(self.key) {
             return None;
