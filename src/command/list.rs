@@ -10,7 +10,7 @@ use crate::job::list::Listing;
 use crate::report::{Mode, Reporter, human_bytes, print, printable};
 use crate::store::list::Listed;
 use crate::store::manifest::Manifest;
-use crate::store::record::WHOLE;
+use crate::store::record::{Level, VerificationKey, WHOLE};
 use crate::store::set::{SetRef, SetRun};
 
 /// Prints the archives of a store, oldest first within a job; or its sets.
@@ -127,10 +127,16 @@ fn share(manifest: &Manifest) -> String {
     }
 }
 
-/// `whole 2026-11-22 02:00Z`
+/// `whole 2026-11-22 02:00Z`: all that it needs; `own`, where older archives that it needs were not read.
 fn verified(listed: &Listed) -> String {
+    let is_increment = listed.manifest.as_ref().is_ok_and(|manifest| !manifest.needs.is_empty());
+    let word = |mark: &VerificationKey| match mark.level {
+        Level::Whole if is_increment => "own".into(),
+        Level::All => Level::Whole.to_string(),
+        _ => mark.to_string(),
+    };
     let shown = listed.verified().and_then(|mark| Some((mark, mark.at.time()?)));
-    shown.map_or("-".into(), |(mark, at)| format!("{mark} {}", at.strftime("%Y-%m-%d %H:%MZ")))
+    shown.map_or("-".into(), |(mark, at)| format!("{} {}", word(mark), at.strftime("%Y-%m-%d %H:%MZ")))
 }
 
 fn table(archives: &[Listed]) -> Vec<String> {
@@ -165,7 +171,6 @@ fn table(archives: &[Listed]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::store::record::{Level, VerificationKey};
     use serde_json::Value;
 
     const ID: &str = "20261122T020000Z-1f2e3d4c";
@@ -259,6 +264,11 @@ mod tests {
     fn the_best_verification_is_shown() {
         assert_eq!(verified(&listed("db", 0)), "-");
         assert_eq!(verified(&verified_by(Level::Whole, WHOLE)), "whole 2026-11-23 03:04Z");
+        let mut increment = verified_by(Level::Whole, WHOLE);
+        increment.manifest.as_mut().unwrap().needs = vec![ID.parse().unwrap()];
+        assert_eq!(verified(&increment), "own 2026-11-23 03:04Z", "of what it needs nothing was read");
+        increment.marks[0].level = Level::All;
+        assert_eq!(verified(&increment), "whole 2026-11-23 03:04Z");
         assert_eq!(verified(&verified_by(Level::Sample, 512)), "sample 5.12% 2026-11-23 03:04Z");
     }
 

@@ -99,6 +99,8 @@ async fn restore_archive(
         () = cancel.cancelled() => return Err(Error::interrupted()),
         plan = Plan::make(archive, &request, ui) => plan?,
     };
+    // Whatever becomes of the rest.
+    let is_partial = tell_left_out(&plan.left_out, ui);
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
     let original = |volume: &str| plan.original_volume(volume);
     let id_map = plan.archive.record().id_map;
@@ -123,7 +125,7 @@ async fn restore_archive(
     let amount = human_bytes(counters.source.get());
     ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
     let outcome = outcome(code, landing.as_ref(), ui);
-    Ok(if tell_left_out(&plan.left_out, ui) && outcome == Outcome::Done { Outcome::Warned } else { outcome })
+    Ok(if is_partial && outcome == Outcome::Done { Outcome::Warned } else { outcome })
 }
 
 /// Names the members that are lost, and says whether there are any.
@@ -386,12 +388,24 @@ impl Members {
                 parts.push(Part::whole(own_bytes));
                 Ok(Handing::Members(parts))
             }
+            false if count == 0 && !self.left_out.is_empty() => Err(all_lost(&self.left_out)),
             false if count == 0 => {
                 Err(Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names"))
             }
             false => Ok(Handing::Members(parts)),
         }
     }
+}
+
+/// Nothing of what was asked for can be restored.
+fn all_lost(left_out: &BTreeSet<(u32, Vec<u8>)>) -> Error {
+    let named: Vec<_> = left_out.iter().take(NAMED).map(|(_, name)| name::shown(name)).collect();
+    let more = match left_out.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Error::damaged(format!("all that was asked for is lost: {}{more}", named.join(", ")))
+        .hint("an older archive may have it: `sealift list` shows them")
 }
 
 /// Names that are looked for where a catalog has its members in path order, as a scan found them; elsewhere what stands
@@ -434,7 +448,10 @@ pub(super) fn outside(own: &str, other: &str) -> Error {
 fn incomplete(error: Error, counters: &Counters) -> Error {
     let written = counters.source.get();
     let error = match error.kind() {
-        Kind::Damaged => error.and_hint("`--skip-damaged` restores what can be, and names what cannot"),
+        Kind::Damaged => error.and_hint(
+            "`--skip-damaged` restores what can be, and names what cannot; after `verify --whole`, `backup --incremental` \
+             reads it again",
+        ),
         _ => error,
     };
     error.and_hint(format!(

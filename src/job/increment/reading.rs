@@ -1,6 +1,7 @@
 //! A source whose files are looked at one by one: those that changed are read, and the others stay where they are.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use tokio::runtime::Handle;
@@ -124,10 +125,11 @@ fn start(
         Search { names, stamps, check, stop: stop.clone(), kept: kept.clone(), runtime: runtime.clone() };
     let scan = prepared.scan;
     thread("scan", move || drop(found.send(search.run(scan))))?;
+    let mut stamps = Stamps::new(stamped);
     let (members, started) = (kept.clone(), jiff::Timestamp::now().as_second());
     let catalog = ScannedCatalog {
         stamp: Box::new(move |entry| {
-            stamp(entry, &stamped);
+            stamps.stamp(entry);
             is_the_file_found(entry, started)
         }),
         kept: Box::new(move |write| members.write(&runtime, write)),
@@ -152,14 +154,47 @@ fn joined(own: Result<Proof>, found: Result<Found>) -> Result<Proof> {
 struct Sent {
     name: Vec<u8>,
     stat: Stat,
+    /// Whether it comes behind all others: those are in path order again.
+    is_late: bool,
 }
 
-/// Gives a member the fingerprint of its file. Members come in the order of the files, though some may be missing; each
-/// file was noted before tar was told of it.
-fn stamp(entry: &mut Entry, sent: &mpsc::Receiver<Sent>) {
-    let full_name = entry.name();
-    let named = name::plain(&full_name);
-    entry.stat = sent.try_iter().find(|sent| sent.name == named).map(|sent| sent.stat);
+/// The fingerprints of files that tar was told of, for its members as they come: in path order, but for some that come behind
+/// all others, and some that may be missing. Each file was noted before tar was told of it.
+struct Stamps {
+    sent: mpsc::Receiver<Sent>,
+    next: Option<Sent>,
+    last: Vec<u8>,
+    is_late: bool,
+}
+
+impl Stamps {
+    fn new(sent: mpsc::Receiver<Sent>) -> Self {
+        Stamps { sent, next: None, last: Vec::new(), is_late: false }
+    }
+
+    /// Gives a member the fingerprint of its file. One that is of none has none, and those behind it have theirs.
+    fn stamp(&mut self, entry: &mut Entry) {
+        let full_name = entry.name();
+        let named = name::plain(&full_name);
+        self.is_late |= name::path_order(named, &self.last).is_lt();
+        self.last = named.to_vec();
+        entry.stat = None;
+        while let Some(sent) = self.next.take().or_else(|| self.sent.try_recv().ok()) {
+            let is_passed = self.is_late && !sent.is_late;
+            match name::path_order(&sent.name, named) {
+                Ordering::Equal if !is_passed => {
+                    entry.stat = Some(sent.stat);
+                    return;
+                }
+                Ordering::Greater if !is_passed => {
+                    self.next = Some(sent);
+                    return;
+                }
+                // It was gone before its turn.
+                _ => {}
+            }
+        }
+    }
 }
 
 /// By how much the clocks of a file system and of this host may differ, in seconds.
@@ -181,7 +216,10 @@ fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
     Err(Error::failed(format!(
         "{name} is not what was found there: it, or a folder above it, was replaced meanwhile"
     ))
-    .hint("back it up again, while no folder there is moved or replaced"))
+    .hint(
+        "back it up again, while no folder there is moved or replaced; where nobody does that, the clock of the file server is \
+         more than an hour behind this host's: set it",
+    ))
 }
 
 /// What a scan found, beside the files.
@@ -237,7 +275,7 @@ impl Search {
             self.go_on()?;
         }
         let (last, kept) = comparison.finish()?;
-        last.iter().try_for_each(|file| self.send(file))?;
+        last.iter().try_for_each(|file| self.send_late(file))?;
         self.check.count_kept(kept.count());
         let damage = damage.into_inner().map(|error| {
             format!(
@@ -255,8 +293,17 @@ impl Search {
     }
 
     fn send(&mut self, file: &Scanned) -> Result<()> {
+        self.tell(file, false)
+    }
+
+    /// Sends a file behind all others.
+    fn send_late(&mut self, file: &Scanned) -> Result<()> {
+        self.tell(file, true)
+    }
+
+    fn tell(&mut self, file: &Scanned, is_late: bool) -> Result<()> {
         self.go_on()?;
-        let sent = Sent { name: file.name.clone(), stat: file.stat };
+        let sent = Sent { name: file.name.clone(), stat: file.stat, is_late };
         self.stamps.send(sent).map_err(|_| Error::disconnected())?;
         self.names.send(&file.walked)
     }
@@ -339,19 +386,41 @@ mod tests {
         Stat { mode: 0o100_644, uid: 1, gid: 2, size: 3, inode, mtime: time, ctime: time }
     }
 
-    #[test]
-    fn members_have_the_fingerprints_of_their_files_and_a_file_that_vanished_is_passed_over() {
+    /// The inodes that members get, where these names were told: each with its place as inode.
+    fn stamped(told: &[(&str, bool)], members: &[&str]) -> Vec<Option<u64>> {
         let (stamps, stamped) = mpsc::channel();
-        for (inode, name) in (1..).zip(["d", "d/a", "d/gone", "d/z", "late"]) {
-            stamps.send(Sent { name: name.into(), stat: stat(inode) }).unwrap();
+        for (inode, (name, is_late)) in (1..).zip(told) {
+            let sent = Sent { name: (*name).into(), stat: stat(inode), is_late: *is_late };
+            stamps.send(sent).unwrap();
         }
-        let inode_of = |path: &str| {
+        let mut stamps = Stamps::new(stamped);
+        let inode_of = |path: &&str| {
             let mut entry = entry(path);
-            stamp(&mut entry, &stamped);
+            stamps.stamp(&mut entry);
             entry.stat.map(|stat| stat.inode)
         };
-        assert_eq!(["./d/", "d/a", "d/z"].map(inode_of), [Some(1), Some(2), Some(4)]);
-        assert_eq!(inode_of("other"), None, "and nobody waits for it");
+        members.iter().map(inode_of).collect()
+    }
+
+    #[test]
+    fn members_have_the_fingerprints_of_their_files_and_a_file_that_vanished_is_passed_over() {
+        let told = ["d", "d/a", "d/gone", "d/z", "late"].map(|name| (name, false));
+        let stamped = stamped(&told, &["./d/", "d/a", "d/z", "other"]);
+        assert_eq!(stamped, [Some(1), Some(2), Some(4), None], "and nobody waits for it");
+    }
+
+    #[test]
+    fn a_member_that_nobody_told_of_has_no_fingerprint_and_those_behind_it_have_theirs() {
+        let told = ["a", "c", "e"].map(|name| (name, false));
+        assert_eq!(stamped(&told, &["a", "b", "c", "d", "e"]), [Some(1), None, Some(2), None, Some(3)]);
+    }
+
+    #[test]
+    fn files_that_come_behind_all_others_are_in_path_order_again() {
+        let told = [("b", false), ("y", false), ("z", false), ("a", true), ("c", true), ("z", true)];
+        // What vanished at the end of the first run does not hide those of the second.
+        assert_eq!(stamped(&told, &["b", "a", "c", "z"]), [Some(1), Some(4), Some(5), Some(6)]);
+        assert_eq!(stamped(&told, &["b", "y", "z", "a", "z"]), [Some(1), Some(2), Some(3), Some(4), Some(6)]);
     }
 
     #[test]
