@@ -7,10 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::deliver::{PARALLEL, write_members, write_ranges};
+use super::instead::or_newest_whole;
 use super::lost::{self, Found, Lost};
 use super::open_archive::OpenArchive;
 use super::sequential;
-use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
+use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::archive::Format;
 use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::error::{Error, Kind, Result};
