@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 
-use super::pages::{Holds, Index, PageKey, PageRecord, TAIL_LEN, open_page, parse_lines};
+use super::pages::{Holds, Index, LARGEST_INDEX, PageKey, PageRecord, TAIL_LEN, open_page, parse_lines};
 use super::{ArchiveRecord, EndRecord, FrameRecord, Record, RefRecord, known_format};
 use crate::archive::Id;
 use crate::archive::openpgp::layout::{Layout, Span};
@@ -16,8 +16,6 @@ use crate::tar::{Entry, name};
 
 /// Bytes at the object's end that are fetched first: mostly the index is in them.
 const FIRST_READ: u64 = 64 << 10;
-/// The most that an index may take, stored and opened.
-const LARGEST_INDEX: u64 = 64 << 20;
 
 /// A catalog whose index was read.
 pub struct PagedCatalog {

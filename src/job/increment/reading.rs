@@ -1,7 +1,7 @@
 //! A source whose files are looked at one by one: those that changed are read, and the others stay where they are.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use tokio::runtime::Handle;
@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
 use super::compare::{Before, Comparison, Kept};
+use super::content::{Decided, Reading, Turns};
 use super::keep::write_kept;
 use super::runs::Members;
+use super::stamps::{Sent, Stamps};
 use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
 use crate::archive::check::{Check, MemberCheck};
 use crate::docker::Engine;
@@ -22,7 +24,6 @@ use crate::store::needs::{Need, Needs};
 use crate::stream::source::{Proof, Running};
 use crate::stream::warning::Warning;
 use crate::stream::workers::thread;
-use crate::tar::stat::Stat;
 use crate::tar::{Entry, EntryType, name};
 
 /// From how many members on it is odd that most of them changed.
@@ -36,6 +37,8 @@ pub(in crate::job) struct Opening {
     pub(in crate::job) is_scanned: bool,
     /// The backup before.
     pub(in crate::job) base: Option<Arc<Base>>,
+    /// How many files are read at once to be compared, where they are compared by what is in them.
+    pub(in crate::job) compared_at_once: Option<usize>,
     /// What the members are expected to be, kept ones among them.
     pub(in crate::job) check: SharedCheck,
 }
@@ -93,8 +96,10 @@ impl Opening {
     ) -> Result<(Running, Option<Scanning>)> {
         if self.is_scanned {
             if let Some(prepared) = self.source.scan(engine, walk, ui).await? {
-                let Opening { base, check, .. } = self;
-                return start(prepared, base, check, ui, stop)
+                let Opening { base, check, compared_at_once, .. } = self;
+                let from = prepared.files.from().map(PathBuf::from);
+                let reading = compared_at_once.map(|at_once| Reading { from, at_once });
+                return start(prepared, base, reading, check, ui, stop)
                     .map(|(running, scanning)| (running, Some(scanning)));
             }
             ui.detail("so it is backed up in full");
@@ -107,6 +112,7 @@ impl Opening {
 fn start(
     prepared: Prepared,
     base: Option<Arc<Base>>,
+    reading: Option<Reading>,
     check: SharedCheck,
     ui: &Reporter,
     stop: &CancellationToken,
@@ -121,8 +127,15 @@ fn start(
         let found = finding.await.unwrap_or_else(|_| Err(Error::disconnected()));
         let _ = told.send(joined(own, found));
     });
-    let search =
-        Search { names, stamps, check, stop: stop.clone(), kept: kept.clone(), runtime: runtime.clone() };
+    let search = Search {
+        names,
+        stamps,
+        check,
+        stop: stop.clone(),
+        kept: kept.clone(),
+        runtime: runtime.clone(),
+        reading,
+    };
     let scan = prepared.scan;
     thread("scan", move || drop(found.send(search.run(scan))))?;
     let mut stamps = Stamps::new(stamped);
@@ -147,53 +160,6 @@ fn joined(own: Result<Proof>, found: Result<Found>) -> Result<Proof> {
         }
         (Err(own), Err(found)) if own.kind() == Kind::Disconnected => Err(found),
         (Err(error), _) | (_, Err(error)) => Err(error),
-    }
-}
-
-/// A file that tar was told of.
-struct Sent {
-    name: Vec<u8>,
-    stat: Stat,
-    /// Whether it comes behind all others: those are in path order again.
-    is_late: bool,
-}
-
-/// The fingerprints of files that tar was told of, for its members as they come: in path order, but for some that come behind
-/// all others, and some that may be missing. Each file was noted before tar was told of it.
-struct Stamps {
-    sent: mpsc::Receiver<Sent>,
-    next: Option<Sent>,
-    last: Vec<u8>,
-    is_late: bool,
-}
-
-impl Stamps {
-    fn new(sent: mpsc::Receiver<Sent>) -> Self {
-        Stamps { sent, next: None, last: Vec::new(), is_late: false }
-    }
-
-    /// Gives a member the fingerprint of its file. One that is of none has none, and those behind it have theirs.
-    fn stamp(&mut self, entry: &mut Entry) {
-        let full_name = entry.name();
-        let named = name::plain(&full_name);
-        self.is_late |= name::path_order(named, &self.last).is_lt();
-        self.last = named.to_vec();
-        entry.stat = None;
-        while let Some(sent) = self.next.take().or_else(|| self.sent.try_recv().ok()) {
-            let is_passed = self.is_late && !sent.is_late;
-            match name::path_order(&sent.name, named) {
-                Ordering::Equal if !is_passed => {
-                    entry.stat = Some(sent.stat);
-                    return;
-                }
-                Ordering::Greater if !is_passed => {
-                    self.next = Some(sent);
-                    return;
-                }
-                // It was gone before its turn.
-                _ => {}
-            }
-        }
     }
 }
 
@@ -223,6 +189,7 @@ fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
 }
 
 /// What a scan found, beside the files.
+#[derive(Default)]
 struct Found {
     notes: Vec<String>,
     warnings: Vec<Warning>,
@@ -236,23 +203,26 @@ struct Search {
     stop: CancellationToken,
     kept: KeptMembers,
     runtime: Handle,
+    /// How files are read, where they are compared by what is in them.
+    reading: Option<Reading>,
 }
 
 impl Search {
     /// Blocks until all files were found, and those that are to be read told of.
     fn run(mut self, mut scan: Scan) -> Result<Found> {
-        let warnings = match self.kept.base.clone() {
+        let mut found = match self.kept.base.clone() {
             Some(base) => self.compare(&mut scan, &base)?,
             None => {
                 scan.try_for_each(|file| self.send(&file?))?;
-                Vec::new()
+                Found::default()
             }
         };
         self.names.finish();
-        Ok(Found { notes: scan.notes(), warnings })
+        found.notes.extend(scan.notes());
+        Ok(found)
     }
 
-    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Vec<Warning>> {
+    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Found> {
         let unordered = || Error::failed("the catalog is in no order");
         let mut members = Members::of(&base.catalog).ok_or_else(unordered)?;
         let (runtime, damage) = (self.runtime.clone(), RefCell::new(None));
@@ -265,15 +235,24 @@ impl Search {
         };
         let (started, gone) = (base.catalog.archive().started, base.gone.clone());
         let mut comparison = Comparison::new(Before { members: next, started, gone });
+        if self.reading.is_some() {
+            comparison = comparison.by_content();
+        }
+        let mut turns = Turns::new(self.reading.as_ref(), &self.stop)?;
         for file in scan {
             let file = file?;
             let name = self.check.is_some().then(|| file.name.clone());
-            match comparison.take(file)? {
-                Some(file) => self.send(&file)?,
-                None => self.check.keep(&name.unwrap_or_default()),
+            let sent = comparison.take(file)?;
+            if sent.is_none() {
+                self.check.keep(&name.unwrap_or_default());
             }
+            turns.push(comparison.take_to_read(), sent)?;
+            self.go_through(&mut turns, &mut comparison, false)?;
             self.go_on()?;
         }
+        turns.push(comparison.last_to_read(), None)?;
+        self.go_through(&mut turns, &mut comparison, true)?;
+        let notes = unhashed(&comparison, base);
         let (last, kept) = comparison.finish()?;
         last.iter().try_for_each(|file| self.send_late(file))?;
         self.check.count_kept(kept.count());
@@ -283,9 +262,28 @@ impl Search {
                 base.name()
             )
         });
-        let warnings = damage.into_iter().chain(upheaval(&kept)).map(Warning::other);
+        let upheaval = upheaval(&kept, self.reading.is_some());
+        let warnings = damage.into_iter().chain(upheaval).map(Warning::other).collect();
         drop(self.kept.kept.set(kept));
-        Ok(warnings.collect())
+        Ok(Found { notes, warnings })
+    }
+
+    /// Sends those files whose turn it is.
+    fn go_through<M: FnMut() -> Result<Option<Entry>>>(
+        &mut self,
+        turns: &mut Turns,
+        comparison: &mut Comparison<M>,
+        end: bool,
+    ) -> Result<()> {
+        while let Some(decided) = turns.next(end)? {
+            let sent = match decided {
+                Decided::Send(file) => Some(file),
+                Decided::Same => None,
+                Decided::Other(names) => comparison.refuse(names),
+            };
+            sent.iter().try_for_each(|file| self.send(file))?;
+        }
+        Ok(())
     }
 
     fn go_on(&self) -> Result<()> {
@@ -310,15 +308,33 @@ impl Search {
 }
 
 /// What is said when most files of a large job changed.
-fn upheaval(kept: &Kept) -> Option<String> {
+fn upheaval(kept: &Kept, by_content: bool) -> Option<String> {
     let (known, sent) = kept.known_and_sent();
+    let hint = match by_content {
+        true => {
+            "if nobody touched them, they have other times, modes or owners than before: copy them with these kept"
+        }
+        false => {
+            "if nobody touched them, the files were moved or copied (new inode numbers), or a mount gives new ones each \
+             time; then use --compare content, which reads all and stores what is other, or back up without --incremental"
+        }
+    };
     (known >= LARGE && sent > known / 2).then(|| {
-        format!(
-            "{sent} of {known} members changed since the backup before and were read again: if nobody touched them, the \
-             files were moved or copied (new inode numbers), or a mount gives new ones each time; then back up without \
-             --incremental"
-        )
+        format!("{sent} of {known} members changed since the backup before and were read again: {hint}")
     })
+}
+
+/// What is noted of files that were sent because the backup before does not say what was in them.
+fn unhashed<M: FnMut() -> Result<Option<Entry>>>(comparison: &Comparison<M>, base: &Base) -> Vec<String> {
+    let (note, them) = match comparison.unhashed() {
+        0 => return Vec::new(),
+        1 => ("1 file is stored again".into(), "it"),
+        n => (format!("{n} files are stored again"), "them"),
+    };
+    let base = base.name();
+    vec![format!(
+        "{note}: {base} has no hash of what was in {them}, for --compare content was not asked for then"
+    )]
 }
 
 /// What members are expected to be, looked at by those who see them read and by those who see them kept.
@@ -379,48 +395,11 @@ impl MemberCheck for SharedCheck {
 mod tests {
     use super::*;
     use crate::archive::check::{entry, texts};
-    use crate::tar::stat::FileTime;
+    use crate::tar::stat::{FileTime, Stat};
 
     fn stat(inode: u64) -> Stat {
         let time = FileTime { seconds: 1, nanos: 2 };
         Stat { mode: 0o100_644, uid: 1, gid: 2, size: 3, inode, mtime: time, ctime: time }
-    }
-
-    /// The inodes that members get, where these names were told: each with its place as inode.
-    fn stamped(told: &[(&str, bool)], members: &[&str]) -> Vec<Option<u64>> {
-        let (stamps, stamped) = mpsc::channel();
-        for (inode, (name, is_late)) in (1..).zip(told) {
-            let sent = Sent { name: (*name).into(), stat: stat(inode), is_late: *is_late };
-            stamps.send(sent).unwrap();
-        }
-        let mut stamps = Stamps::new(stamped);
-        let inode_of = |path: &&str| {
-            let mut entry = entry(path);
-            stamps.stamp(&mut entry);
-            entry.stat.map(|stat| stat.inode)
-        };
-        members.iter().map(inode_of).collect()
-    }
-
-    #[test]
-    fn members_have_the_fingerprints_of_their_files_and_a_file_that_vanished_is_passed_over() {
-        let told = ["d", "d/a", "d/gone", "d/z", "late"].map(|name| (name, false));
-        let stamped = stamped(&told, &["./d/", "d/a", "d/z", "other"]);
-        assert_eq!(stamped, [Some(1), Some(2), Some(4), None], "and nobody waits for it");
-    }
-
-    #[test]
-    fn a_member_that_nobody_told_of_has_no_fingerprint_and_those_behind_it_have_theirs() {
-        let told = ["a", "c", "e"].map(|name| (name, false));
-        assert_eq!(stamped(&told, &["a", "b", "c", "d", "e"]), [Some(1), None, Some(2), None, Some(3)]);
-    }
-
-    #[test]
-    fn files_that_come_behind_all_others_are_in_path_order_again() {
-        let told = [("b", false), ("y", false), ("z", false), ("a", true), ("c", true), ("z", true)];
-        // What vanished at the end of the first run does not hide those of the second.
-        assert_eq!(stamped(&told, &["b", "a", "c", "z"]), [Some(1), Some(4), Some(5), Some(6)]);
-        assert_eq!(stamped(&told, &["b", "y", "z", "a", "z"]), [Some(1), Some(2), Some(3), Some(4), Some(6)]);
     }
 
     #[test]

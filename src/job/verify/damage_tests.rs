@@ -43,7 +43,12 @@ impl Nights {
     }
 
     async fn back_up(&self) -> Id {
-        let increments = Some(Increments { full: false, full_every: None, rebase: Rebase::default() });
+        let increments = Some(Increments {
+            full: false,
+            full_every: None,
+            compare: Default::default(),
+            rebase: Rebase::default(),
+        });
         let request = BackupRequest {
             job: Some(JOB.into()),
             increments,
