@@ -15,6 +15,7 @@ pub mod diff;
 #[cfg(test)]
 mod histories;
 pub mod increment;
+mod instead;
 pub mod list;
 mod lost;
 pub mod ls;

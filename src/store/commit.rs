@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Store;
 use super::create::CreateError;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix};
+use super::needs::Needs;
 use super::upload::{Class, Incomplete, Upload};
 use crate::archive::Id;
 use crate::error::{Error, Result};
@@ -78,9 +79,12 @@ impl Target {
     /// nothing before that, and all of it after. A request whose answer was lost is made again for as long as the store's
     /// options say. When this returns without an error, archive, catalog and manifest are in the store.
     ///
+    /// What an increment `needs` is looked at before the manifest is put, and once more when everybody can see who needs it:
+    /// whoever deletes old archives may have begun meanwhile.
+    ///
     /// # Errors
-    /// The backup does not exist, and what was uploaded is taken back, where the store refused something or the work was
-    /// cancelled before the manifest was put. Otherwise the error says "commit unknown", and nothing is deleted.
+    /// The backup does not exist, and what was uploaded is taken back, where the store refused something, something that is
+    /// needed is gone, or the work was cancelled before the manifest was put. Otherwise the error says "commit unknown", and nothing is deleted.
     ///
     /// # Examples
     /// ```
@@ -126,12 +130,17 @@ impl Target {
     ///     tool: "an example".into(),
     /// };
     /// assert_eq!(store.newest("db").await?, None);
-    /// target.commit(&manifest, &Default::default()).await?;
+    /// target.commit(&manifest, &Default::default(), &Default::default()).await?;
     /// assert_eq!(store.newest("db").await?, Some(id));
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn commit(mut self, manifest: &Manifest, cancel: &CancellationToken) -> Result<()> {
+    pub async fn commit(
+        mut self,
+        manifest: &Manifest,
+        needs: &Needs,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let text = manifest.to_text()?;
         let completing = async { tokio::join!(self.archive.complete(), self.catalog.complete()) };
         let completed = tokio::select! {
@@ -144,28 +153,57 @@ impl Target {
             Some((Ok(_), Ok(_))) => {}
             Some((archive, catalog)) => return Err(self.incomplete([archive.err(), catalog.err()]).await),
         }
-        let put = tokio::select! {
+        let checked = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(self.abort_because(Error::interrupted()).await),
+            checked = needs.check(&self.store, &manifest.job, &manifest.id) => checked,
+        };
+        match checked {
+            Ok(None) => {}
+            Ok(Some(unmet)) => return Err(self.abort_because(unmet).await),
+            Err(error) => return Err(self.unknown(error.context("commit unknown"))),
+        }
+        tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
-            put = self.store.put_once(&self.manifest, text) => put,
+            put = self.store.put_once(&self.manifest, text) => match put {
+                Ok(()) => {}
+                Err(error) => return Err(self.refused(error).await),
+            },
+        }
+        let checked = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
+            checked = needs.check(&self.store, &manifest.job, &manifest.id) => checked,
         };
-        match put {
-            Ok(()) => Ok(()),
-            Err(CreateError::Another) => {
-                Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
-                    .hint("two backups cannot share an id: run it again"))
+        match checked {
+            Ok(None) => Ok(()),
+            Ok(Some(unmet)) => match self.store.withdraw(&manifest.job, &manifest.id, unmet).await {
+                (true, error) => Err(self.abort_because(error).await),
+                (false, error) => Err(error),
+            },
+            Err(error) => Err(self.unknown(error.context("commit unknown"))),
+        }
+    }
+
+    /// The manifest was not written, or nobody knows whether it was.
+    async fn refused(self, why: CreateError) -> Error {
+        match why {
+            CreateError::Another => {
+                Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
+                    .hint("two backups cannot share an id: run it again")
             }
-            Err(CreateError::Refused(error)) => {
+            CreateError::Refused(error) => {
                 let error = self.store.explain("writing the manifest", error);
-                Err(self.abort_because(error).await)
+                self.abort_because(error).await
             }
-            Err(CreateError::Lost) => {
+            CreateError::Lost => {
                 let text = format!("{} took the manifest {} and has it not", self.store.name, self.manifest);
-                Err(self.unknown(Error::failed(text).context("commit unknown")))
+                self.unknown(Error::failed(text).context("commit unknown"))
             }
-            Err(CreateError::Unknown(error)) => {
+            CreateError::Unknown(error) => {
                 let error = self.store.explain("writing the manifest", error);
-                Err(self.unknown(error.context("commit unknown")))
+                self.unknown(error.context("commit unknown"))
             }
         }
     }

@@ -33,6 +33,7 @@ mod location;
 pub mod manifest;
 mod memory;
 mod multipart;
+pub mod needs;
 mod pages;
 mod patient;
 pub mod rate;

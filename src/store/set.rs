@@ -263,9 +263,15 @@ mod tests {
         assert_eq!(since().await, ["20310101T000000Z-0000000a"]);
         // One that was broken off: only an archive names it. What another set's archive names is not of this one.
         let archive = id("20330101T000000Z-0000000d");
-        store.put_manifest(&manifest(&archive, "ee@20330101T000000Z-0000000e")).await.unwrap();
+        store
+            .put_manifest(&manifest(&archive, "ee@20330101T000000Z-0000000e"), &Default::default())
+            .await
+            .unwrap();
         let archive = id("20340101T000000Z-0000000f");
-        store.put_manifest(&manifest(&archive, "x@20340101T000000Z-0000000e")).await.unwrap();
+        store
+            .put_manifest(&manifest(&archive, "x@20340101T000000Z-0000000e"), &Default::default())
+            .await
+            .unwrap();
         assert_eq!(since().await, ["20310101T000000Z-0000000a", "20330101T000000Z-0000000e"]);
     }
 

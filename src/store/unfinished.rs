@@ -1,13 +1,15 @@
 //! What lies in a store without a manifest: the objects of backups that were not committed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
 use super::Store;
 use super::create::CreateError;
+use super::list::Objects;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix, is_archive_suffix};
+use super::needs::Needs;
 use crate::archive::Id;
 use crate::error::{Error, Result};
 
@@ -74,20 +76,25 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::Damaged`](crate::error::Kind::Damaged) where one is gone.
-    pub(super) fn if_present(&self, manifest: Manifest, listed: &HashSet<Path>) -> Result<Manifest> {
-        let suffixes = [manifest.suffix.as_str(), catalog_suffix(&manifest.suffix)];
-        let missing = suffixes.map(|suffix| self.key(&manifest.job, &manifest.id, suffix));
-        match missing.iter().find(|key| !listed.contains(*key)) {
-            Some(key) => Err(Error::damaged(format!("{} has lost {}", self.name, self.shown(key)))),
+    pub(super) fn if_present(&self, manifest: Manifest, listed: &Objects) -> Result<Manifest> {
+        let Manifest { job, id, suffix, .. } = &manifest;
+        let is_listed =
+            |suffix: &&str| listed.get(job).is_some_and(|names| names.contains_key(&format!("{id}{suffix}")));
+        let lost = [suffix.as_str(), catalog_suffix(suffix)].into_iter().find(|suffix| !is_listed(suffix));
+        match lost.map(|suffix| self.key(job, id, suffix)) {
+            Some(key) => Err(Error::damaged(format!("{} has lost {}", self.name, self.shown(&key)))),
             None => Ok(manifest),
         }
     }
 
-    /// Makes an archive exist whose objects are there.
+    /// Makes an archive exist whose objects are there, and those of the archives that it needs.
     ///
     /// # Errors
-    /// It has another manifest; the store does not take this one.
-    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+    /// One that it needs is gone; it has another manifest; the store does not take this one.
+    pub async fn put_manifest(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        if let Some(unmet) = needs.check(self, &manifest.job, &manifest.id).await? {
+            return Err(unmet);
+        }
         let key = self.key(&manifest.job, &manifest.id, SUFFIX);
         self.put_once(&key, manifest.to_text()?).await.map_err(|error| match error {
             CreateError::Another => Error::failed(format!("{} has another manifest at {key}", self.name)),
@@ -95,6 +102,10 @@ impl Store {
             CreateError::Refused(error) | CreateError::Unknown(error) => {
                 self.explain("writing the manifest", error)
             }
-        })
+        })?;
+        match needs.check(self, &manifest.job, &manifest.id).await? {
+            None => Ok(()),
+            Some(unmet) => Err(self.withdraw(&manifest.job, &manifest.id, unmet).await.1),
+        }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::super::clients::Client;
 use super::super::memory;
-use super::{Faults, Faulty};
+use super::{Faults, Faulty, Rule};
 
 static HALTING: Mutex<BTreeMap<String, Arc<Faults>>> = Mutex::new(BTreeMap::new());
 
@@ -43,6 +43,11 @@ pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
     let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
     HALTING.lock().unwrap().insert(name.into(), Arc::new(Faults { halt, ..Faults::default() }));
     halted
+}
+
+/// Has requests to `memory://NAME` fail as `rules` say, of whoever opens it from now on.
+pub(crate) fn fail(name: &str, rules: Vec<Rule>) {
+    HALTING.lock().unwrap().insert(name.into(), Arc::new(Faults { rules, ..Faults::default() }));
 }
 
 /// Has it answer whoever opens it from now on.

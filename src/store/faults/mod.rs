@@ -30,6 +30,7 @@ use super::{Store, StoreOptions, memory};
 
 pub(crate) mod halt;
 mod in_flight;
+mod needs;
 mod outages;
 mod tests;
 
@@ -68,6 +69,8 @@ pub(crate) enum Fault {
     Unreachable,
     /// It is not done, but the answer is that it is.
     Pretend,
+    /// It is done, and somebody else deletes the object of this key before the answer.
+    ThenDeleted(&'static str),
     /// It is done, but late.
     Delay(Duration),
     /// As if there were no such object.
@@ -108,6 +111,11 @@ impl Rule {
     /// Only the `n`th, from 0.
     pub(crate) fn nth(self, n: u64) -> Self {
         Rule { calls: n..n + 1, ..self }
+    }
+
+    /// Only the first `n`.
+    pub(crate) fn first(self, n: u64) -> Self {
+        Rule { calls: 0..n, ..self }
     }
 
     fn hit(&self, op: Op, key: &str) -> Option<Fault> {
@@ -167,6 +175,7 @@ enum Meet {
     Do,
     DoAndFail,
     DoLater(Duration),
+    DoAndDelete(&'static str),
     Pretend,
     Wait(Duration),
     Stall,
@@ -192,6 +201,7 @@ fn meet_of(fault: Fault, key: &Path) -> Result<Meet> {
         Fault::NotFound => Err(Error::NotFound { path: key.to_string(), source: "as told".into() }),
         Fault::LoseAnswer => Ok(Meet::DoAndFail),
         Fault::Late(time) => Ok(Meet::DoLater(time)),
+        Fault::ThenDeleted(key) => Ok(Meet::DoAndDelete(key)),
         Fault::Pretend => Ok(Meet::Pretend),
         Fault::Delay(time) => Ok(Meet::Wait(time)),
         Fault::Stall => Ok(Meet::Stall),
@@ -288,6 +298,10 @@ impl ObjectStore for Faulty {
                 later(time, async move { inner.put_opts(&key, payload, options).await.map(drop) });
                 Err(lost())
             }
+            Meet::DoAndDelete(other) => {
+                self.inner.put_opts(key, payload, options).await?;
+                self.inner.delete(&Path::from(other)).await.map(|()| done())
+            }
             Meet::Pretend => Ok(done()),
             _ => self.inner.put_opts(key, payload, options).await,
         }
@@ -359,8 +373,14 @@ impl ObjectStore for Faulty {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.faults.meet(Op::List, prefix.unwrap_or(&Path::default())).await?;
-        self.inner.list_with_delimiter(prefix).await
+        match self.faults.meet(Op::List, prefix.unwrap_or(&Path::default())).await? {
+            // A list that lags behind.
+            Meet::Pretend => {
+                let (common_prefixes, objects) = (Vec::new(), Vec::new());
+                Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
+            }
+            _ => self.inner.list_with_delimiter(prefix).await,
+        }
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
