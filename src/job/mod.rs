@@ -24,6 +24,7 @@ pub mod plan;
 mod request;
 pub mod restore;
 pub mod restore_set;
+pub mod retention;
 mod sequential;
 pub mod set;
 pub mod show;
