@@ -21,6 +21,7 @@ pub mod ls;
 mod open_archive;
 pub mod origin;
 pub mod plan;
+pub mod prune;
 mod request;
 pub mod restore;
 pub mod restore_set;

@@ -95,7 +95,9 @@ impl fmt::Display for Reason {
             Reason::Unfinished => f.write_str("part of an unfinished run"),
             Reason::NeededBy(id, 0) => write!(f, "needed by {id}"),
             Reason::NeededBy(id, others) => write!(f, "needed by {id} and {others} more"),
-            Reason::MayBeNeededBy(id) => write!(f, "may be needed by {id}, whose manifest is damaged"),
+            Reason::MayBeNeededBy(id) => {
+                write!(f, "may be needed by {id}, whose manifest is damaged or missing")
+            }
             Reason::NewestRun(set) => write!(f, "newest complete {set}"),
             Reason::SetOf(set) => write!(f, "with {set}"),
         }

@@ -240,7 +240,7 @@ fn what_a_kept_one_needs_is_kept_and_what_that_needs() {
     all[4].is_damaged = true;
     let found = reasons(&job("last=1", all));
     assert!(
-        found[1].contains(&format!("may be needed by {}, whose manifest is damaged", ids[4])),
+        found[1].contains(&format!("may be needed by {}, whose manifest is damaged or missing", ids[4])),
         "{found:?}"
     );
 }
