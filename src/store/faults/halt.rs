@@ -13,9 +13,13 @@ use tokio::sync::Notify;
 
 use super::super::clients::Client;
 use super::super::memory;
+use super::turns::Turns;
 use super::{Faults, Faulty};
 
-static HALTING: Mutex<BTreeMap<String, Arc<Faults>>> = Mutex::new(BTreeMap::new());
+/// The store that a name stands for, and its faults.
+type Halting = BTreeMap<String, (String, Arc<Faults>)>;
+
+static HALTING: Mutex<Halting> = Mutex::new(BTreeMap::new());
 
 /// After how many requests nobody answers.
 #[derive(Debug)]
@@ -41,7 +45,17 @@ impl Halt {
 pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
     let halted = Arc::new(Notify::new());
     let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
-    HALTING.lock().unwrap().insert(name.into(), Arc::new(Faults { halt, ..Faults::default() }));
+    let faults = Arc::new(Faults { halt, ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
+    halted
+}
+
+/// Gives a store another name, for one of several that take turns, and that may be killed after some requests.
+pub(crate) fn alias(name: &str, of: &str, turns: (Arc<Turns>, usize), after: Option<u64>) -> Arc<Notify> {
+    let halted = Arc::new(Notify::new());
+    let halt = after.map(|after| Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
+    let faults = Arc::new(Faults { halt, turns: Some(turns), ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), (of.into(), faults));
     halted
 }
 
@@ -52,8 +66,8 @@ pub(crate) fn go_on(name: &str) {
 
 /// The client of a store that is to halt.
 pub(in super::super) fn client(name: Option<&str>) -> Option<Client> {
-    let faults = HALTING.lock().unwrap().get(name?).map(Arc::clone)?;
-    Some(Faulty { inner: memory::shared(name), faults }.client())
+    let (of, faults) = HALTING.lock().unwrap().get(name?).cloned()?;
+    Some(Faulty { inner: memory::shared(Some(&of)), faults }.client())
 }
 
 /// All that `memory://NAME` holds, by key.
