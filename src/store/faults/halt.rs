@@ -59,9 +59,10 @@ pub(crate) fn alias(name: &str, of: &str, turns: (Arc<Turns>, usize), after: Opt
     halted
 }
 
-/// Has it answer whoever opens it from now on.
-pub(crate) fn go_on(name: &str) {
-    HALTING.lock().unwrap().remove(name);
+/// Has it answer whoever opens it from now on; returns how many requests there were until then.
+pub(crate) fn go_on(name: &str) -> u64 {
+    let faults = HALTING.lock().unwrap().remove(name).map(|(_, faults)| faults);
+    faults.and_then(|faults| Some(faults.halt.as_ref()?.seen.load(Ordering::Relaxed))).unwrap_or_default()
 }
 
 /// The client of a store that is to halt.

@@ -34,7 +34,7 @@ impl State {
         if !self.there.is_empty() {
             self.next = self.random.choose(&self.there.clone());
             // Now and then one goes far before the others go on.
-            self.left = 1 + if self.random.one_in(4) { self.random.below(25) } else { 0 };
+            self.left = 1 + if self.random.one_in(4) { self.random.below(50) } else { 0 };
         }
     }
 }
