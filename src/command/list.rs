@@ -82,6 +82,7 @@ fn json_line(listed: &Listed) -> String {
             "job": listed.job, "id": listed.id, "set": m.set, "kind": m.kind, "started": m.started,
             "finished": m.finished, "bytes": m.bytes, "stored": m.archive.size + m.catalog.size,
             "object": format!("{}/{}{}", listed.job, listed.id, m.suffix), "warnings": m.warnings,
+            "pinned": !listed.marks.pins.is_empty(),
             "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs,
             "verified": listed.verified().map(|mark| json!({
                 "level": mark.level, "at": mark.at.time(), "share": f64::from(mark.share) / f64::from(WHOLE),
@@ -112,6 +113,7 @@ fn remarks(listed: &Listed, warnings: u64) -> String {
         (listed.damaged.is_some(), "  (damaged)".into()),
         (!listed.missing.is_empty(), missing),
         (!listed.damaged_needs.is_empty(), damaged),
+        (!listed.marks.pins.is_empty(), "  (pinned)".into()),
     ];
     remarks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
 }
@@ -171,6 +173,8 @@ fn table(archives: &[Listed]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::store::list::Marks;
+    use crate::store::record::{Level, VerificationKey};
     use serde_json::Value;
 
     const ID: &str = "20261122T020000Z-1f2e3d4c";
@@ -186,7 +190,8 @@ mod tests {
             job: job.into(),
             id: ID.parse().unwrap(),
             manifest: Ok(manifest.unwrap()),
-            marks: Vec::new(),
+            needs: Some(Vec::new()),
+            marks: Marks::default(),
             damaged: None,
             missing: Vec::new(),
             damaged_needs: Vec::new(),
@@ -199,7 +204,8 @@ mod tests {
 
     fn verified_by(level: Level, share: u16) -> Listed {
         let at = "20261123T030405Z-00000000".parse().unwrap();
-        Listed { marks: vec![VerificationKey { level, share, at }], ..listed("db", 0) }
+        let marks = Marks { verified: vec![VerificationKey { level, share, at }], ..Marks::default() };
+        Listed { marks, ..listed("db", 0) }
     }
 
     #[test]
@@ -230,6 +236,15 @@ mod tests {
         assert_eq!((&line["needs"], &line["kept"]["entries"]), (&json!([ID]), &json!(7)));
         let lines = table(&[increment, listed("db", 0)]);
         assert!(lines[1].contains("  +4.00 KiB of 1.00 TiB  ") && lines[2].contains("  full  "), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_pinned_says_so() {
+        let mut pinned = listed("db", 0);
+        assert!(json_line(&pinned).contains("\"pinned\":false"));
+        pinned.marks.pins.push(ID.parse().unwrap());
+        assert!(json_line(&pinned).contains("\"pinned\":true"));
+        assert!(table(&[pinned])[1].ends_with("tar  (pinned)"));
     }
 
     #[test]
@@ -267,7 +282,7 @@ mod tests {
         let mut increment = verified_by(Level::Whole, WHOLE);
         increment.manifest.as_mut().unwrap().needs = vec![ID.parse().unwrap()];
         assert_eq!(verified(&increment), "own 2026-11-23 03:04Z", "of what it needs nothing was read");
-        increment.marks[0].level = Level::All;
+        increment.marks.verified[0].level = Level::All;
         assert_eq!(verified(&increment), "whole 2026-11-23 03:04Z");
         assert_eq!(verified(&verified_by(Level::Sample, 512)), "sample 5.12% 2026-11-23 03:04Z");
     }

@@ -109,7 +109,7 @@ async fn adopt_one(
     let catalog = digest(&found.catalog_object().await?).await?;
     let manifest = Manifest { catalog, ..said };
     let needs = opened.contents().needs.iter().map(|needed| Need::from(&needed.archive)).collect();
-    store.put_manifest(&manifest, &needs).await?;
+    store.adopt_manifest(&manifest, &needs).await?;
     Ok(manifest)
 }
 

@@ -53,7 +53,7 @@ mod tests {
             ["20261122T020000Z-1f2e3d4c", "20261123T020000Z-1f2e3d4c"].map(|id| id.parse::<Id>().unwrap());
         for id in &ids {
             let manifest = Manifest { id: id.clone(), ..example() };
-            store.put_manifest(&manifest, &Default::default()).await.unwrap();
+            store.put_manifest(&manifest).await.unwrap();
         }
         for suffix in [".raw", ".catalog.zst"] {
             use crate::store::upload::{Class, Upload};
@@ -99,7 +99,7 @@ mod tests {
                 upload.complete().await.unwrap();
             }
             let manifest = Manifest { id: id.clone(), needs: needs.to_vec(), ..example() };
-            store.put_manifest(&manifest, &Default::default()).await.unwrap();
+            store.put_manifest(&manifest).await.unwrap();
         }
         let hinted = or_newest_whole(error.clone(), &url, &job, &Reporter::silent()).await;
         let hint = hinted.hint_text().unwrap();

@@ -79,12 +79,9 @@ impl Target {
     /// nothing before that, and all of it after. A request whose answer was lost is made again for as long as the store's
     /// options say. When this returns without an error, archive, catalog and manifest are in the store.
     ///
-    /// What an increment `needs` is looked at before the manifest is put, and once more when everybody can see who needs it:
-    /// whoever deletes old archives may have begun meanwhile.
-    ///
     /// # Errors
-    /// The backup does not exist, and what was uploaded is taken back, where the store refused something, something that is
-    /// needed is gone, or the work was cancelled before the manifest was put. Otherwise the error says "commit unknown", and nothing is deleted.
+    /// The backup does not exist, and what was uploaded is taken back, where the store refused something or the work was
+    /// cancelled before the manifest was put. Otherwise the error says "commit unknown", and nothing is deleted.
     ///
     /// # Examples
     /// ```
@@ -153,58 +150,54 @@ impl Target {
             Some((Ok(_), Ok(_))) => {}
             Some((archive, catalog)) => return Err(self.incomplete([archive.err(), catalog.err()]).await),
         }
-        let checked = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(self.abort_because(Error::interrupted()).await),
-            checked = needs.check(&self.store, &manifest.job, &manifest.id) => checked,
-        };
-        match checked {
-            Ok(None) => {}
-            Ok(Some(unmet)) => return Err(self.abort_because(unmet).await),
-            Err(error) => return Err(self.unknown(error.context("commit unknown"))),
+        // A full needs nothing; whether it is being deleted itself is seen afterwards.
+        if !manifest.needs.is_empty() {
+            let met = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
+                met = needs.are_met(&self.store, manifest) => met,
+            };
+            match met {
+                Ok(Ok(())) => {}
+                Ok(Err(unmet)) => return Err(self.abort_because(unmet).await),
+                Err(error) => return Err(self.unknown(error.context("commit unknown"))),
+            }
         }
-        tokio::select! {
+        let put = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
-            put = self.store.put_once(&self.manifest, text) => match put {
-                Ok(()) => {}
-                Err(error) => return Err(self.refused(error).await),
-            },
-        }
-        let checked = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
-            checked = needs.check(&self.store, &manifest.job, &manifest.id) => checked,
+            put = self.store.put_once(&self.manifest, text) => put,
         };
-        match checked {
-            Ok(None) => Ok(()),
-            Ok(Some(unmet)) => match self.store.withdraw(&manifest.job, &manifest.id, unmet).await {
-                (true, error) => Err(self.abort_because(error).await),
-                (false, error) => Err(error),
-            },
-            Err(error) => Err(self.unknown(error.context("commit unknown"))),
+        match put {
+            Ok(()) => self.look_again(manifest, needs).await,
+            Err(CreateError::Another) => {
+                Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
+                    .hint("two backups cannot share an id: run it again"))
+            }
+            Err(CreateError::Refused(error)) => {
+                let error = self.store.explain("writing the manifest", error);
+                Err(self.abort_because(error).await)
+            }
+            Err(CreateError::Lost) => {
+                let text = format!("{} took the manifest {} and has it not", self.store.name, self.manifest);
+                Err(self.unknown(Error::failed(text).context("commit unknown")))
+            }
+            Err(CreateError::Unknown(error)) => {
+                let error = self.store.explain("writing the manifest", error);
+                Err(self.unknown(error.context("commit unknown")))
+            }
         }
     }
 
-    /// The manifest was not written, or nobody knows whether it was.
-    async fn refused(self, why: CreateError) -> Error {
-        match why {
-            CreateError::Another => {
-                Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
-                    .hint("two backups cannot share an id: run it again")
-            }
-            CreateError::Refused(error) => {
-                let error = self.store.explain("writing the manifest", error);
-                self.abort_because(error).await
-            }
-            CreateError::Lost => {
-                let text = format!("{} took the manifest {} and has it not", self.store.name, self.manifest);
-                self.unknown(Error::failed(text).context("commit unknown"))
-            }
-            CreateError::Unknown(error) => {
-                let error = self.store.explain("writing the manifest", error);
-                self.unknown(error.context("commit unknown"))
-            }
+    /// Whether what was committed is still whole, now that everybody sees what it needs.
+    async fn look_again(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        match needs.are_met(&self.store, manifest).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(unmet)) => Err(match self.store.withdraw(manifest).await {
+                Ok(()) => unmet,
+                Err(left) => unmet.and_hint(format!("it could not be taken back: {left}")),
+            }),
+            Err(error) => Err(self.unknown(error.context("commit unknown"))),
         }
     }
 

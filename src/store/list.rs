@@ -6,12 +6,12 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
-use super::Store;
-use super::damage::{self, Found};
+use super::damage::Found;
 use super::foreign::may_be_ours;
 use super::manifest::{Manifest, SUFFIX};
 use super::needs::Need;
 use super::record::{Level, VerificationKey};
+use super::{Store, damage, mark, pin, tombstone};
 use crate::archive::Id;
 use crate::archive::name::JobName;
 use crate::archive::read_at::once_more_if_damaged;
@@ -29,10 +29,12 @@ pub struct Listed {
     pub job: String,
     /// The id, from the key.
     pub id: Id,
-    /// What the manifest says; an error where it is damaged.
+    /// What the manifest says; an error where it is damaged, or where what it is of is not there.
     pub manifest: Result<Manifest>,
-    /// What its verification records' keys say, the least thorough first; none that damage was found after.
-    pub marks: Vec<VerificationKey>,
+    /// The older archives that it needs; none where the manifest itself cannot be read.
+    pub needs: Option<Vec<Id>>,
+    /// What lies beside it.
+    pub marks: Marks,
     /// When it was found to be damaged, unless all of it was in order later.
     pub damaged: Option<Id>,
     /// Archives that it needs and that are gone, or are not as large as they were.
@@ -44,12 +46,11 @@ pub struct Listed {
 impl Listed {
     /// The latest of the most thorough verifications.
     pub fn verified(&self) -> Option<&VerificationKey> {
-        let level = self.marks.iter().map(|mark| mark.level).max();
-        self.marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
+        let marks = &self.marks.verified;
+        let level = marks.iter().map(|mark| mark.level).max();
+        marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
     }
-}
 
-impl Listed {
     /// Whether all of it can be restored, as far as a list shows.
     pub fn is_whole(&self) -> bool {
         let Listed { manifest, damaged, missing, damaged_needs, .. } = self;
@@ -57,8 +58,19 @@ impl Listed {
     }
 }
 
-/// Jobs and ids, each with what its records say.
-type Keys = BTreeMap<(String, Id), Found>;
+/// What the names of the small objects beside an archive say.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Its verifications, the least thorough first; none that damage was found after.
+    pub verified: Vec<VerificationKey>,
+    /// When it was pinned.
+    pub pins: Vec<Id>,
+    /// Its tombstones: it is about to be deleted.
+    pub tombstones: Vec<Id>,
+}
+
+/// Jobs and ids, each with what its records say, and what else lies beside it.
+type Keys = BTreeMap<(String, Id), (Found, Marks)>;
 
 /// The objects that lie in each job's folder, by name: how many bytes each has.
 pub(super) type Objects = HashMap<String, HashMap<String, u64>>;
@@ -66,8 +78,24 @@ pub(super) type Objects = HashMap<String, HashMap<String, u64>>;
 /// An object of an archive that a list cares about.
 enum Beside {
     Manifest,
-    Record(VerificationKey),
-    Damage(Id),
+    Verified(VerificationKey),
+    Damaged(Id),
+    Pin(Id),
+    Tombstone(Id),
+}
+
+impl Beside {
+    /// What an object of this name is, and of which archive.
+    fn parse(name: &str) -> Option<(Id, Beside)> {
+        if let Some(id) = name.strip_suffix(SUFFIX) {
+            return Some((id.parse().ok()?, Beside::Manifest));
+        }
+        let verified = || VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Verified(mark)));
+        let damaged = || damage::parse(name).map(|(id, at)| (id, Beside::Damaged(at)));
+        let pin = || mark::parse(name, pin::WORD).map(|(id, at)| (id, Beside::Pin(at)));
+        let tombstone = || mark::parse(name, tombstone::WORD).map(|(id, at)| (id, Beside::Tombstone(at)));
+        verified().or_else(damaged).or_else(pin).or_else(tombstone)
+    }
 }
 
 impl Store {
@@ -78,18 +106,20 @@ impl Store {
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
         let (keys, objects) = self.keys_and_objects(job).await?;
         let objects = &objects;
-        let read = futures_util::stream::iter(keys).map(|((job, id), found)| async move {
+        let read = futures_util::stream::iter(keys).map(|((job, id), (found, marks))| async move {
             let manifest = self.manifest(&job, &id).await;
+            let needs = manifest.as_ref().ok().map(|manifest| manifest.needs.clone());
             let need = manifest.as_ref().ok().map(Need::from);
             let manifest = manifest.and_then(|manifest| self.if_present(manifest, objects));
-            let (marks, damaged) = (found.standing(), found.damage().cloned());
+            let (marks, damaged) = (Marks { verified: found.standing(), ..marks }, found.damage().cloned());
             let (missing, damaged_needs) = (Vec::new(), Vec::new());
             match manifest {
                 // Deleted since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => Ok(None),
                 Err(error) if error.kind() != Kind::Damaged => Err(error),
                 manifest => {
-                    Ok(Some((Listed { job, id, manifest, marks, damaged, missing, damaged_needs }, need)))
+                    let listed = Listed { job, id, manifest, needs, marks, damaged, missing, damaged_needs };
+                    Ok(Some((listed, need)))
                 }
             }
         });
@@ -162,33 +192,29 @@ impl Store {
                 continue;
             };
             match object {
-                Beside::Manifest => drop(keys.insert(archive, Found::default())),
+                Beside::Manifest => drop(keys.insert(archive, Default::default())),
                 beside => records.push((archive, beside)),
             }
         }
         for (archive, beside) in records {
             // Without its manifest there is no archive, whatever else is there.
-            let Some(found) = keys.get_mut(&archive) else { continue };
+            let Some((found, marks)) = keys.get_mut(&archive) else { continue };
             match beside {
                 Beside::Manifest => {}
-                Beside::Record(mark) => found.marks.push(mark),
-                Beside::Damage(at) => found.damaged(at),
+                Beside::Verified(mark) => found.marks.push(mark),
+                Beside::Damaged(at) => found.damaged(at),
+                Beside::Pin(at) => marks.pins.push(at),
+                Beside::Tombstone(at) => marks.tombstones.push(at),
             }
         }
-        keys.values_mut().for_each(|found| found.marks.sort());
+        keys.values_mut().for_each(|(found, _)| found.marks.sort());
         Ok((keys, objects))
     }
 
     /// `PREFIX/JOB/ID.manifest.json` → job, id and what it is.
     fn parse(&self, key: &Path) -> Option<((String, Id), Beside)> {
         let (job, name) = self.below_job(key)?;
-        let (id, object) = match name.strip_suffix(SUFFIX) {
-            Some(id) => (id.parse().ok()?, Beside::Manifest),
-            None => match damage::parse(name) {
-                Some((id, at)) => (id, Beside::Damage(at)),
-                None => VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
-            },
-        };
+        let (id, object) = Beside::parse(name)?;
         // An id that is no time was made by nobody, and would be the newest for ever.
         id.time().map(|_| ((job.into(), id), object))
     }
@@ -267,7 +293,7 @@ fn look_at_needs(listed: &mut [Listed], known: Vec<Option<Need>>, objects: &Obje
                 Some((Some(need), _)) if !need.is_there(sizes) => listed.missing.push(id.clone()),
                 Some((_, Some(at))) => {
                     // All that it needs was in order, and is no more.
-                    listed.marks.retain(|mark| mark.level < Level::All || mark.at > *at);
+                    listed.marks.verified.retain(|mark| mark.level < Level::All || mark.at > *at);
                     listed.damaged_needs.push(id.clone());
                 }
                 // Where its manifest is damaged, nothing is known against what it holds.
@@ -310,7 +336,7 @@ mod tests {
         put(&store, &format!("p/db/{ID}.manifest.json")).await;
         assert_eq!(names(&store, None).await, [format!("db@{ID}")]);
         let keys = store.keys(None).await.unwrap();
-        assert_eq!(keys.into_values().next().unwrap().marks.len(), 1, "now the record counts");
+        assert_eq!(keys.into_values().next().unwrap().0.marks.len(), 1, "now the record counts");
     }
 
     #[tokio::test]
@@ -350,7 +376,7 @@ mod tests {
         for suffix in [".raw", ".catalog.zst"] {
             store.up.put(&store.key("db", id, suffix), "x".into()).await.unwrap();
         }
-        store.put_manifest(&manifest, &Default::default()).await.unwrap();
+        store.put_manifest(&manifest).await.unwrap();
     }
 
     fn ids<const N: usize>() -> [Id; N] {

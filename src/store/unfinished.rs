@@ -87,14 +87,11 @@ impl Store {
         }
     }
 
-    /// Makes an archive exist whose objects are there, and those of the archives that it needs.
+    /// Makes an archive exist whose objects are there.
     ///
     /// # Errors
-    /// One that it needs is gone; it has another manifest; the store does not take this one.
-    pub async fn put_manifest(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
-        if let Some(unmet) = needs.check(self, &manifest.job, &manifest.id).await? {
-            return Err(unmet);
-        }
+    /// It has another manifest; the store does not take this one.
+    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
         let key = self.key(&manifest.job, &manifest.id, SUFFIX);
         self.put_once(&key, manifest.to_text()?).await.map_err(|error| match error {
             CreateError::Another => Error::failed(format!("{} has another manifest at {key}", self.name)),
@@ -102,10 +99,23 @@ impl Store {
             CreateError::Refused(error) | CreateError::Unknown(error) => {
                 self.explain("writing the manifest", error)
             }
-        })?;
-        match needs.check(self, &manifest.job, &manifest.id).await? {
-            None => Ok(()),
-            Some(unmet) => Err(self.withdraw(&manifest.job, &manifest.id, unmet).await.1),
+        })
+    }
+
+    /// [`Store::put_manifest`], where nobody is deleting the archive or what it needs.
+    ///
+    /// # Errors
+    /// Somebody is, or it is gone; those of [`Store::put_manifest`].
+    pub async fn adopt_manifest(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        needs.are_met(self, manifest).await??;
+        self.put_manifest(manifest).await?;
+        match needs.are_met(self, manifest).await? {
+            Ok(()) => Ok(()),
+            // What lies there stays: it was there before.
+            Err(unmet) => {
+                self.delete_object(&self.key(&manifest.job, &manifest.id, SUFFIX)).await?;
+                Err(unmet)
+            }
         }
     }
 }

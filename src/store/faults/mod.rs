@@ -33,8 +33,10 @@ mod in_flight;
 mod needs;
 mod outages;
 mod tests;
+pub(crate) mod turns;
 
 use halt::Halt;
+use turns::Turns;
 
 /// What is asked of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,7 @@ impl Rule {
 pub(crate) struct Faults {
     rules: Vec<Rule>,
     halt: Option<Halt>,
+    turns: Option<(Arc<Turns>, usize)>,
     open: Mutex<Vec<String>>,
     fired: AtomicU64,
 }
@@ -160,7 +163,15 @@ impl Faults {
         if self.halt.as_ref().is_some_and(Halt::is_due) {
             return std::future::pending().await;
         }
+        self.turn().await;
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
+    }
+
+    /// Waits until it is this one's turn, where several take turns.
+    async fn turn(&self) {
+        if let Some((turns, who)) = &self.turns {
+            turns.take(*who).await;
+        }
     }
 
     fn close(&self, key: &Path) {
@@ -368,7 +379,14 @@ impl ObjectStore for Faulty {
             Some(_) => {
                 self.inner.list(prefix).take(1).chain(futures_util::stream::iter([Err(lost())])).boxed()
             }
-            None => self.inner.list(prefix),
+            None => {
+                let (faulty, prefix) = (self.clone(), prefix.cloned());
+                let listed = async move {
+                    faulty.faults.turn().await;
+                    faulty.inner.list(prefix.as_ref())
+                };
+                futures_util::stream::once(listed).flatten().boxed()
+            }
         }
     }
 

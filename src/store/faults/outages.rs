@@ -174,7 +174,7 @@ async fn a_store_without_conditional_writes_is_found_out_before_the_first_byte()
     let (_, _, other) = faulty("no-create-only", Vec::new());
     let key = store.key(JOB, &id(), MANIFEST);
     other.up.put(&key, "another's".into()).await.unwrap();
-    let error = store.put_manifest(&manifest(), &Default::default()).await.unwrap_err();
+    let error = store.put_manifest(&manifest()).await.unwrap_err();
     assert!(error.to_string().contains("another manifest"), "{error}");
     // One that is found out only then is no failure.
     let (store, _, clean) = faulty("no-create-only-late", vec![Rule::on(Op::Put, "", NOT_IMPLEMENTED)]);
@@ -300,7 +300,7 @@ async fn what_lies_there_without_a_manifest_is_found() {
         assert_eq!(found.len(), 1);
         assert!(found[0].has_both() && found[0].id == id() && found[0].job == JOB, "{found:?}");
     }
-    clean.put_manifest(&manifest(), &Default::default()).await.unwrap();
+    clean.put_manifest(&manifest()).await.unwrap();
     assert_eq!(clean.unfinished(None).await.unwrap(), []);
     assert!(archive().len() > 1 && listed_and_whole(clean).await);
 }
