@@ -65,8 +65,8 @@ Examples:
 
 Exit codes:
   0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
-  10 no such archive · 12 wrong passphrase · 13 damaged archive · 14 refused: a member may not be unpacked
-  70 internal error · 130 interrupted, aborted cleanly";
+  10 no such archive · 11 another run of the job is under way · 12 wrong passphrase · 13 damaged archive
+  14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
 #[derive(Debug, Clone, Args)]

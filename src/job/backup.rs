@@ -29,9 +29,11 @@ use crate::stream::source::{ByteStream, Running};
 use crate::stream::warning::Warning;
 
 pub use super::Outcome;
+use super::failing::Failing;
 use super::increment::base::{self, Base, Found};
 use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
 pub use super::increment::{Increments, Rebase};
+use super::lease::{self, OneAtATime, RunLease};
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
@@ -52,40 +54,18 @@ pub struct Made {
 /// Backs a source up.
 ///
 /// # Errors
-/// Nothing was committed anywhere.
+/// Nothing was committed anywhere. What could not be taken back is named, and the failure is noted in the stores that
+/// answer.
 pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Result<Made> {
-    let (mut run, source) = BackupRun::prepare(task, ui)?;
-    lower_priority(&run.request, ui).await?;
-    let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
-    let engine = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(Error::interrupted()),
-        ready = run.ready(&source, &mut stores, ui) => ready?,
+    let failing = Failing::of(&task);
+    let (mut run, source) = match (BackupRun::prepare(task, ui), &failing) {
+        (Ok(prepared), _) => prepared,
+        (Err(error), Some(failing)) => return Err(failing.before_it_began(error, ui).await),
+        (Err(error), None) => return Err(error),
     };
-    let stop = cancel.child_token();
-    let opening = run.opening(source);
-    let (Running { stream, cleanup }, scanning) =
-        start(opening, engine, run.walk(), ui, &stop, cancel).await?;
-    let streamed = tokio::select! {
-        // First, because a signal may reach the source as well, and its end would look like any other.
-        biased;
-        () = cancel.cancelled() => Err(Error::interrupted()),
-        streamed = run.stream(stream, scanning, &mut stores, ui) => streamed,
-    };
-    let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
-    // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
-    stop.cancel();
-    let stopped = wait_for(cleanup, ui);
-    match streamed {
-        Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
-        Ok(sealed) => {
-            stopped.await;
-            let manifest = run.manifest(&sealed);
-            let (committed, failed) = stores.commit(&manifest, cancel).await?;
-            let outcome = run.report(&sealed, &committed, &failed, ui);
-            Ok(Made { outcome, job: run.record.job, id: run.record.id })
-        }
-    }
+    let stores = run.stores.clone();
+    let made = run.make(source, ui, cancel).await;
+    run.end(made, failing, &stores, ui).await
 }
 
 /// Others come first. What nobody asked for and cannot be had is no reason to lose the night.
@@ -151,12 +131,81 @@ struct BackupRun {
     base: Option<Arc<Base>>,
     /// What stays in older archives.
     kept: KeptMembers,
+    /// Keeps a second run of the job from beginning.
+    lease: Option<RunLease>,
+    /// The stores that a backup which exists did not reach.
+    failed: Vec<Failed>,
     clock: Instant,
     warnings: Vec<String>,
     counters: Arc<Counters>,
 }
 
 impl BackupRun {
+    /// Makes the archive, or takes back what was begun.
+    async fn make(&mut self, source: Source, ui: &Reporter, cancel: &CancellationToken) -> Result<Made> {
+        lower_priority(&self.request, ui).await?;
+        let mut stores = FanOut::new(self.plan.parts.clone(), self.chunks.clone(), ui);
+        let engine = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            ready = self.ready(&source, &mut stores, ui) => ready?,
+        };
+        let stop = cancel.child_token();
+        let opening = self.opening(source);
+        let (Running { stream, cleanup }, scanning) =
+            start(opening, engine, self.walk(), ui, &stop, cancel).await?;
+        let streamed = tokio::select! {
+            // First, because a signal may reach the source as well, and its end would look like any other.
+            biased;
+            () = cancel.cancelled() => Err(Error::interrupted()),
+            streamed = self.stream(stream, scanning, &mut stores, ui) => streamed,
+        };
+        let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
+        // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
+        stop.cancel();
+        let stopped = wait_for(cleanup, ui);
+        match streamed {
+            Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
+            Ok(sealed) => {
+                stopped.await;
+                let manifest = self.manifest(&sealed);
+                let (committed, failed) = stores.commit(&manifest, cancel).await?;
+                let outcome = self.report(&sealed, &committed, &failed, ui);
+                self.failed = failed;
+                Ok(Made { outcome, job: self.record.job.clone(), id: self.record.id.clone() })
+            }
+        }
+    }
+
+    /// Ends the lease, and notes a failure in `stores`.
+    async fn end(
+        mut self,
+        made: Result<Made>,
+        failing: Option<Failing>,
+        stores: &[Arc<Store>],
+        ui: &Reporter,
+    ) -> Result<Made> {
+        let ended = match self.lease.take() {
+            Some(lease) => lease.end(ui).await,
+            None => true,
+        };
+        let Some(mut failing) = failing else { return made };
+        failing.hide(self.passphrase.as_ref());
+        let id = &self.record.id;
+        match made {
+            // The run that holds the job accounts for this one; where the lease stays, something has to mark its end.
+            Err(error) if error.kind() == Kind::Locked && ended => Err(error),
+            Err(error) => Err(failing.note(stores, id, error, ui).await),
+            Ok(made) => {
+                for Failed { store, error } in self.failed {
+                    let there: Vec<_> = stores.iter().filter(|other| other.name == store).cloned().collect();
+                    failing.note(&there, id, error, ui).await;
+                }
+                Ok(made)
+            }
+        }
+    }
+
     /// Does all that can be done before anything is asked of anyone.
     fn prepare(task: Task, ui: &Reporter) -> Result<(BackupRun, Source)> {
         let job = task.job().ok_or_else(|| {
@@ -208,6 +257,8 @@ impl BackupRun {
             is_scanned: false,
             base: None,
             kept: KeptMembers::default(),
+            lease: None,
+            failed: Vec::new(),
             clock: Instant::now(),
             warnings: Vec::new(),
             counters,
@@ -270,24 +321,53 @@ impl BackupRun {
 
     /// Are the stores there, is the newest archive of this source, and does it open with this passphrase?
     async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
-        let mut seen = Vec::new();
-        for store in std::mem::take(&mut self.stores) {
-            match store.newest(&self.record.job).await {
-                Ok(newest) => {
-                    if let Some(id) = newest {
-                        self.compare(&store, &id, ui).await?;
-                        seen.push(id);
-                    }
-                    store.probe_create_only(&self.record.job, ui).await;
-                    store.clear_abandoned(&self.record.job, ui);
-                    self.stores.push(store);
-                }
-                Err(error) => fan.give_up(&store.name, error),
+        for (store, newest) in self.reserve(fan, ui).await? {
+            if let Some(id) = newest {
+                self.compare(&store, &id, ui).await?;
             }
+            store.probe_create_only(&self.record.job, ui).await;
+            store.clear_abandoned(&self.record.job, ui);
         }
-        // "Newest" is what was made last, whatever the clocks say.
-        self.record.id = Id::after(self.record.started, &seen)?;
-        fan.any_left(self.stores.len())
+        Ok(())
+    }
+
+    /// Draws the id, and takes the lease under it: nobody else makes an archive of this job meanwhile. Returns the stores
+    /// that answer, each with its newest archive.
+    async fn reserve(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<Vec<(Arc<Store>, Option<Id>)>> {
+        let OneAtATime { off, wait } = self.request.one_at_a_time;
+        let began = tokio::time::Instant::now();
+        loop {
+            let (mut listed, mut seen) = (Vec::new(), Vec::new());
+            for store in std::mem::take(&mut self.stores) {
+                match store.runs(&self.record.job).await {
+                    Ok(runs) => {
+                        seen.extend(runs.newest.iter().chain(runs.with_lease()).cloned());
+                        listed.push((store, runs.newest));
+                    }
+                    Err(error) => fan.give_up(&store.name, error),
+                }
+            }
+            self.stores = listed.iter().map(|(store, _)| Arc::clone(store)).collect();
+            fan.any_left(self.stores.len())?;
+            // "Newest" is what was made last, whatever the clocks say.
+            self.record.id = Id::after(self.record.started, &seen)?;
+            if off {
+                return Ok(listed);
+            }
+            let lease = RunLease::new(&self.record.job, &self.record.id, self.record.started);
+            let error = match self.lease.insert(lease).take(&self.stores, ui).await {
+                Ok(()) => return Ok(listed),
+                Err(error) => error,
+            };
+            let left = wait.saturating_sub(began.elapsed());
+            if error.kind() != Kind::Locked || left.is_zero() {
+                return Err(error.or_hint(lease::HINT));
+            }
+            if let Some(lease) = self.lease.take() {
+                lease.end(ui).await;
+            }
+            lease::wait_for_others(&error, left, ui).await;
+        }
     }
 
     /// Holds the newest archive of a store against this backup.

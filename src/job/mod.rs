@@ -12,9 +12,11 @@ pub mod cat;
 pub mod copy;
 mod deliver;
 pub mod diff;
+mod failing;
 #[cfg(test)]
 mod histories;
 pub mod increment;
+pub mod lease;
 pub mod list;
 mod lost;
 pub mod ls;

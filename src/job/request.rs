@@ -1,6 +1,7 @@
 //! What a backup is asked for, in plain values.
 
 use super::increment::Increments;
+use super::lease::OneAtATime;
 use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::check::Check;
@@ -86,6 +87,8 @@ pub struct BackupRequest {
     pub files: FileFilter,
     /// Whether what older archives hold is left there; none: everything is held.
     pub increments: Option<Increments>,
+    /// Whether two runs of the job may go on at once.
+    pub one_at_a_time: OneAtATime,
 }
 
 /// One archive to be made.
@@ -183,6 +186,7 @@ pub(crate) mod tests {
             warn_ok: Vec::new(),
             files: FileFilter::default(),
             increments: None,
+            one_at_a_time: OneAtATime::default(),
         }
     }
 

@@ -19,6 +19,7 @@ mod create;
 pub mod damage;
 pub mod download;
 mod environment;
+pub mod failed;
 mod failure;
 pub mod fan;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod foreign;
 mod hints;
 mod http;
 mod json;
+pub mod lease;
 pub mod list;
 mod location;
 pub mod manifest;

@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 
 use super::super::clients::Client;
 use super::super::memory;
-use super::{Faults, Faulty};
+use super::{Faults, Faulty, Rule};
+use crate::archive::testing::Random;
 
 static HALTING: Mutex<BTreeMap<String, Arc<Faults>>> = Mutex::new(BTreeMap::new());
 
@@ -43,6 +44,15 @@ pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
     let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
     HALTING.lock().unwrap().insert(name.into(), Arc::new(Faults { halt, ..Faults::default() }));
     halted
+}
+
+/// Has every request to `memory://NAME` of whoever opens it from now on take a while, as drawn from this seed. Returns what
+/// comes of the requests.
+pub(crate) fn slow(name: &str, seed: u64, rules: Vec<Rule>) -> Arc<Faults> {
+    let slow = Some(Mutex::new(Random::new(seed)));
+    let faults = Arc::new(Faults { slow, rules, ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), Arc::clone(&faults));
+    faults
 }
 
 /// Has it answer whoever opens it from now on.

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::clients::Client;
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
+use crate::archive::testing::Random;
 
 pub(crate) mod halt;
 mod in_flight;
@@ -126,6 +127,8 @@ impl Rule {
 pub(crate) struct Faults {
     rules: Vec<Rule>,
     halt: Option<Halt>,
+    /// Each request takes a while, as drawn here.
+    slow: Option<Mutex<Random>>,
     open: Mutex<Vec<String>>,
     fired: AtomicU64,
 }
@@ -151,6 +154,10 @@ impl Faults {
     async fn meet(&self, op: Op, key: &Path) -> Result<Meet> {
         if self.halt.as_ref().is_some_and(Halt::is_due) {
             return std::future::pending().await;
+        }
+        let takes = self.slow.as_ref().map(|random| random.lock().unwrap().below(30) as u64);
+        if let Some(takes) = takes {
+            tokio::time::sleep(Duration::from_millis(takes)).await;
         }
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
     }
