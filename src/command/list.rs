@@ -140,6 +140,7 @@ fn table(archives: &[Listed]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::store::list::Marks;
     use crate::store::record::{Level, VerificationKey};
     use serde_json::Value;
 
@@ -156,7 +157,8 @@ mod tests {
             job: job.into(),
             id: ID.parse().unwrap(),
             manifest: Ok(manifest.unwrap()),
-            marks: Vec::new(),
+            needs: Some(Vec::new()),
+            marks: Marks::default(),
         }
     }
 
@@ -166,7 +168,8 @@ mod tests {
 
     fn verified_by(level: Level, share: u16) -> Listed {
         let at = "20261123T030405Z-00000000".parse().unwrap();
-        Listed { marks: vec![VerificationKey { level, share, at }], ..listed("db", 0) }
+        let marks = Marks { verified: vec![VerificationKey { level, share, at }], ..Marks::default() };
+        Listed { marks, ..listed("db", 0) }
     }
 
     #[test]

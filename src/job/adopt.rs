@@ -107,7 +107,7 @@ async fn adopt_one(
     archive.verified_stream(&said.archive).try_for_each(|_| std::future::ready(Ok(()))).await?;
     let catalog = digest(&found.catalog_object().await?).await?;
     let manifest = Manifest { catalog, ..said };
-    store.put_manifest(&manifest).await?;
+    store.adopt_manifest(&manifest).await?;
     Ok(manifest)
 }
 

@@ -250,7 +250,7 @@ impl Run<'_> {
         };
         let level = listed.manifest.as_ref().map(|manifest| self.level_of(manifest));
         let covers = |mark: &&VerificationKey| level.as_ref().is_ok_and(|level| mark.covers(*level, share));
-        for mark in listed.marks.iter().rev().filter(covers) {
+        for mark in listed.marks.verified.iter().rev().filter(covers) {
             if store.confirms(&listed.job, &listed.id, mark).await {
                 return true;
             }

@@ -144,13 +144,26 @@ impl Target {
             Some((Ok(_), Ok(_))) => {}
             Some((archive, catalog)) => return Err(self.incomplete([archive.err(), catalog.err()]).await),
         }
+        // A full needs nothing; whether it is being deleted itself is seen afterwards.
+        if !manifest.needs.is_empty() {
+            let met = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
+                met = self.store.has_needs(manifest) => met,
+            };
+            match met {
+                Ok(Ok(())) => {}
+                Ok(Err(unmet)) => return Err(self.abort_because(unmet).await),
+                Err(error) => return Err(self.unknown(error.context("commit unknown"))),
+            }
+        }
         let put = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
             put = self.store.put_once(&self.manifest, text) => put,
         };
         match put {
-            Ok(()) => Ok(()),
+            Ok(()) => self.look_again(manifest).await,
             Err(CreateError::Another) => {
                 Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
                     .hint("two backups cannot share an id: run it again"))
@@ -167,6 +180,18 @@ impl Target {
                 let error = self.store.explain("writing the manifest", error);
                 Err(self.unknown(error.context("commit unknown")))
             }
+        }
+    }
+
+    /// Whether what was committed is still whole, now that everybody sees what it needs.
+    async fn look_again(&self, manifest: &Manifest) -> Result<()> {
+        match self.store.has_needs(manifest).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(unmet)) => Err(match self.store.withdraw(manifest).await {
+                Ok(()) => unmet,
+                Err(left) => unmet.and_hint(format!("it could not be taken back: {left}")),
+            }),
+            Err(error) => Err(self.unknown(error.context("commit unknown"))),
         }
     }
 

@@ -9,7 +9,8 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use super::Store;
 use super::foreign::may_be_ours;
 use super::manifest::{Manifest, SUFFIX};
-use super::record::VerificationKey;
+use super::record::{Level, VerificationKey};
+use super::{damage, mark, pin, tombstone};
 use crate::archive::Id;
 use crate::archive::name::JobName;
 use crate::archive::read_at::once_more_if_damaged;
@@ -27,27 +28,67 @@ pub struct Listed {
     pub job: String,
     /// The id, from the key.
     pub id: Id,
-    /// What the manifest says; an error where it is damaged.
+    /// What the manifest says; an error where it is damaged, or where what it is of is not there.
     pub manifest: Result<Manifest>,
-    /// What its verification records' keys say, the least thorough first.
-    pub marks: Vec<VerificationKey>,
+    /// The older archives that it needs; none where the manifest itself cannot be read.
+    pub needs: Option<Vec<Id>>,
+    /// What lies beside it.
+    pub marks: Marks,
 }
 
 impl Listed {
     /// The latest of the most thorough verifications.
     pub fn verified(&self) -> Option<&VerificationKey> {
-        let level = self.marks.iter().map(|mark| mark.level).max();
-        self.marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
+        let marks = &self.marks.verified;
+        let level = marks.iter().map(|mark| mark.level).max();
+        marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
+    }
+
+    /// Whether it was found to be damaged, and not in order since.
+    pub fn is_damaged(&self) -> bool {
+        let whole = self.marks.verified.iter().filter(|mark| mark.level >= Level::Whole);
+        let sound = whole.map(|mark| &mark.at).max();
+        self.manifest.is_err() || self.marks.damaged.iter().max() > sound
     }
 }
 
-/// Jobs and ids, each with its verification records.
-type Keys = BTreeMap<(String, Id), Vec<VerificationKey>>;
+/// What the names of the small objects beside an archive say.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Its verifications, the least thorough first.
+    pub verified: Vec<VerificationKey>,
+    /// When it was found to be damaged.
+    pub damaged: Vec<Id>,
+    /// When it was pinned.
+    pub pins: Vec<Id>,
+    /// Its tombstones: it is about to be deleted.
+    pub tombstones: Vec<Id>,
+}
+
+/// Jobs and ids, each with what lies beside it.
+type Keys = BTreeMap<(String, Id), Marks>;
 
 /// An object of an archive that a list cares about.
 enum Beside {
     Manifest,
-    Record(VerificationKey),
+    Verified(VerificationKey),
+    Damaged(Id),
+    Pin(Id),
+    Tombstone(Id),
+}
+
+impl Beside {
+    /// What an object of this name is, and of which archive.
+    fn parse(name: &str) -> Option<(Id, Beside)> {
+        if let Some(id) = name.strip_suffix(SUFFIX) {
+            return Some((id.parse().ok()?, Beside::Manifest));
+        }
+        let verified = || VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Verified(mark)));
+        let damaged = || damage::parse(name).map(|(id, at)| (id, Beside::Damaged(at)));
+        let pin = || mark::parse(name, pin::WORD).map(|(id, at)| (id, Beside::Pin(at)));
+        let tombstone = || mark::parse(name, tombstone::WORD).map(|(id, at)| (id, Beside::Tombstone(at)));
+        verified().or_else(damaged).or_else(pin).or_else(tombstone)
+    }
 }
 
 impl Store {
@@ -60,12 +101,13 @@ impl Store {
         let objects = &objects;
         let read = futures_util::stream::iter(keys).map(|((job, id), marks)| async move {
             let manifest = self.manifest(&job, &id).await;
+            let needs = manifest.as_ref().ok().map(|manifest| manifest.needs.clone());
             let manifest = manifest.and_then(|manifest| self.if_present(manifest, objects));
             match manifest {
                 // Deleted since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => Ok(None),
                 Err(error) if error.kind() != Kind::Damaged => Err(error),
-                manifest => Ok(Some(Listed { job, id, manifest, marks })),
+                manifest => Ok(Some(Listed { job, id, manifest, needs, marks })),
             }
         });
         read.buffered(PARALLEL).try_filter_map(|listed| async { Ok(listed) }).try_collect().await
@@ -122,24 +164,27 @@ impl Store {
             }
             None => self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?,
         };
-        let (mut keys, mut records) = (BTreeMap::new(), Vec::new());
+        let (mut keys, mut beside) = (Keys::new(), Vec::new());
         for meta in &metas {
-            let Some((archive, object)) = self.parse(&meta.location) else {
-                if !self.is_ours(&meta.location) {
-                    self.passed_over.add();
-                }
-                continue;
-            };
-            match object {
-                Beside::Manifest => drop(keys.insert(archive, Vec::new())),
-                Beside::Record(mark) => records.push((archive, mark)),
+            match self.parse(&meta.location) {
+                Some((archive, Beside::Manifest)) => drop(keys.insert(archive, Marks::default())),
+                Some(found) => beside.push(found),
+                None if self.is_ours(&meta.location) => {}
+                None => self.passed_over.add(),
             }
         }
-        records.sort();
-        for (archive, mark) in records {
+        for (archive, object) in beside {
             // Without its manifest there is no archive, whatever else is there.
-            keys.entry(archive).and_modify(|marks| marks.push(mark));
+            let Some(marks) = keys.get_mut(&archive) else { continue };
+            match object {
+                Beside::Manifest => {}
+                Beside::Verified(mark) => marks.verified.push(mark),
+                Beside::Damaged(at) => marks.damaged.push(at),
+                Beside::Pin(at) => marks.pins.push(at),
+                Beside::Tombstone(at) => marks.tombstones.push(at),
+            }
         }
+        keys.values_mut().for_each(|marks| marks.verified.sort());
         let objects = metas.into_iter().map(|meta| meta.location);
         Ok((keys, objects.filter(|key| self.parse(key).is_none()).collect()))
     }
@@ -147,10 +192,7 @@ impl Store {
     /// `PREFIX/JOB/ID.manifest.json` → job, id and what it is.
     fn parse(&self, key: &Path) -> Option<((String, Id), Beside)> {
         let (job, name) = self.below_job(key)?;
-        let (id, object) = match name.strip_suffix(SUFFIX) {
-            Some(id) => (id.parse().ok()?, Beside::Manifest),
-            None => VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
-        };
+        let (id, object) = Beside::parse(name)?;
         // An id that is no time was made by nobody, and would be the newest for ever.
         id.time().map(|_| ((job.into(), id), object))
     }
@@ -247,7 +289,7 @@ mod tests {
         put(&store, &format!("p/db/{ID}.manifest.json")).await;
         assert_eq!(names(&store, None).await, [format!("db@{ID}")]);
         let keys = store.keys(None).await.unwrap();
-        assert_eq!(keys.into_values().next().unwrap().len(), 1, "now the record counts");
+        assert_eq!(keys.into_values().next().unwrap().verified.len(), 1, "now the record counts");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use super::{Store, json};
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 
-const SUFFIX: &str = ".set.json";
+pub(super) const SUFFIX: &str = ".set.json";
 const WHAT: &str = "set manifest";
 
 /// `NAME@ID`: one run of a set.

@@ -97,4 +97,21 @@ impl Store {
             }
         })
     }
+
+    /// [`Store::put_manifest`], where nobody is deleting the archive or what it needs.
+    ///
+    /// # Errors
+    /// Somebody is, or it is gone; those of [`Store::put_manifest`].
+    pub async fn adopt_manifest(&self, manifest: &Manifest) -> Result<()> {
+        self.has_needs(manifest).await??;
+        self.put_manifest(manifest).await?;
+        match self.has_needs(manifest).await? {
+            Ok(()) => Ok(()),
+            // What lies there stays: it was there before.
+            Err(unmet) => {
+                self.delete_object(&self.key(&manifest.job, &manifest.id, SUFFIX)).await?;
+                Err(unmet)
+            }
+        }
+    }
 }

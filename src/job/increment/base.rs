@@ -18,6 +18,7 @@ use crate::store::damage;
 use crate::store::download::Object;
 use crate::store::list::Listed;
 use crate::store::manifest::{Manifest, SUFFIX, catalog_suffix, parts_of_suffix};
+use crate::store::tombstone;
 
 /// Backups that are looked at for one that can be built on.
 const MOST_TRIED: usize = 10;
@@ -129,8 +130,9 @@ impl Search<'_> {
         let mut all: Option<BTreeMap<Id, Manifest>> = None;
         for store in self.stores {
             let listed = store.archives(Some(&self.record.job)).await?;
-            let here =
-                listed.into_iter().filter_map(|Listed { id, manifest, .. }| Some((id, manifest.ok()?)));
+            // One that is about to be deleted is as good as gone.
+            let listed = listed.into_iter().filter(|listed| listed.marks.tombstones.is_empty());
+            let here = listed.filter_map(|Listed { id, manifest, .. }| Some((id, manifest.ok()?)));
             let here: BTreeMap<_, _> = here.collect();
             all = Some(match all {
                 None => here,
@@ -204,9 +206,11 @@ impl Search<'_> {
         };
         for store in self.stores {
             let sizes = store.sizes(&archive.job).await?;
-            let damaged = damage::known(sizes.keys());
+            let (damaged, marked) = (damage::known(sizes.keys()), tombstone::known(sizes.keys()));
             for record in catalog.refs().iter().chain([&own]) {
-                let is_sound = is_there(record, &sizes) && !damaged.contains(&record.id);
+                let is_sound = is_there(record, &sizes)
+                    && !damaged.contains(&record.id)
+                    && !marked.contains_key(&record.id);
                 if !is_sound && gone.insert(record.n) {
                     let name = format!("{}@{}", archive.job, record.id);
                     warnings.push(format!("{name} is not at {} as it was: {again}", store.name));
