@@ -14,6 +14,7 @@ use crate::preset::Preset;
 use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
+mod clean;
 mod docker_run;
 mod explicit;
 mod files;
@@ -28,6 +29,7 @@ mod stores;
 mod units;
 mod verify;
 
+pub use clean::Clean;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
 pub use options::{BackupOptions, PassphraseOptions};
@@ -120,6 +122,8 @@ pub enum Verb {
     Copy(Copy),
     /// Commit a backup that lies complete in a store, but whose manifest never arrived
     Adopt(Adopt),
+    /// List what failed and killed runs have left, or take it back
+    Clean(Clean),
     /// Check or show the settings file
     #[command(subcommand)]
     Config(Settings),

@@ -8,7 +8,9 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
-use super::{adopt, backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
+use super::{
+    adopt, backup, cat, clean, completions, config, copy, diff, list, ls, plan, restore, show, verify,
+};
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
 use crate::error::{Context, Error, Kind, Result};
@@ -70,7 +72,7 @@ fn start() -> ExitCode {
 
 /// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
 fn writes_to_store(verb: &Verb) -> bool {
-    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
+    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Clean(_) | Verb::Copy(_) | Verb::Verify(_))
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {
@@ -107,6 +109,7 @@ async fn verb(
         }
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
+        Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,

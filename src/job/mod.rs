@@ -9,6 +9,7 @@ use crate::source::Source;
 pub mod adopt;
 pub mod backup;
 pub mod cat;
+pub mod clean;
 pub mod copy;
 mod deliver;
 pub mod diff;

@@ -13,6 +13,7 @@ use url::Url;
 use super::folder::Folder;
 use super::foreign::PassedOver;
 use super::http::Watching;
+use super::leftover::OpenUploads;
 use super::multipart::Uploads;
 use super::roots::Roots;
 use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
@@ -27,6 +28,8 @@ pub(super) struct Client {
     pub(super) requests: Arc<dyn ObjectStore>,
     /// For large objects.
     pub(super) uploads: Uploads,
+    /// Shows uploads under way.
+    pub(super) open_uploads: Option<Arc<dyn OpenUploads>>,
     /// Whether it is to be found out if it can create an object without replacing one.
     pub(super) probes: bool,
 }
@@ -34,7 +37,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
-        Client { requests: store, uploads, probes: false }
+        Client { requests: store, uploads, open_uploads: None, probes: false }
     }
 }
 
@@ -54,6 +57,7 @@ pub(super) fn open_client(
             Client {
                 requests: Arc::clone(&folder),
                 uploads: Uploads::Whole { store: folder, repeats: false },
+                open_uploads: None,
                 probes: false,
             }
         }

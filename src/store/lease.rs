@@ -121,10 +121,7 @@ impl Runs {
             } else if let Some(id) = failed::parse(name) {
                 ended.insert(id);
             } else if let Some((id, renewed)) = parse(name) {
-                let taken = jiff::Timestamp::from_nanosecond(
-                    meta.last_modified.timestamp_nanos_opt().unwrap_or_default().into(),
-                );
-                let here = (renewed, taken.unwrap_or_default());
+                let here = (renewed, time_of(meta));
                 let known = open.entry(id).or_insert(here);
                 *known = here.max(*known);
             }
@@ -210,6 +207,12 @@ impl Store {
         }
         Ok(holders)
     }
+}
+
+/// When a store took an object.
+pub(super) fn time_of(meta: &ObjectMeta) -> jiff::Timestamp {
+    let nanoseconds = meta.last_modified.timestamp_nanos_opt().unwrap_or_default();
+    jiff::Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or_default()
 }
 
 /// What is to be done where other runs of the job hold it, too.

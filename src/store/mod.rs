@@ -30,6 +30,7 @@ mod hints;
 mod http;
 mod json;
 pub mod lease;
+pub mod leftover;
 pub mod list;
 mod location;
 pub mod manifest;
@@ -54,6 +55,7 @@ pub mod upload;
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
 use foreign::PassedOver;
+use leftover::OpenUploads;
 use multipart::Uploads;
 use patient::Patient;
 use retry::Patience;
@@ -148,6 +150,8 @@ pub struct Store {
     /// For everything else.
     down: Arc<dyn ObjectStore>,
     uploads: Uploads,
+    /// Shows uploads under way.
+    open_uploads: Option<Arc<dyn OpenUploads>>,
     patience: Arc<Patience>,
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
@@ -228,7 +232,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, probes, .. } = client;
+        let Client { uploads, open_uploads, probes, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -237,6 +241,7 @@ impl Store {
             up,
             down,
             uploads,
+            open_uploads,
             patience,
             known,
             probes,

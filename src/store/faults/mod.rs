@@ -25,6 +25,7 @@ use object_store::{
 use tokio::time::Instant;
 
 use super::clients::Client;
+use super::leftover::{OpenUpload, OpenUploads};
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
 use crate::archive::testing::Random;
@@ -129,19 +130,26 @@ pub(crate) struct Faults {
     halt: Option<Halt>,
     /// Each request takes a while, as drawn here.
     slow: Option<Mutex<Random>>,
-    open: Mutex<Vec<String>>,
+    open: Arc<Mutex<Vec<OpenUpload>>>,
+    /// How many requests that change something were made.
+    writes: AtomicU64,
     fired: AtomicU64,
 }
 
 impl Faults {
     /// Keys of uploads that were neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
-        self.open.lock().unwrap().clone()
+        self.open.lock().unwrap().iter().map(|open| open.key.to_string()).collect()
     }
 
     /// How many requests failed as a rule says.
     pub(crate) fn fired(&self) -> u64 {
         self.fired.load(Ordering::Relaxed)
+    }
+
+    /// How many requests that change something were made.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     fn hit(&self, op: Op, key: &Path) -> Option<Fault> {
@@ -155,6 +163,9 @@ impl Faults {
         if self.halt.as_ref().is_some_and(Halt::is_due) {
             return std::future::pending().await;
         }
+        if !matches!(op, Op::Head | Op::Get | Op::List) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
         let takes = self.slow.as_ref().map(|random| random.lock().unwrap().below(30) as u64);
         if let Some(takes) = takes {
             tokio::time::sleep(Duration::from_millis(takes)).await;
@@ -164,7 +175,7 @@ impl Faults {
 
     fn close(&self, key: &Path) {
         let mut open = self.open.lock().unwrap();
-        if let Some(i) = open.iter().position(|other| other == key.as_ref()) {
+        if let Some(i) = open.iter().position(|other| other.key == *key) {
             open.remove(i);
         }
     }
@@ -268,7 +279,8 @@ impl Store {
         let inner = memory::shared(url::Url::parse(url).unwrap().host_str());
         let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        let decorate = |_| Client { requests, uploads: uploads(faulty), probes: true };
+        let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
+        let decorate = |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -277,7 +289,8 @@ impl Faulty {
     fn client(self) -> Client {
         let faulty = Arc::new(self);
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        Client { requests, uploads: Uploads::Numbered(faulty), probes: true }
+        let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
+        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true }
     }
 }
 
@@ -411,6 +424,19 @@ impl MultipartUpload for Forgetful {
     }
 }
 
+#[async_trait]
+impl OpenUploads for Faulty {
+    async fn open(&self, prefix: &Path) -> Result<Vec<OpenUpload>> {
+        self.faults.meet(Op::List, prefix).await?;
+        let open = self.faults.open.lock().unwrap();
+        Ok(open.iter().filter(|open| open.key.prefix_matches(prefix)).cloned().collect())
+    }
+
+    async fn abort(&self, key: &Path, id: &str) -> Result<()> {
+        self.abort_multipart(key, &id.to_string()).await
+    }
+}
+
 /// Does what arrives late.
 fn later(time: Duration, request: impl Future<Output = Result<()>> + Send + 'static) {
     tokio::spawn(async move {
@@ -424,7 +450,8 @@ impl MultipartStore for Faulty {
     async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
         let meet = self.faults.meet(Op::Create, key).await?;
         let id = self.inner.create_multipart(key).await?;
-        self.faults.open.lock().unwrap().push(key.to_string());
+        let open = OpenUpload { key: key.clone(), id: Some(id.clone()), begun: jiff::Timestamp::now() };
+        self.faults.open.lock().unwrap().push(open);
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(id) }
     }
 
