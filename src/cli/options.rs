@@ -124,9 +124,14 @@ pub struct BackupOptions {
     allow_empty: bool,
     #[command(flatten)]
     check: CheckOptions,
-    /// Make no backup that does not hold what is expected, by --expect or by a preset; otherwise that is a warning
+    /// Make no backup that does not hold what is expected, by --expect or by a preset, or of a source that has
+    /// shrunk, by --shrink-alarm; otherwise that is a warning
     #[arg(long)]
     strict: bool,
+    /// Warn, with exit code 3, when the source has less than this share of what the job's newest archive has, as in 50%; with
+    /// --strict, make no backup then
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    shrink_alarm: Option<f64>,
     /// Warnings that are no reason for exit code 3
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     warn_ok: Vec<WarnOk>,
@@ -226,6 +231,7 @@ impl BackupOptions {
                 full_every: self.full_every,
                 rebase: Rebase { below: self.rebase, limit: self.rebase_limit },
             }),
+            shrink_alarm: self.shrink_alarm,
             one_at_a_time: OneAtATime { off: self.no_lock, wait: self.wait.unwrap_or_default() },
             job: self.job,
             host: self.host,

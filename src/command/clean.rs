@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_last_word_counts_what_was_taken_back() {
-        let cleaning = |left| Cleaning { store: "s3://b".into(), left, containers: Vec::new() };
+        let cleaning = |left| Cleaning { store: "s3://b".into(), left, hidden: None, containers: Vec::new() };
         let some = cleaning(vec![cleaned(Some(Ok(Taken::Back))), cleaned(Some(Ok(Taken::Kept("x".into()))))]);
         assert_eq!(last_word(&some, true), "1 of 2 taken back, 2.00 KiB at s3://b");
         assert!(last_word(&some, false).contains("--confirm"));

@@ -33,10 +33,11 @@ use super::failing::Failing;
 use super::increment::base::{self, Base, Found};
 use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
 pub use super::increment::{Increments, Rebase};
-use super::lease::{self, OneAtATime, RunLease};
+use super::lease::RunLease;
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
+use super::shrink::Before;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -131,6 +132,8 @@ struct BackupRun {
     base: Option<Arc<Base>>,
     /// What stays in older archives.
     kept: KeptMembers,
+    /// The newest archive, where its manifest can be read.
+    before: Option<Before>,
     /// Keeps a second run of the job from beginning.
     lease: Option<RunLease>,
     /// The stores that a backup which exists did not reach.
@@ -161,6 +164,7 @@ impl BackupRun {
             streamed = self.stream(stream, scanning, &mut stores, ui) => streamed,
         };
         let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
+        let streamed = streamed.and_then(|sealed| self.not_shrunk(sealed, ui));
         // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
         stop.cancel();
         let stopped = wait_for(cleanup, ui);
@@ -173,35 +177,6 @@ impl BackupRun {
                 let outcome = self.report(&sealed, &committed, &failed, ui);
                 self.failed = failed;
                 Ok(Made { outcome, job: self.record.job.clone(), id: self.record.id.clone() })
-            }
-        }
-    }
-
-    /// Ends the lease, and notes a failure in `stores`.
-    async fn end(
-        mut self,
-        made: Result<Made>,
-        failing: Option<Failing>,
-        stores: &[Arc<Store>],
-        ui: &Reporter,
-    ) -> Result<Made> {
-        let ended = match self.lease.take() {
-            Some(lease) => lease.end(ui).await,
-            None => true,
-        };
-        let Some(mut failing) = failing else { return made };
-        failing.hide(self.passphrase.as_ref());
-        let id = &self.record.id;
-        match made {
-            // The run that holds the job accounts for this one; where the lease stays, something has to mark its end.
-            Err(error) if error.kind() == Kind::Locked && ended => Err(error),
-            Err(error) => Err(failing.note(stores, id, error, ui).await),
-            Ok(made) => {
-                for Failed { store, error } in self.failed {
-                    let there: Vec<_> = stores.iter().filter(|other| other.name == store).cloned().collect();
-                    failing.note(&there, id, error, ui).await;
-                }
-                Ok(made)
             }
         }
     }
@@ -257,6 +232,7 @@ impl BackupRun {
             is_scanned: false,
             base: None,
             kept: KeptMembers::default(),
+            before: None,
             lease: None,
             failed: Vec::new(),
             clock: Instant::now(),
@@ -331,49 +307,12 @@ impl BackupRun {
         Ok(())
     }
 
-    /// Draws the id, and takes the lease under it: nobody else makes an archive of this job meanwhile. Returns the stores
-    /// that answer, each with its newest archive.
-    async fn reserve(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<Vec<(Arc<Store>, Option<Id>)>> {
-        let OneAtATime { off, wait } = self.request.one_at_a_time;
-        let began = tokio::time::Instant::now();
-        loop {
-            let (mut listed, mut seen) = (Vec::new(), Vec::new());
-            for store in std::mem::take(&mut self.stores) {
-                match store.runs(&self.record.job).await {
-                    Ok(runs) => {
-                        seen.extend(runs.newest.iter().chain(runs.with_lease()).cloned());
-                        listed.push((store, runs.newest));
-                    }
-                    Err(error) => fan.give_up(&store.name, error),
-                }
-            }
-            self.stores = listed.iter().map(|(store, _)| Arc::clone(store)).collect();
-            fan.any_left(self.stores.len())?;
-            // "Newest" is what was made last, whatever the clocks say.
-            self.record.id = Id::after(self.record.started, &seen)?;
-            if off {
-                return Ok(listed);
-            }
-            let lease = RunLease::new(&self.record.job, &self.record.id, self.record.started);
-            let error = match self.lease.insert(lease).take(&self.stores, ui).await {
-                Ok(()) => return Ok(listed),
-                Err(error) => error,
-            };
-            let left = wait.saturating_sub(began.elapsed());
-            if error.kind() != Kind::Locked || left.is_zero() {
-                return Err(error.or_hint(lease::HINT));
-            }
-            if let Some(lease) = self.lease.take() {
-                lease.end(ui).await;
-            }
-            lease::wait_for_others(&error, left, ui).await;
-        }
-    }
-
     /// Holds the newest archive of a store against this backup.
     async fn compare(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) -> Result<()> {
         // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
+        let before = Before { id: id.clone(), bytes: newest.bytes + newest.kept.bytes };
+        self.before = self.before.take().max(Some(before));
         let named = (self.record.job.as_str(), id);
         let origin = Origin { source_id: self.record.source_id.clone(), ..Origin::default() };
         let is_accepted = self.request.warn_ok.contains(&WarnOk::Source);
@@ -526,5 +465,6 @@ fn largest(plan: &MemoryBudget) -> String {
     }
 }
 
+mod account;
 #[cfg(test)]
 mod tests;

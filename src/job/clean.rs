@@ -43,16 +43,18 @@ pub struct Cleaning {
     pub store: String,
     /// What was left there.
     pub left: Vec<Cleaned<Leftover>>,
+    /// Why uploads under way could not be seen.
+    pub hidden: Option<Error>,
     /// Containers that were left at the engine.
     pub containers: Vec<Cleaned<LeftContainer>>,
 }
 
 impl Cleaning {
-    /// Failures to take something back.
+    /// Failures to see something, or to take it back.
     pub fn failures(&self) -> impl Iterator<Item = &Error> {
         let left = self.left.iter().map(|cleaned| &cleaned.taken);
         let all = left.chain(self.containers.iter().map(|cleaned| &cleaned.taken));
-        all.filter_map(|taken| taken.as_ref()?.as_ref().err())
+        self.hidden.iter().chain(all.filter_map(|taken| taken.as_ref()?.as_ref().err()))
     }
 }
 
@@ -64,22 +66,23 @@ pub async fn clean(request: &CleanRequest, ui: &Reporter) -> Result<Cleaning> {
     let CleanRequest { jobs, older_than, confirm, docker, .. } = request;
     let store = request.store.open(ui)?;
     let mut found = Vec::new();
-    if jobs.is_empty() {
-        found = store.leftovers(None, *older_than, &is_gone).await?;
-    }
-    for job in jobs {
-        found.extend(store.leftovers(Some(job.as_str()), *older_than, &is_gone).await?);
+    let all = if jobs.is_empty() { vec![None] } else { jobs.iter().map(|job| Some(job.as_str())).collect() };
+    let mut hidden = None;
+    for job in all {
+        let (here, unseen) = store.leftovers(job, *older_than, &is_gone).await?;
+        found.extend(here);
+        hidden = hidden.or(unseen);
     }
     let mut left = Vec::new();
     for leftover in found {
-        let taken = match *confirm && leftover.what.can_be_taken_back() {
+        let taken = match *confirm {
             true => Some(store.take_back(&leftover, *older_than, &is_gone).await),
             false => None,
         };
         left.push(Cleaned { left: leftover, taken });
     }
     let containers = if *docker { containers(*older_than, *confirm).await? } else { Vec::new() };
-    Ok(Cleaning { store: store.name.clone(), left, containers })
+    Ok(Cleaning { store: store.name.clone(), left, hidden, containers })
 }
 
 async fn containers(older_than: Duration, confirm: bool) -> Result<Vec<Cleaned<LeftContainer>>> {

@@ -30,6 +30,7 @@ pub mod restore_set;
 mod sequential;
 pub mod set;
 pub mod show;
+mod shrink;
 pub mod stored;
 pub mod verify;
 pub mod version;

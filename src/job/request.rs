@@ -87,6 +87,8 @@ pub struct BackupRequest {
     pub files: FileFilter,
     /// Whether what older archives hold is left there; none: everything is held.
     pub increments: Option<Increments>,
+    /// Warn where the source has less than this share of what the newest archive has; with [`BackupRequest::strict`], fail.
+    pub shrink_alarm: Option<f64>,
     /// Whether two runs of the job may go on at once.
     pub one_at_a_time: OneAtATime,
 }
@@ -186,6 +188,7 @@ pub(crate) mod tests {
             warn_ok: Vec::new(),
             files: FileFilter::default(),
             increments: None,
+            shrink_alarm: None,
             one_at_a_time: OneAtATime::default(),
         }
     }

@@ -192,8 +192,14 @@ impl Store {
             let key = self.key(job, id, &suffix(*renewed));
             let read = self.small(&key, "a lease", |text| json::from_text::<Lease>(text, WHAT)).await;
             let lease = match read {
-                // Ended, or renewed, since it was listed; who renews it is looked at the next time.
-                Ok(None) if self.may_read() => continue,
+                // Ended since it was listed, or renewed, by whom it is held then.
+                Ok(None) if self.may_read() => match self.runs(job).await?.open.contains_key(id) {
+                    true => {
+                        holders.push(Holder { id: id.clone(), lease: None });
+                        continue;
+                    }
+                    false => continue,
+                },
                 Ok(lease) => lease,
                 // Whoever cannot read it, or finds it damaged, knows its age.
                 Err(error) if error.kind() == crate::error::Kind::Damaged || !self.may_read() => None,
@@ -280,6 +286,23 @@ mod tests {
         let failure = failed::Failure::of(&Error::interrupted(), str::to_string);
         store.put_failure("db", &id, &failure).await.unwrap();
         assert_eq!(holders(0, false).await, 0, "where leases cannot be deleted");
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_renewed_while_it_is_looked_at_holds() {
+        let store = Store::open("memory://lease-renewed", &StoreOptions::default()).unwrap();
+        let (id, lease) = (ID.parse::<Id>().unwrap(), Lease::new(jiff::Timestamp::now()));
+        store.put_lease("db", &id, 0, &lease).await.unwrap();
+        let before = store.runs("db").await.unwrap();
+        let held = async || {
+            let now = jiff::Timestamp::now();
+            store.holders("db", &before, now, |_, _| false).await.unwrap().len()
+        };
+        store.put_lease("db", &id, 1, &lease).await.unwrap();
+        store.drop_lease("db", &id, 0).await.unwrap();
+        assert_eq!(held().await, 1);
+        store.drop_lease("db", &id, 1).await.unwrap();
+        assert_eq!(held().await, 0);
     }
 
     #[tokio::test]

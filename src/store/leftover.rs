@@ -18,7 +18,7 @@ use super::removal::{Removal, Removed};
 use super::{Store, damage, failed, lease, mark, pin, tombstone};
 use crate::archive::Id;
 use crate::archive::openpgp::Cipher;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::record::VerificationKey;
 
 /// A failure that nothing has come after is remembered for so long.
@@ -43,8 +43,6 @@ pub enum What {
     Staged,
     /// An upload that was neither completed nor aborted, by the store's own name of it.
     Upload(String),
-    /// Blocks that no blob was made of: they go by themselves.
-    Blocks,
 }
 
 impl What {
@@ -59,7 +57,6 @@ impl What {
             What::Records => "records",
             What::Staged => "staged",
             What::Upload(_) => "upload",
-            What::Blocks => "blocks",
         }
     }
 
@@ -78,15 +75,7 @@ impl What {
             What::Upload(_) => {
                 "parts of an upload that was broken off: no list shows them, and they are paid for"
             }
-            What::Blocks => {
-                "uncommitted blocks of an upload that was broken off: Azure collects them after 7 days"
-            }
         }
-    }
-
-    /// Whether anybody can take it back.
-    pub fn can_be_taken_back(&self) -> bool {
-        *self != What::Blocks
     }
 }
 
@@ -232,7 +221,7 @@ pub type IsGone<'a> = &'a (dyn Fn(&Id, &Lease) -> bool + Sync);
 
 impl Store {
     /// What was left, of one job or of all; nothing is asked of the store but lists, and leases to read. `is_gone` knows of
-    /// processes that are no more.
+    /// processes that are no more. What cannot be seen is told beside that: a key may not list uploads.
     ///
     /// # Errors
     /// The store does not answer.
@@ -241,10 +230,10 @@ impl Store {
         job: Option<&str>,
         older_than: Duration,
         is_gone: IsGone<'_>,
-    ) -> Result<Vec<Leftover>> {
+    ) -> Result<(Vec<Leftover>, Option<Error>)> {
         let (explain, now) = (|e| self.explain("listing", e), Timestamp::now());
         // Before the leases: a run writes its lease before it begins an upload.
-        let unseen = self.unseen(job, now).await?;
+        let (unseen, hidden) = self.unseen(job, now).await;
         let metas: Vec<_> = match job {
             Some(job) => {
                 self.down.list_with_delimiter(Some(&self.below(job))).await.map_err(explain)?.objects
@@ -265,7 +254,7 @@ impl Store {
         }
         found.retain(|left| left.age >= older_than && !live.contains(&(left.job.clone(), left.id.clone())));
         found.sort_by(|a, b| (&a.job, &a.id, &a.names).cmp(&(&b.job, &b.id, &b.names)));
-        Ok(found)
+        Ok((found, hidden))
     }
 
     async fn live(
@@ -279,11 +268,14 @@ impl Store {
     }
 
     /// What no list of objects shows: files of uploads in a folder, uploads under way in a bucket.
-    async fn unseen(&self, job: Option<&str>, now: Timestamp) -> Result<Vec<Leftover>> {
+    async fn unseen(&self, job: Option<&str>, now: Timestamp) -> (Vec<Leftover>, Option<Error>) {
         let mut found = self.staged_files(job, now);
-        let Some(uploads) = &self.open_uploads else { return Ok(found) };
+        let Some(uploads) = &self.open_uploads else { return (found, None) };
         let prefix = job.map_or_else(|| self.prefix.clone(), |job| self.below(job));
-        let open = uploads.open(&prefix).await.map_err(|e| self.explain("listing uploads under way", e))?;
+        let open = match uploads.open(&prefix).await {
+            Ok(open) => open,
+            Err(error) => return (found, Some(self.explain("listing uploads under way", error))),
+        };
         for upload in open {
             let Some((in_job, name)) = self.below_job(&upload.key) else { continue };
             let in_job = String::from(in_job);
@@ -292,10 +284,10 @@ impl Store {
             }
             let Some((id, Part::Data)) = part_of(name) else { continue };
             let age = Duration::try_from(now.duration_since(upload.begun)).unwrap_or_default();
-            let what = upload.id.map_or(What::Blocks, What::Upload);
+            let what = What::Upload(upload.id);
             found.push(Leftover { job: in_job, id, what, names: vec![name.into()], bytes: 0, age });
         }
-        Ok(found)
+        (found, None)
     }
 
     /// Takes something back that was found. It is looked at once more: what is in use by now stays.
@@ -322,7 +314,6 @@ impl Store {
                 None => Ok(Taken::Kept("this store does not show uploads".into())),
             },
             What::Staged => self.drop_staged_files(left).map(|()| Taken::Back),
-            What::Blocks => Ok(Taken::Kept("Azure collects it".into())),
             What::Tombstone | What::Lease | What::Failure | What::Records => {
                 for name in &left.names {
                     self.delete_object(&key(name)).await?;
@@ -376,8 +367,8 @@ impl Store {
 pub(super) struct OpenUpload {
     /// Where its object would lie.
     pub(super) key: object_store::path::Path,
-    /// What the store calls it; none where it cannot be aborted.
-    pub(super) id: Option<String>,
+    /// What the store calls it.
+    pub(super) id: String,
     /// When it was begun.
     pub(super) begun: Timestamp,
 }

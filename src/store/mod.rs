@@ -51,6 +51,7 @@ mod staged;
 pub mod tombstone;
 pub mod unfinished;
 pub mod upload;
+mod uploads;
 
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};

@@ -1,5 +1,6 @@
 //! What a backup is prepared for, before anything is asked of anyone.
 
+use super::super::lease::OneAtATime;
 use super::super::request::tests::request;
 use super::*;
 use crate::archive::check::Check;
@@ -212,4 +213,45 @@ async fn a_run_of_this_process_that_was_dropped_holds_its_job_no_more_and_no_loc
     assert!(reserve(true).await.unwrap().lease.is_none());
     drop(first);
     assert!(reserve(false).await.is_ok());
+}
+
+/// Backs up a folder of `bytes` bytes, which tar rounds up to whole mebibytes; whether there was something to look at.
+async fn back_up_folder(url: &str, bytes: usize, alarm: Option<f64>, strict: bool) -> Result<Outcome> {
+    let dir = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("sh")
+        .arg("-ec")
+        .arg(format!("head -c {bytes} /dev/urandom > f"))
+        .current_dir(dir.path())
+        .status();
+    assert!(made.unwrap().success());
+    let request = BackupRequest {
+        job: Some("s".into()),
+        shrink_alarm: alarm,
+        strict,
+        warn_ok: vec![WarnOk::Source],
+        ..request(&[url])
+    };
+    let source = Source::Path(vec![dir.path().to_str().unwrap().into()]);
+    let made = backup(Task::new(source, request), &ui(), &tokio_util::sync::CancellationToken::new()).await?;
+    Ok(made.outcome)
+}
+
+#[tokio::test]
+async fn a_source_that_has_shrunk_is_backed_up_with_a_warning_or_strictly_not_at_all() {
+    let url = "memory://shrinks";
+    let store = Store::open(url, &Default::default()).unwrap();
+    let half = Some(0.5);
+    assert_eq!(back_up_folder(url, 8 << 20, half, true).await.unwrap(), Outcome::Done, "nothing came before");
+    assert_eq!(back_up_folder(url, 7_000_000, half, true).await.unwrap(), Outcome::Done);
+    let error = back_up_folder(url, 10_000, half, true).await.err().unwrap();
+    assert!(error.to_string().starts_with("the source has shrunk: "), "{error}");
+    assert_eq!(store.ids("s").await.unwrap().len(), 2);
+    let names = store.sizes("s").await.unwrap();
+    assert_eq!(names.keys().filter(|name| name.ends_with(".failed.json")).count(), 1, "{names:?}");
+    assert_eq!(names.len(), 7, "nothing else of it is left");
+    assert_eq!(back_up_folder(url, 10_000, None, false).await.unwrap(), Outcome::Done);
+    assert_eq!(back_up_folder(url, 8 << 20, half, false).await.unwrap(), Outcome::Done, "it may grow");
+    assert_eq!(back_up_folder(url, 10_000, half, false).await.unwrap(), Outcome::Warned);
+    assert_eq!(store.ids("s").await.unwrap().len(), 5, "the night is not lost");
+    assert_eq!(back_up_folder(url, 10_000, half, false).await.unwrap(), Outcome::Done, "it is told once");
 }

@@ -3,7 +3,6 @@
 //! Rules say which request fails, and how. What is begun and never ended is counted, so that a test can ask for what an
 //! abort left behind.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,7 +19,7 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result, UploadPart,
+    Result,
 };
 use tokio::time::Instant;
 
@@ -30,11 +29,13 @@ use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
 use crate::archive::testing::Random;
 
+mod forgetful;
 pub(crate) mod halt;
 mod in_flight;
 mod outages;
 mod tests;
 
+use forgetful::Forgetful;
 use halt::Halt;
 
 /// What is asked of a store.
@@ -388,42 +389,6 @@ impl ObjectStore for Faulty {
     }
 }
 
-/// An upload as those of the client library: it forgets its parts when it is completed, also where that fails.
-#[derive(Debug)]
-struct Forgetful {
-    store: Faulty,
-    key: Path,
-    id: MultipartId,
-    begun: usize,
-    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
-}
-
-#[async_trait]
-impl MultipartUpload for Forgetful {
-    fn put_part(&mut self, part: PutPayload) -> UploadPart {
-        let (store, key, id) = (self.store.clone(), self.key.clone(), self.id.clone());
-        let (n, parts) = (self.begun, Arc::clone(&self.parts));
-        self.begun += 1;
-        Box::pin(async move {
-            let sent = store.put_part(&key, &id, n, part).await?;
-            parts.lock().unwrap().insert(n, sent);
-            Ok(())
-        })
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        let parts: Vec<_> = std::mem::take(&mut *self.parts.lock().unwrap()).into_values().collect();
-        if parts.len() != self.begun {
-            return Err(failed("Missing part"));
-        }
-        self.store.complete_multipart(&self.key, &self.id, parts).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.store.abort_multipart(&self.key, &self.id).await
-    }
-}
-
 #[async_trait]
 impl OpenUploads for Faulty {
     async fn open(&self, prefix: &Path) -> Result<Vec<OpenUpload>> {
@@ -450,7 +415,7 @@ impl MultipartStore for Faulty {
     async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
         let meet = self.faults.meet(Op::Create, key).await?;
         let id = self.inner.create_multipart(key).await?;
-        let open = OpenUpload { key: key.clone(), id: Some(id.clone()), begun: jiff::Timestamp::now() };
+        let open = OpenUpload { key: key.clone(), id: id.clone(), begun: jiff::Timestamp::now() };
         self.faults.open.lock().unwrap().push(open);
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(id) }
     }
