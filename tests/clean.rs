@@ -158,7 +158,7 @@ fn a_passphrase_command_that_fails_is_a_failed_night_and_its_record_has_no_secre
     command.env_remove("SEALIFT_PASSPHRASE_FILE").env("VAULT_TOKEN", "s3cr3t-token");
     command.args(["backup", "path", "/etc/hostname", "--job", JOB, "--to", &store.url()]);
     command.args(["--passphrase-command", "echo bad token s3cr3t-token >&2; exit 3"]);
-    crate::support::feed(&mut command, b"").expect(1);
+    crate::support::feed(&mut command, b"").expect(2);
     let names = store.all_names();
     let [name] = &names[..] else { panic!("one record: {names:?}") };
     let record = String::from_utf8(store.read(name)).expect("text");

@@ -55,11 +55,9 @@ impl Failing {
         self.secrets.extend(secret.cloned());
     }
 
-    /// Notes a failure before anything was opened; `error` stays the error. A wrong request is no failure of a night.
+    /// Notes a failure before anything was opened; `error` stays the error. A passphrase that is not there is one, too: the
+    /// night is lost all the same.
     pub(super) async fn before_it_began(&self, error: Error, ui: &Reporter) -> Error {
-        if error.kind() == Kind::Usage {
-            return error;
-        }
         let stores: Vec<_> =
             self.urls.iter().filter_map(|url| url.create(&Reporter::silent()).ok()).map(Arc::new).collect();
         match Id::new(jiff::Timestamp::now()) {
@@ -163,13 +161,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_request_is_not_noted_and_a_failure_before_anything_began_is() {
+    async fn a_failure_before_anything_began_is_noted_and_nothing_is_left_to_clean() {
         let url = "memory://failing-early";
         let store = Store::open(url, &Default::default()).unwrap();
         let (failing, ui) = (failing(url), Reporter::silent());
-        failing.before_it_began(Error::usage("no such option"), &ui).await;
-        assert!(store.sizes("db").await.unwrap().is_empty());
-        let error = failing.before_it_began(Error::failed("the vault is sealed"), &ui).await;
+        let error = failing.before_it_began(Error::usage("the vault is sealed"), &ui).await;
         assert_eq!((error.to_string().as_str(), error.hint_text()), ("the vault is sealed", None));
         assert_eq!(store.sizes("db").await.unwrap().len(), 1);
     }
