@@ -81,6 +81,7 @@ fn json_line(listed: &Listed) -> String {
             "job": listed.job, "id": listed.id, "set": m.set, "kind": m.kind, "started": m.started,
             "finished": m.finished, "bytes": m.bytes, "stored": m.archive.size + m.catalog.size,
             "object": format!("{}/{}{}", listed.job, listed.id, m.suffix), "warnings": m.warnings,
+            "pinned": !listed.marks.pins.is_empty(),
             "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs,
             "verified": listed.verified().map(|mark| json!({
                 "level": mark.level, "at": mark.at.time(), "share": f64::from(mark.share) / f64::from(WHOLE),
@@ -125,10 +126,13 @@ fn table(archives: &[Listed]) -> Vec<String> {
             Ok(m) => {
                 let kind = m.kind;
                 let warned = if m.warnings > 0 { "  (warnings)" } else { "" };
+                let pinned = if listed.marks.pins.is_empty() { "" } else { "  (pinned)" };
                 let finished = m.finished.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
                 let (size, stored) = (human_bytes(m.bytes), human_bytes(m.archive.size + m.catalog.size));
                 let sizes = format!("{size:>12}  {:>holds$}  {stored:>12}", share(m));
-                format!("{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{warned}")
+                format!(
+                    "{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{warned}{pinned}"
+                )
             }
             Err(error) => format!("{job:wide$}  {id:25}  {error}"),
         }
@@ -200,6 +204,15 @@ mod tests {
         assert_eq!((&line["needs"], &line["kept"]["entries"]), (&json!([ID]), &json!(7)));
         let lines = table(&[increment, listed("db", 0)]);
         assert!(lines[1].contains("  +4.00 KiB of 1.00 TiB  ") && lines[2].contains("  full  "), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_pinned_says_so() {
+        let mut pinned = listed("db", 0);
+        assert!(json_line(&pinned).contains("\"pinned\":false"));
+        pinned.marks.pins.push(ID.parse().unwrap());
+        assert!(json_line(&pinned).contains("\"pinned\":true"));
+        assert!(table(&[pinned])[1].ends_with("tar  (pinned)"));
     }
 
     #[test]

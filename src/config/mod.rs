@@ -14,6 +14,7 @@ mod defaults;
 mod file;
 mod find;
 mod jobs;
+mod keep;
 mod sets;
 mod stores;
 
@@ -125,10 +126,7 @@ impl Config {
         let jobs = self.jobs.iter().map(|job| &job.table);
         let tables = jobs.chain(self.sets.iter().map(|(_, set)| &set.table));
         let problem = |table: &Table, setting: &Setting| {
-            let hint = match setting.key.as_str() {
-                "schedule" => "start sealift by cron or a systemd timer",
-                _ => "nothing is ever deleted",
-            };
+            let hint = "start sealift by cron or a systemd timer";
             table.problem(setting.line, format!("nothing acts on {} yet", setting.key), Some(hint.into()))
         };
         tables

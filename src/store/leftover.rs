@@ -153,6 +153,9 @@ fn part_of(name: &str) -> Option<(Id, Part)> {
     Some((id, part))
 }
 
+/// Which parts belong to something.
+type Which = fn(&Part) -> bool;
+
 /// What lies there of one id.
 #[derive(Default)]
 struct Group<'a>(Vec<(Part, &'a ObjectMeta)>);
@@ -163,24 +166,24 @@ impl Group<'_> {
     }
 
     /// What is left of it, as one thing or several, each with the parts that it has.
-    fn leftovers(&self, outdated: bool) -> Vec<(What, Box<dyn Fn(&Part) -> bool>)> {
+    fn leftovers(&self, outdated: bool) -> Vec<(What, Which)> {
         let (is_tombstone, is_data) =
             (|part: &Part| matches!(part, Part::Tombstone(_)), |part: &Part| *part == Part::Data);
-        let mut found: Vec<(What, Box<dyn Fn(&Part) -> bool>)> = Vec::new();
+        let mut found: Vec<(What, Which)> = Vec::new();
         if !self.has(|part| *part == Part::Manifest) {
             if self.has(is_tombstone) {
-                return vec![(What::HalfRemoved, Box::new(|part| *part != Part::Failure))];
+                return vec![(What::HalfRemoved, |part| *part != Part::Failure)];
             }
             if self.has(is_data) {
-                return vec![(What::Uncommitted, Box::new(|part| *part != Part::Failure))];
+                return vec![(What::Uncommitted, |part| *part != Part::Failure)];
             }
-            found.push((What::Records, Box::new(|part| *part == Part::Record)));
+            found.push((What::Records, |part| *part == Part::Record));
         } else {
-            found.push((What::Tombstone, Box::new(is_tombstone)));
+            found.push((What::Tombstone, is_tombstone));
         }
-        found.push((What::Lease, Box::new(|part| *part == Part::Lease)));
+        found.push((What::Lease, |part| *part == Part::Lease));
         if outdated {
-            found.push((What::Failure, Box::new(|part| *part == Part::Failure)));
+            found.push((What::Failure, |part| *part == Part::Failure));
         }
         found
     }

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 
 /// How often it is looked whether a tombstone is gone.
 const AGAIN: Duration = Duration::from_millis(500);
+/// And at least so often in the time that there is for it.
+const LOOKS: u32 = 50;
 
 impl Store {
     /// Whether an archive, and all that it needs, is there and nobody is about to delete it. Archive and catalog are there
@@ -31,7 +33,7 @@ impl Store {
             if started.elapsed() >= self.patience.limit {
                 return Ok(Err(unmet(manifest, &format!("{job}@{id} is being deleted"))));
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(AGAIN.min(self.patience.limit / LOOKS)).await;
         };
         let needed = manifest.needs.iter().map(|id| (id, SUFFIX));
         let own = [manifest.suffix.as_str(), catalog_suffix(&manifest.suffix)];

@@ -45,7 +45,7 @@ impl fmt::Display for Kept {
         match self {
             Kept::NeededBy(id) => write!(f, "needed by {id}"),
             Kept::MayBeNeededBy(id) => {
-                write!(f, "may be needed by {id}, whose manifest is damaged or not written yet")
+                write!(f, "may be needed by {id}, whose manifest is damaged or missing")
             }
             Kept::Pinned => f.write_str("pinned"),
             Kept::Unmarked => f.write_str("another run took its tombstone away"),
@@ -177,8 +177,8 @@ impl<'a> Removal<'a> {
         Ok(listed)
     }
 
-    /// Archives that are complete, and new, and may have their manifest at any time.
-    fn uncommitted(&self) -> Vec<Id> {
+    /// Archives that are complete, and new, and may have their manifest at any time, as far as the latest list tells.
+    pub fn uncommitted(&self) -> Vec<Id> {
         let catalogs = self.objects.iter().filter_map(|(name, object)| {
             let id: Id = name.split_once(".catalog.")?.0.parse().ok()?;
             let is_open = !self.needs.contains_key(&id) && !self.marked.contains_key(&id);
@@ -232,6 +232,22 @@ impl<'a> Removal<'a> {
         if let Some(at) = self.marked.get(id) {
             self.store.take_back_tombstone(&self.job, id, at).await?;
             self.marked.remove(id);
+        }
+        Ok(())
+    }
+
+    /// Takes back what tombstones runs have left on an archive that were killed.
+    ///
+    /// # Errors
+    /// One could not be deleted.
+    pub async fn take_back_stale(&self, id: &Id) -> Result<()> {
+        let known = tombstone::known(self.objects.keys());
+        let own = self.marked.get(id);
+        for at in known.get(id).into_iter().flatten().filter(|at| Some(*at) != own) {
+            let name = format!("{id}{}", mark::suffix(tombstone::WORD, at));
+            if self.objects.get(&name).is_some_and(|object| self.is_stale(object)) {
+                self.store.take_back_tombstone(&self.job, id, at).await?;
+            }
         }
         Ok(())
     }
@@ -321,14 +337,53 @@ fn rank(suffix: &str) -> u8 {
     }
 }
 
-/// The archives that lie in a job's folder with a tombstone and without a manifest: their removal was broken off.
-pub fn broken_off<'a>(names: impl Iterator<Item = &'a String> + Clone) -> BTreeSet<Id> {
-    let manifests: BTreeSet<Id> =
-        names.clone().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
-    tombstone::known(names).into_keys().filter(|id| !manifests.contains(id)).collect()
+/// What lies in a store of one archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Bytes of all that is named after it.
+    pub bytes: u64,
+    /// Whether it has a manifest.
+    pub has_manifest: bool,
+    /// Whether it has a tombstone.
+    pub has_tombstone: bool,
+}
+
+impl Beside {
+    /// Whether it is what is left where a removal was broken off.
+    pub fn is_broken_off(&self) -> bool {
+        self.has_tombstone && !self.has_manifest
+    }
 }
 
 impl Store {
+    /// What lies there of every archive, or of those of one job, whether it has a manifest or not.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn beside(&self, job: Option<&str>) -> Result<BTreeMap<(String, Id), Beside>> {
+        let explain = |e| self.explain("listing", e);
+        let metas: Vec<_> = match job {
+            Some(job) => {
+                self.down.list_with_delimiter(Some(&self.below(job))).await.map_err(explain)?.objects
+            }
+            None => self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?,
+        };
+        let mut found: BTreeMap<(String, Id), Beside> = BTreeMap::new();
+        for meta in &metas {
+            let Some((job, name)) = self.below_job(&meta.location) else { continue };
+            let Some((id, suffix)) = name.find('.').and_then(|at| name.split_at_checked(at)) else {
+                continue;
+            };
+            if let (Ok(id), false) = (id.parse(), suffix == set::SUFFIX) {
+                let beside = found.entry((job.into(), id)).or_default();
+                beside.bytes += meta.size;
+                beside.has_manifest |= suffix == SUFFIX;
+                beside.has_tombstone |= mark::parse(name, tombstone::WORD).is_some();
+            }
+        }
+        Ok(found)
+    }
+
     /// Deletes an object; one that is not there is no failure.
     ///
     /// # Errors
@@ -461,8 +516,8 @@ mod tests {
             for suffix in left {
                 store.up.put(&store.key("db", &id(OLD), suffix), "x".into()).await.unwrap();
             }
-            let found = broken_off(store.sizes("db").await.unwrap().keys());
-            assert_eq!(found.is_empty(), left.contains(&SUFFIX), "{left:?}");
+            let found = store.beside(Some("db")).await.unwrap()[&("db".to_string(), id(OLD))];
+            assert!(found.has_tombstone && found.has_manifest == left.contains(&SUFFIX), "{left:?}");
             assert!(matches!(remove(&store, OLD).await, Removed::Gone(_)), "{left:?}");
             assert_eq!(names(&store).await, [""; 0], "{left:?}");
         }

@@ -167,7 +167,9 @@ async fn of_runs_that_begin_together_one_goes_on_and_never_two() {
         let went_on = fared.iter().filter(|fared| **fared == Fared::WentOn).count();
         assert_eq!((most.into_inner(), went_on), (1, 1), "seed {seed}: {fared:?}");
         contended += fared.len() - went_on;
-        stores.iter().for_each(|name| halt::go_on(name));
+        for name in &stores {
+            halt::go_on(name);
+        }
     }
     assert!(contended > 600, "{contended}");
 }

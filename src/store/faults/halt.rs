@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::super::clients::Client;
 use super::super::leftover::OpenUpload;
 use super::super::memory;
+use super::turns::Turns;
 use super::{Faults, Faulty, Rule};
 use crate::archive::testing::Random;
 
@@ -24,7 +25,10 @@ fn open_of(name: &str) -> Arc<Mutex<Vec<OpenUpload>>> {
     Arc::clone(OPEN.lock().unwrap().entry(name.into()).or_default())
 }
 
-static HALTING: Mutex<BTreeMap<String, Arc<Faults>>> = Mutex::new(BTreeMap::new());
+/// The store that a name stands for, and its faults.
+type Halting = BTreeMap<String, (String, Arc<Faults>)>;
+
+static HALTING: Mutex<Halting> = Mutex::new(BTreeMap::new());
 
 /// After how many requests nobody answers.
 #[derive(Debug)]
@@ -59,11 +63,13 @@ pub(crate) fn halt_slowly(name: &str, after: u64, seed: u64) -> Arc<Notify> {
 fn halt_with(name: &str, after: u64, slow: Option<Mutex<Random>>) -> Arc<Notify> {
     let halted = Arc::new(Notify::new());
     let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
-    HALTING
-        .lock()
-        .unwrap()
-        .insert(name.into(), Arc::new(Faults { halt, slow, open: open_of(name), ..Faults::default() }));
+    let faults = Arc::new(Faults { halt, slow, open: open_of(name), ..Faults::default() });
+    insert(name, faults);
     halted
+}
+
+fn insert(name: &str, faults: Arc<Faults>) {
+    HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
 }
 
 /// Has every request to `memory://NAME` of whoever opens it from now on take a while, as drawn from this seed. Returns what
@@ -71,26 +77,36 @@ fn halt_with(name: &str, after: u64, slow: Option<Mutex<Random>>) -> Arc<Notify>
 pub(crate) fn slow(name: &str, seed: u64, rules: Vec<Rule>) -> Arc<Faults> {
     let slow = Some(Mutex::new(Random::new(seed)));
     let faults = Arc::new(Faults { slow, rules, open: open_of(name), ..Faults::default() });
-    HALTING.lock().unwrap().insert(name.into(), Arc::clone(&faults));
+    insert(name, Arc::clone(&faults));
     faults
 }
 
 /// Has `memory://NAME` show what whoever opens it from now on asks of it, and its uploads under way.
 pub(crate) fn watch(name: &str, rules: Vec<Rule>) -> Arc<Faults> {
     let faults = Arc::new(Faults { rules, open: open_of(name), ..Faults::default() });
-    HALTING.lock().unwrap().insert(name.into(), Arc::clone(&faults));
+    insert(name, Arc::clone(&faults));
     faults
 }
 
-/// Has it answer whoever opens it from now on.
-pub(crate) fn go_on(name: &str) {
-    HALTING.lock().unwrap().remove(name);
+/// Gives a store another name, for one of several that take turns, and that may be killed after some requests.
+pub(crate) fn alias(name: &str, of: &str, turns: (Arc<Turns>, usize), after: Option<u64>) -> Arc<Notify> {
+    let halted = Arc::new(Notify::new());
+    let halt = after.map(|after| Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
+    let faults = Arc::new(Faults { halt, turns: Some(turns), ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), (of.into(), faults));
+    halted
+}
+
+/// Has it answer whoever opens it from now on; returns how many requests there were until then.
+pub(crate) fn go_on(name: &str) -> u64 {
+    let faults = HALTING.lock().unwrap().remove(name).map(|(_, faults)| faults);
+    faults.and_then(|faults| Some(faults.halt.as_ref()?.seen.load(Ordering::Relaxed))).unwrap_or_default()
 }
 
 /// The client of a store that is to halt.
 pub(in super::super) fn client(name: Option<&str>) -> Option<Client> {
-    let faults = HALTING.lock().unwrap().get(name?).map(Arc::clone)?;
-    Some(Faulty { inner: memory::shared(name), faults }.client())
+    let (of, faults) = HALTING.lock().unwrap().get(name?).cloned()?;
+    Some(Faulty { inner: memory::shared(Some(&of)), faults }.client())
 }
 
 /// All that `memory://NAME` holds, by key.

@@ -34,9 +34,11 @@ pub(crate) mod halt;
 mod in_flight;
 mod outages;
 mod tests;
+pub(crate) mod turns;
 
 use forgetful::Forgetful;
 use halt::Halt;
+use turns::Turns;
 
 /// What is asked of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +131,7 @@ impl Rule {
 pub(crate) struct Faults {
     rules: Vec<Rule>,
     halt: Option<Halt>,
+    turns: Option<(Arc<Turns>, usize)>,
     /// Each request takes a while, as drawn here.
     slow: Option<Mutex<Random>>,
     open: Arc<Mutex<Vec<OpenUpload>>>,
@@ -171,7 +174,15 @@ impl Faults {
         if let Some(takes) = takes {
             tokio::time::sleep(Duration::from_millis(takes)).await;
         }
+        self.turn().await;
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
+    }
+
+    /// Waits until it is this one's turn, where several take turns.
+    async fn turn(&self) {
+        if let Some((turns, who)) = &self.turns {
+            turns.take(*who).await;
+        }
     }
 
     fn close(&self, key: &Path) {
@@ -375,7 +386,14 @@ impl ObjectStore for Faulty {
             Some(_) => {
                 self.inner.list(prefix).take(1).chain(futures_util::stream::iter([Err(lost())])).boxed()
             }
-            None => self.inner.list(prefix),
+            None => {
+                let (faulty, prefix) = (self.clone(), prefix.cloned());
+                let listed = async move {
+                    faulty.faults.turn().await;
+                    faulty.inner.list(prefix.as_ref())
+                };
+                futures_util::stream::once(listed).flatten().boxed()
+            }
         }
     }
 
