@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, completions, config, copy, diff, list, ls, plan, prune, restore, show, verify,
+    adopt, backup, cat, clean, completions, config, copy, diff, list, ls, plan, prune, restore, show, verify,
 };
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -76,6 +76,7 @@ fn writes_to_store(verb: &Verb) -> bool {
         verb,
         Verb::Adopt(_)
             | Verb::Backup(_)
+            | Verb::Clean(_)
             | Verb::Copy(_)
             | Verb::Delete(_)
             | Verb::Pin(_)
@@ -122,6 +123,7 @@ async fn verb(
         Verb::Delete(options) => until(&cancel, prune::delete(options, ui)).await?,
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
+        Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,

@@ -19,6 +19,7 @@ mod create;
 pub mod damage;
 pub mod download;
 mod environment;
+pub mod failed;
 mod failure;
 pub mod fan;
 #[cfg(test)]
@@ -28,6 +29,8 @@ mod foreign;
 mod hints;
 mod http;
 mod json;
+pub mod lease;
+pub mod leftover;
 pub mod list;
 mod location;
 pub mod manifest;
@@ -48,10 +51,12 @@ mod staged;
 pub mod tombstone;
 pub mod unfinished;
 pub mod upload;
+mod uploads;
 
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
 use foreign::PassedOver;
+use leftover::OpenUploads;
 use multipart::Uploads;
 use patient::Patient;
 use retry::Patience;
@@ -146,6 +151,8 @@ pub struct Store {
     /// For everything else.
     down: Arc<dyn ObjectStore>,
     uploads: Uploads,
+    /// Shows uploads under way.
+    open_uploads: Option<Arc<dyn OpenUploads>>,
     patience: Arc<Patience>,
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
@@ -226,7 +233,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, probes, .. } = client;
+        let Client { uploads, open_uploads, probes, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -235,6 +242,7 @@ impl Store {
             up,
             down,
             uploads,
+            open_uploads,
             patience,
             known,
             probes,
