@@ -36,6 +36,8 @@ mod restore;
 mod restore_set;
 // The source, its end and the way back by hand are shown.
 mod show;
+// Whether every job has an archive that is new, whole and verified.
+mod status;
 // Every level finds what it promises to find, and records what it found in order.
 mod verify;
 

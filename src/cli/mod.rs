@@ -24,6 +24,7 @@ mod preset;
 mod read;
 mod restore;
 mod settings;
+mod status;
 mod stores;
 mod units;
 mod verify;
@@ -37,6 +38,7 @@ pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
+pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
 use units::{age, duration, rate, share, size};
 pub use verify::{CheckOptions, Verify};
@@ -110,6 +112,8 @@ pub enum Verb {
     Diff(Diff),
     /// List the archives in a store, and when each was verified
     List(List),
+    /// Tell whether every job has an archive that is new, whole and verified; needs no passphrase
+    Status(Status),
     /// List the members of an archive, from its catalog alone
     Ls(Ls),
     /// Print one file of an archive; only the frames that hold it are fetched

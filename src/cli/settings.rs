@@ -41,6 +41,7 @@ Example of a sealift.toml:
   container = \"db\"
   command = [\"pg_dumpall\", \"-U\", \"postgres\"]
   schedule = \"0 2 * * *\"          # schedule and keep are noted, nothing acts on them yet
+  max_age = \"26h\"                 # for `sealift status`; also verified_within, shrink
 
   [sets.nightly]
   jobs = [\"images\", \"db\"]

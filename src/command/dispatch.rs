@@ -8,7 +8,9 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
-use super::{adopt, backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, verify};
+use super::{
+    adopt, backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, status, verify,
+};
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
 use crate::error::{Context, Error, Kind, Result};
@@ -111,6 +113,9 @@ async fn verb(
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
+        Verb::Status(options) => {
+            return until(&cancel, status::status(options, &explicit, config.as_ref(), mode, ui)).await;
+        }
         Verb::Ls(options) => until(&cancel, ls::ls(options, mode, ui)).await?,
         Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
         Verb::Show(options) => until(&cancel, show::show(options, mode, ui)).await?,

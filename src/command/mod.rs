@@ -15,4 +15,5 @@ pub mod plan;
 pub mod restore;
 pub mod restore_set;
 pub mod show;
+pub mod status;
 pub mod verify;

@@ -15,6 +15,7 @@ mod file;
 mod find;
 mod jobs;
 mod sets;
+mod status;
 mod stores;
 
 pub use crate::cli::ExplicitArg;

@@ -27,6 +27,7 @@ pub mod restore_set;
 mod sequential;
 pub mod set;
 pub mod show;
+pub mod status;
 pub mod stored;
 pub mod verify;
 pub mod version;

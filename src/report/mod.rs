@@ -11,10 +11,12 @@ use crate::stream::counters::Counters;
 
 pub mod event;
 mod lines;
+mod short;
 mod view;
 
 pub use event::Event;
 pub use lines::{Lines, said_by_tar};
+pub use short::{short_bytes, short_time, shortened};
 pub use view::{Mode, View};
 
 /// Somebody who is told what happens.

@@ -19,6 +19,7 @@ mod create;
 pub mod damage;
 pub mod download;
 mod environment;
+pub mod failed;
 mod failure;
 pub mod fan;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod folder;
 mod foreign;
 mod hints;
 mod http;
+pub mod jobs;
 mod json;
 pub mod list;
 mod location;
@@ -236,6 +238,12 @@ impl Store {
             attributes,
             passed_over,
         })
+    }
+
+    /// Puts an object under a key, whatever is there.
+    #[cfg(test)]
+    pub(crate) async fn put_for_tests(&self, key: &str, text: &str) {
+        self.up.put(&self.below(key), text.to_string().into()).await.unwrap();
     }
 
     /// Tells `ui` when a request is tried again for long.
