@@ -22,6 +22,8 @@ mod completions;
 mod config;
 // The same bytes arrive at another store without the passphrase; others do not.
 mod copy;
+// What backups need is tried out, and what is missing is told with what to change.
+mod doctor;
 // Every kind of difference is found, and none where there is none.
 mod diff;
 // What has a manifest is listed, oldest first, and what is damaged is named.

@@ -15,6 +15,7 @@ use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
 mod docker_run;
+mod doctor;
 mod explicit;
 mod files;
 mod options;
@@ -29,6 +30,7 @@ mod stores;
 mod units;
 mod verify;
 
+pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
 pub use options::{BackupOptions, PassphraseOptions};
@@ -114,6 +116,8 @@ pub enum Verb {
     List(List),
     /// Tell whether every job has an archive that is new, whole and verified; needs no passphrase
     Status(Status),
+    /// Try out what backups need: settings, engine, tar, passphrase, memory and every store
+    Doctor(Doctor),
     /// List the members of an archive, from its catalog alone
     Ls(Ls),
     /// Print one file of an archive; only the frames that hold it are fetched

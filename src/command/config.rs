@@ -21,19 +21,7 @@ const REDACTED: &str = "<redacted>";
 /// # Errors
 /// There is a problem, or no file.
 pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
-    let (config, mut problems) = Config::load(file(named)?)?;
-    let fine = |table: &Table| problems.iter().all(|problem| problem.table != table.title);
-    let jobs = config.jobs().iter().filter(|job| fine(&job.table));
-    // As `backup job` would read them, up to the point where the engine or a store would be asked.
-    let wrong = jobs.filter_map(|job| {
-        let error = config.job(&job.name, &[]).err()?;
-        let hint = error.hint_text().map(String::from);
-        Some(job.table.problem(job.table.line, error.to_string(), hint))
-    });
-    let wrong: Vec<_> = wrong.collect();
-    problems.extend(wrong);
-    problems.extend(config.missing_files());
-    problems.sort_by_key(|problem| problem.line);
+    let (config, problems) = problems(file(named)?)?;
     let path = config.path().display();
     print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;
     for idle in config.without_effect() {
@@ -55,6 +43,27 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
         Mode::Quiet => {}
     }
     Ok(())
+}
+
+/// A settings file, and all that is wrong in it, by line.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn problems(path: PathBuf) -> Result<(Config, Vec<Problem>)> {
+    let (config, mut problems) = Config::load(path)?;
+    let fine = |table: &Table| problems.iter().all(|problem| problem.table != table.title);
+    let jobs = config.jobs().iter().filter(|job| fine(&job.table));
+    // As `backup job` would read them, up to the point where the engine or a store would be asked.
+    let wrong = jobs.filter_map(|job| {
+        let error = config.job(&job.name, &[]).err()?;
+        let hint = error.hint_text().map(String::from);
+        Some(job.table.problem(job.table.line, error.to_string(), hint))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    problems.extend(wrong);
+    problems.extend(config.missing_files());
+    problems.sort_by_key(|problem| problem.line);
+    Ok((config, problems))
 }
 
 fn line(problem: &Problem, path: &Path, mode: Mode) -> String {

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, completions, config, copy, diff, list, ls, plan, restore, show, status, verify,
+    adopt, backup, cat, completions, config, copy, diff, doctor, list, ls, plan, restore, show, status,
+    verify,
 };
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -72,7 +73,7 @@ fn start() -> ExitCode {
 
 /// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
 fn writes_to_store(verb: &Verb) -> bool {
-    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Verify(_))
+    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Doctor(_) | Verb::Verify(_))
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {
@@ -113,6 +114,10 @@ async fn verb(
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
+        Verb::Doctor(options) => {
+            let settings = (cli.config.as_deref(), config.as_ref());
+            return until(&cancel, doctor::doctor(options, &explicit, settings, mode, ui)).await;
+        }
         Verb::Status(options) => {
             return until(&cancel, status::status(options, &explicit, config.as_ref(), mode, ui)).await;
         }

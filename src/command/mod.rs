@@ -8,6 +8,7 @@ pub mod config;
 pub mod copy;
 pub mod diff;
 pub mod dispatch;
+pub mod doctor;
 pub mod list;
 pub mod ls;
 pub mod parse;

@@ -12,6 +12,7 @@ pub mod cat;
 pub mod copy;
 mod deliver;
 pub mod diff;
+pub mod doctor;
 #[cfg(test)]
 mod histories;
 pub mod increment;

@@ -10,6 +10,7 @@ use object_store::multipart::MultipartStore;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::bucket::Bucket;
 use super::folder::Folder;
 use super::foreign::PassedOver;
 use super::http::Watching;
@@ -29,12 +30,14 @@ pub(super) struct Client {
     pub(super) uploads: Uploads,
     /// Whether it is to be found out if it can create an object without replacing one.
     pub(super) probes: bool,
+    /// Asks the bucket about itself, where there is one that can be asked.
+    pub(super) bucket: Option<Bucket>,
 }
 
 impl Client {
     pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
-        Client { requests: store, uploads, probes: false }
+        Client { requests: store, uploads, probes: false, bucket: None }
     }
 }
 
@@ -55,14 +58,18 @@ pub(super) fn open_client(
                 requests: Arc::clone(&folder),
                 uploads: Uploads::Whole { store: folder, repeats: false },
                 probes: false,
+                bucket: None,
             }
         }
         Kind::Memory => memory::client(url.host_str()),
         Kind::S3 => {
-            let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching()?);
+            let (name, watching) = (bucket_of(url)?, watching()?);
+            let builder = s3(&name, options)?.with_http_connector(watching.clone());
             environment::check_s3(&builder)?;
             let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
-            Client { probes: elsewhere, ..Client::of(Arc::new(builder.build().context(cannot)?)) }
+            let client = builder.clone().build().context(cannot)?;
+            let bucket = Bucket::of(&builder, &name, client.credentials(), &watching)?;
+            Client { probes: elsewhere, bucket, ..Client::of(Arc::new(client)) }
         }
         Kind::Azure => {
             let container = bucket_of(url)?;

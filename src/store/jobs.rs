@@ -94,7 +94,6 @@ impl Store {
             _ => self.passed_over.add(),
         };
         if jobs.is_empty() {
-            // Page by page: of what is listed only the names are kept.
             let mut all = self.down.list(Some(&self.prefix));
             while let Some(meta) = all.try_next().await.map_err(explain)? {
                 add(&meta);

@@ -13,6 +13,7 @@ use crate::archive::budget::PartLimits;
 use crate::error::{Context, Error, Result};
 use crate::report::Reporter;
 
+mod bucket;
 mod clients;
 pub mod commit;
 mod create;
@@ -37,6 +38,7 @@ mod memory;
 mod multipart;
 mod pages;
 mod patient;
+mod probe;
 pub mod rate;
 pub mod record;
 mod retry;
@@ -147,6 +149,8 @@ pub struct Store {
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
     probes: bool,
+    /// Asks the bucket about itself.
+    bucket: Option<bucket::Bucket>,
     attributes: Attributes,
     passed_over: PassedOver,
 }
@@ -223,7 +227,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, probes, .. } = client;
+        let Client { uploads, probes, bucket, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -235,6 +239,7 @@ impl Store {
             patience,
             known,
             probes,
+            bucket,
             attributes,
             passed_over,
         })
