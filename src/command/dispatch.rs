@@ -125,6 +125,10 @@ async fn verb(
         Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
         Verb::Show(options) => until(&cancel, show::show(options, mode, ui)).await?,
         Verb::Config(Settings::Check) => config::check(cli.config.as_deref(), mode, ui)?,
+        Verb::Config(Settings::Init { file }) => {
+            let file = file.or(cli.config);
+            until(&cancel, config::init(file.as_deref(), ui)).await?;
+        }
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
         Verb::Completions { .. } => {}
     }

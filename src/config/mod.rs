@@ -13,6 +13,7 @@ mod command_line;
 mod defaults;
 mod file;
 mod find;
+mod init;
 mod jobs;
 mod sets;
 mod status;
@@ -22,6 +23,7 @@ pub use crate::cli::ExplicitArg;
 pub use command_line::{ParseError, Parsed, read};
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
 pub use find::{find, no_file};
+pub use init::settings_for;
 pub use sets::set_request;
 use stores::StoreNames;
 

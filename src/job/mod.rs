@@ -16,6 +16,7 @@ pub mod doctor;
 #[cfg(test)]
 mod histories;
 pub mod increment;
+pub mod inventory;
 pub mod list;
 mod lost;
 pub mod ls;
