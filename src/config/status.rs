@@ -49,11 +49,12 @@ impl Config {
         })
     }
 
-    /// How a job's archives are kept: as it says itself, or as a set says that it is in.
+    /// How a job's archives are kept: as it says itself, as a set says that it is in, or as the top does.
     fn keep(&self, job: &Job) -> Option<String> {
         let sets =
             self.sets.iter().filter(|(_, set)| set.jobs.contains(&job.name)).map(|(_, set)| &set.table);
-        let setting = std::iter::once(&job.table).chain(sets).find_map(|table| table.get("keep"))?;
+        let setting =
+            std::iter::once(&job.table).chain(sets).chain([&self.top]).find_map(|table| table.get("keep"))?;
         let text = match &setting.value {
             serde_json::Value::Object(fields) => {
                 let field = |(key, value)| format!("{key} {}", toml_value(value).trim_matches('"'));
