@@ -16,6 +16,7 @@ use crate::source::{FileFilter, Source};
 
 mod clean;
 mod docker_run;
+mod doctor;
 mod explicit;
 mod files;
 mod options;
@@ -26,11 +27,13 @@ mod prune;
 mod read;
 mod restore;
 mod settings;
+mod status;
 mod stores;
 mod units;
 mod verify;
 
 pub use clean::Clean;
+pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
 pub use options::{BackupOptions, PassphraseOptions};
@@ -41,6 +44,7 @@ pub use prune::{Delete, Pin, Prune, Unpin};
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
+pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
 use units::{age, duration, rate, share, size};
 pub use verify::{CheckOptions, Verify};
@@ -114,6 +118,10 @@ pub enum Verb {
     Diff(Diff),
     /// List the archives in a store, and when each was verified
     List(List),
+    /// Tell whether every job has an archive that is new, whole and verified; needs no passphrase
+    Status(Status),
+    /// Try out what backups need: settings, engine, tar, passphrase, memory and every store
+    Doctor(Doctor),
     /// List the members of an archive, from its catalog alone
     Ls(Ls),
     /// Print one file of an archive; only the frames that hold it are fetched

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::Value;
 
 use super::file::{Setting, Table};
-use crate::cli::{JOB_NAME, StoreFlags};
+use crate::cli::{JOB_NAME, LimitOptions, StoreFlags};
 use crate::error::Error;
 
 /// Commands of `backup` that are no source themselves.
@@ -49,6 +49,11 @@ pub fn sources(root: &Command) -> impl Iterator<Item = &Command> {
 /// A `[stores.NAME]` as a command: its keys are options, too.
 pub fn store_command() -> Command {
     StoreFlags::augment_args(Command::new("store"))
+}
+
+/// What a job may say of when it is a problem, as a command: its keys are options of `status`.
+pub fn limit_command() -> Command {
+    LimitOptions::augment_args(Command::new("job"))
 }
 
 /// Whether a key at the top may be a default of this command's argument. What a line must say by itself is not: words,

@@ -25,6 +25,7 @@ mod feed;
 mod image;
 pub mod inspect;
 pub mod left;
+pub mod probe;
 mod process;
 pub mod run;
 pub mod saved;

@@ -12,13 +12,14 @@ use object_store::signer::Signer;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::bucket::Bucket;
 use super::folder::Folder;
 use super::foreign::PassedOver;
 use super::http::Watching;
 use super::leftover::OpenUploads;
 use super::multipart::Uploads;
 use super::roots::Roots;
-use super::uploads::Bucket;
+use super::uploads::BucketUploads;
 use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
@@ -35,12 +36,14 @@ pub(super) struct Client {
     pub(super) open_uploads: Option<Arc<dyn OpenUploads>>,
     /// Whether it is to be found out if it can create an object without replacing one.
     pub(super) probes: bool,
+    /// Asks the bucket about itself, where there is one that can be asked.
+    pub(super) bucket: Option<Bucket>,
 }
 
 impl Client {
     pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
-        Client { requests: store, uploads, open_uploads: None, probes: false }
+        Client { requests: store, uploads, open_uploads: None, probes: false, bucket: None }
     }
 }
 
@@ -62,17 +65,19 @@ pub(super) fn open_client(
                 uploads: Uploads::Whole { store: folder, repeats: false },
                 open_uploads: None,
                 probes: false,
+                bucket: None,
             }
         }
         Kind::Memory => memory::client(url.host_str()),
         Kind::S3 => {
-            let watching = watching()?;
-            let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching.clone());
+            let (name, watching) = (bucket_of(url)?, watching()?);
+            let builder = s3(&name, options)?.with_http_connector(watching.clone());
             environment::check_s3(&builder)?;
             let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
-            let store = Arc::new(builder.build().context(cannot)?);
+            let store = Arc::new(builder.clone().build().context(cannot)?);
+            let bucket = Bucket::of(&builder, &name, store.credentials(), &watching)?;
             let open_uploads = shown(&store, watching.made());
-            Client { probes: elsewhere, open_uploads, ..Client::of(store) }
+            Client { probes: elsewhere, open_uploads, bucket, ..Client::of(store) }
         }
         Kind::Azure => {
             let container = bucket_of(url)?;
@@ -105,7 +110,7 @@ fn shown<S: Signer + MultipartStore>(
     store: &Arc<S>,
     client: Option<HttpClient>,
 ) -> Option<Arc<dyn OpenUploads>> {
-    client.map(|client| Arc::new(Bucket::new(store, client)) as Arc<dyn OpenUploads>)
+    client.map(|client| Arc::new(BucketUploads::new(store, client)) as Arc<dyn OpenUploads>)
 }
 
 /// No attempts but the first: what is asked again gets a new signature.

@@ -18,7 +18,7 @@ use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
 
 /// Manifests read at once.
-const PARALLEL: usize = 16;
+const PARALLEL: usize = 32;
 /// Manifests and records are some hundred bytes; what is larger is none.
 const LARGEST: u64 = 64 << 10;
 

@@ -13,6 +13,7 @@ use crate::archive::budget::PartLimits;
 use crate::error::{Context, Error, Result};
 use crate::report::Reporter;
 
+mod bucket;
 mod clients;
 pub mod commit;
 mod create;
@@ -28,6 +29,7 @@ mod folder;
 mod foreign;
 mod hints;
 mod http;
+pub mod jobs;
 mod json;
 pub mod lease;
 pub mod leftover;
@@ -41,6 +43,7 @@ pub mod needs;
 mod pages;
 mod patient;
 pub mod pin;
+mod probe;
 pub mod rate;
 pub mod record;
 pub mod removal;
@@ -157,6 +160,8 @@ pub struct Store {
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
     probes: bool,
+    /// Asks the bucket about itself.
+    bucket: Option<bucket::Bucket>,
     attributes: Attributes,
     passed_over: PassedOver,
 }
@@ -233,7 +238,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, open_uploads, probes, .. } = client;
+        let Client { uploads, open_uploads, probes, bucket, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -246,9 +251,16 @@ impl Store {
             patience,
             known,
             probes,
+            bucket,
             attributes,
             passed_over,
         })
+    }
+
+    /// Puts an object under a key, whatever is there.
+    #[cfg(test)]
+    pub(crate) async fn put_for_tests(&self, key: &str, text: &str) {
+        self.up.put(&self.below(key), text.to_string().into()).await.unwrap();
     }
 
     /// Tells `ui` when a request is tried again for long.

@@ -20,25 +20,25 @@ use super::pages::{element, unescaped};
 const SIGNED: Duration = Duration::from_secs(300);
 
 /// A bucket that shows its uploads.
-pub(super) struct Bucket<S> {
+pub(super) struct BucketUploads<S> {
     store: Arc<S>,
     client: HttpClient,
 }
 
-impl<S> Bucket<S> {
+impl<S> BucketUploads<S> {
     pub(super) fn new(store: &Arc<S>, client: HttpClient) -> Self {
-        Bucket { store: Arc::clone(store), client }
+        BucketUploads { store: Arc::clone(store), client }
     }
 }
 
-impl<S> fmt::Debug for Bucket<S> {
+impl<S> fmt::Debug for BucketUploads<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bucket")
+        f.write_str("BucketUploads")
     }
 }
 
 #[async_trait]
-impl<S: Signer + MultipartStore> OpenUploads for Bucket<S> {
+impl<S: Signer + MultipartStore> OpenUploads for BucketUploads<S> {
     async fn open(&self, prefix: &Path) -> Result<Vec<OpenUpload>> {
         let (mut found, mut from) = (Vec::new(), None::<(String, String)>);
         loop {
@@ -66,7 +66,7 @@ impl<S: Signer + MultipartStore> OpenUploads for Bucket<S> {
     }
 }
 
-impl<S: Signer> Bucket<S> {
+impl<S: Signer> BucketUploads<S> {
     async fn page(&self, query: Vec<(&str, String)>) -> Result<String> {
         let options = SignedUrlOptions::default().with_query(query);
         let url = self.store.signed_url_opts(Method::GET, &Path::default(), SIGNED, &options).await?;

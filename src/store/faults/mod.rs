@@ -302,7 +302,8 @@ impl Store {
         let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
         let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
-        let decorate = |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true };
+        let decorate =
+            |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true, bucket: None };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -312,7 +313,7 @@ impl Faulty {
         let faulty = Arc::new(self);
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
         let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
-        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true }
+        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true, bucket: None }
     }
 }
 
