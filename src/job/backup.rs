@@ -20,7 +20,7 @@ use crate::host::priority;
 use crate::report::{Event, Reporter, event, human_bytes};
 use crate::source::{Source, StoreFolder, Walk};
 use crate::store::download::Object;
-use crate::store::fan::{Failed, FanOut, ObjectName};
+use crate::store::fan::{Committed, Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl};
@@ -81,8 +81,8 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         Ok(sealed) => {
             stopped.await;
             let manifest = run.manifest(&sealed);
-            let (committed, failed) = stores.commit(&manifest, cancel).await?;
-            let outcome = run.report(&sealed, &committed, &failed, ui);
+            let committed = stores.commit(&manifest, cancel).await?;
+            let outcome = run.report(&sealed, &committed, ui);
             Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
     }
@@ -272,7 +272,11 @@ impl BackupRun {
     async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
         let mut seen = Vec::new();
         for store in std::mem::take(&mut self.stores) {
-            match store.newest(&self.record.job).await {
+            let reached = async {
+                store.check_lock().await?;
+                store.newest(&self.record.job).await
+            };
+            match reached.await {
                 Ok(newest) => {
                     if let Some(id) = newest {
                         self.compare(&store, &id, ui).await?;
@@ -365,8 +369,8 @@ impl BackupRun {
         Manifest::of(&self.record, &sealed.end, self.kept.needs(), (&sealed.catalog).into())
     }
 
-    fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
-        let end = &sealed.end;
+    fn report(&mut self, sealed: &Sealed, committed: &Committed, ui: &Reporter) -> Outcome {
+        let (end, Committed { stores, unlocked, failed }) = (&sealed.end, committed);
         let accepts = |warning: &&Warning| WarnOk::accept(&self.request.warn_ok, warning.kind);
         let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
         accepted.iter().for_each(|warning| ui.note(&warning.text));
@@ -375,6 +379,12 @@ impl BackupRun {
         for Failed { store, error } in failed {
             ui.warn(&format!("not at {store}: {error}"));
             error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
+        }
+        for Failed { store, error } in unlocked {
+            let text = format!("not everything of it is locked at {store}: {error}");
+            ui.warn(&text);
+            error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
+            self.warnings.push(text);
         }
         let open = open.iter().map(|warning| &warning.text);
         let warnings: Vec<_> = self.warnings.iter().chain(open).cloned().collect();
@@ -385,7 +395,7 @@ impl BackupRun {
         let stored = sealed.archive.size + sealed.catalog.size;
         let (id, seconds) = (self.record.id.as_str(), self.clock.elapsed().as_secs_f64());
         ui.emit(Event::Sealed(event::Sealed {
-            stores: committed.to_vec(),
+            stores: stores.clone(),
             failed: failed.iter().map(Failed::event).collect(),
             warnings,
             notes: end.notes.clone(),

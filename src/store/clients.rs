@@ -15,6 +15,7 @@ use super::foreign::PassedOver;
 use super::http::Watching;
 use super::multipart::Uploads;
 use super::roots::Roots;
+use super::s3::Api;
 use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
@@ -29,12 +30,14 @@ pub(super) struct Client {
     pub(super) uploads: Uploads,
     /// Whether it is to be found out if it can create an object without replacing one.
     pub(super) probes: bool,
+    /// What S3 is asked beside that.
+    pub(super) s3: Option<Arc<Api>>,
 }
 
 impl Client {
     pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
-        Client { requests: store, uploads, probes: false }
+        Client { requests: store, uploads, probes: false, s3: None }
     }
 }
 
@@ -55,14 +58,19 @@ pub(super) fn open_client(
                 requests: Arc::clone(&folder),
                 uploads: Uploads::Whole { store: folder, repeats: false },
                 probes: false,
+                s3: None,
             }
         }
         Kind::Memory => memory::client(url.host_str()),
         Kind::S3 => {
-            let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching()?);
+            let watching = watching()?;
+            let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching.clone());
             environment::check_s3(&builder)?;
             let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
-            Client { probes: elsewhere, ..Client::of(Arc::new(builder.build().context(cannot)?)) }
+            let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+            let store = Arc::new(builder.build().context(cannot)?);
+            let api = watching.made().map(|client| Api::new(Arc::clone(&store), client, region));
+            Client { probes: elsewhere, s3: api.map(Arc::new), ..Client::of(store) }
         }
         Kind::Azure => {
             let container = bucket_of(url)?;

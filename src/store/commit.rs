@@ -76,7 +76,8 @@ impl Target {
     ///
     /// Both uploads are completed and looked at; only then is the manifest put, create-only, and read back. Readers see
     /// nothing before that, and all of it after. A request whose answer was lost is made again for as long as the store's
-    /// options say. When this returns without an error, archive, catalog and manifest are in the store.
+    /// options say. When this returns without an error, archive, catalog and manifest are in the store. What could not be
+    /// locked there, though it was to be, is given: a backup that is not locked is better than none.
     ///
     /// # Errors
     /// The backup does not exist, and what was uploaded is taken back, where the store refused something or the work was
@@ -131,7 +132,7 @@ impl Target {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn commit(mut self, manifest: &Manifest, cancel: &CancellationToken) -> Result<()> {
+    pub async fn commit(mut self, manifest: &Manifest, cancel: &CancellationToken) -> Result<Option<Error>> {
         let text = manifest.to_text()?;
         let completing = async { tokio::join!(self.archive.complete(), self.catalog.complete()) };
         let completed = tokio::select! {
@@ -144,13 +145,14 @@ impl Target {
             Some((Ok(_), Ok(_))) => {}
             Some((archive, catalog)) => return Err(self.incomplete([archive.err(), catalog.err()]).await),
         }
+        let unlocked = self.store.lock_contents(manifest).await;
         let put = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
             put = self.store.put_once(&self.manifest, text) => put,
         };
         match put {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(unlocked.or(self.store.lock_manifest(manifest).await)),
             Err(CreateError::Another) => {
                 Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
                     .hint("two backups cannot share an id: run it again"))

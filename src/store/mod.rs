@@ -30,6 +30,7 @@ mod http;
 mod json;
 pub mod list;
 mod location;
+pub mod lock;
 pub mod manifest;
 mod memory;
 mod multipart;
@@ -39,6 +40,7 @@ pub mod rate;
 pub mod record;
 mod retry;
 mod roots;
+mod s3;
 pub mod set;
 mod staged;
 pub mod unfinished;
@@ -54,6 +56,7 @@ use retry::Patience;
 pub use failure::status_of;
 pub use location::{StoreUrl, locate};
 use location::{bucket_of, folder_of, prefix_of, shown_as};
+pub use lock::{Lock, LockMode};
 
 const MIB: u64 = 1 << 20;
 
@@ -98,6 +101,8 @@ pub struct StoreOptions {
     pub checksum: Option<String>,
     /// Certificates, in PEM, of authorities that are trusted beside the system's.
     pub ca_file: Option<std::path::PathBuf>,
+    /// S3 Object Lock: how long nothing of a backup can be deleted.
+    pub lock: Option<Lock>,
     /// How long a request is tried again.
     pub retry_for: Duration,
     /// Make the folder of a `file://` store where its last part is missing.
@@ -112,6 +117,7 @@ impl Default for StoreOptions {
             sse_kms_key_id: None,
             checksum: None,
             ca_file: None,
+            lock: None,
             retry_for: Duration::from_secs(300),
             make_folder: false,
         }
@@ -147,6 +153,9 @@ pub struct Store {
     probes: bool,
     attributes: Attributes,
     passed_over: PassedOver,
+    /// What S3 is asked beside what every store is.
+    s3: Option<Arc<s3::Api>>,
+    lock: Option<Lock>,
 }
 
 /// What was found out about a store and the key to it.
@@ -221,7 +230,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, probes, .. } = client;
+        let Client { uploads, probes, s3, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -235,6 +244,8 @@ impl Store {
             probes,
             attributes,
             passed_over,
+            s3,
+            lock: options.lock,
         })
     }
 
@@ -262,6 +273,7 @@ impl Store {
             ("--storage-class", options.storage_class.is_some(), self.kind != Kind::File),
             ("--sse", options.sse.is_some(), self.kind == Kind::S3),
             ("--checksum", options.checksum.is_some(), self.kind == Kind::S3),
+            ("--lock", options.lock.is_some(), self.s3.is_some()),
         ];
         given
             .into_iter()

@@ -5,6 +5,7 @@ use std::time::Duration;
 pub(super) mod base;
 pub mod compare;
 pub mod keep;
+mod locked;
 pub(super) mod reading;
 pub mod runs;
 

@@ -261,7 +261,7 @@ impl Store {
         let inner = memory::shared(url::Url::parse(url).unwrap().host_str());
         let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        let decorate = |_| Client { requests, uploads: uploads(faulty), probes: true };
+        let decorate = |_| Client { requests, uploads: uploads(faulty), probes: true, s3: None };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -270,7 +270,7 @@ impl Faulty {
     fn client(self) -> Client {
         let faulty = Arc::new(self);
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        Client { requests, uploads: Uploads::Numbered(faulty), probes: true }
+        Client { requests, uploads: Uploads::Numbered(faulty), probes: true, s3: None }
     }
 }
 
