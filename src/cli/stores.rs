@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::duration;
+use super::{age, duration};
 use crate::error::{Error, Result};
 use crate::store::{Lock, LockMode, StoreOptions, locate};
 
@@ -29,7 +29,7 @@ pub struct StoreFlags {
     #[arg(long, value_name = "KIND")]
     checksum: Option<String>,
     /// S3 Object Lock: nothing of the backup, nor what an increment needs of older ones, can be deleted for so long (30d)
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = age)]
     lock: Option<Duration>,
     /// Who may end a --lock before its time: governance (whoever has s3:BypassGovernanceRetention), compliance (nobody)
     /// [default: governance]

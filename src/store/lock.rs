@@ -20,6 +20,9 @@ pub use super::s3::{LockMode, Retention};
 /// Retentions that are asked for at once.
 const PARALLEL: usize = 8;
 
+/// By how much a store's clock may be behind this host's.
+const CLOCKS: Duration = Duration::from_secs(300);
+
 /// For how long what a backup stores is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lock {
@@ -41,6 +44,14 @@ impl Lock {
         let until = now.checked_add(time).and_then(|until| until.checked_add(SignedDuration::from_secs(1)));
         let until = until.map_err(|e| Error::usage("--lock is too long").because(e))?;
         Ok(Retention { mode: self.mode, until })
+    }
+
+    /// How long a backup that began then must be locked at least. A bucket's own rule counts from the moment on that an
+    /// object is there, by the store's clock.
+    fn least(&self, started: Timestamp) -> Result<Timestamp> {
+        let least = SignedDuration::try_from(self.time.saturating_sub(CLOCKS.min(self.time / 10)));
+        let until = least.map_err(|_| ()).and_then(|least| started.checked_add(least).map_err(|_| ()));
+        until.map_err(|()| Error::usage("--lock is too long"))
     }
 }
 
@@ -74,21 +85,25 @@ impl Store {
     /// Locks a manifest; or why not.
     pub(super) async fn lock_manifest(&self, manifest: &Manifest) -> Option<Error> {
         let key = self.key(&manifest.job, &manifest.id, SUFFIX);
-        let retention = self.lock()?.from(Timestamp::now());
-        let locked = async { self.retain_all(vec![key], retention?).await };
+        let lock = self.lock()?;
+        let locked = async {
+            self.retain_all(vec![key], lock.from(Timestamp::now())?, lock.least(manifest.started)?).await
+        };
         locked.await.unwrap_or_else(Some)
     }
 
     async fn try_lock_contents(&self, manifest: &Manifest) -> Result<Option<Error>> {
         let Some(lock) = self.lock() else { return Ok(None) };
-        let retention = lock.from(Timestamp::now())?;
+        let (retention, least) = (lock.from(Timestamp::now())?, lock.least(manifest.started)?);
         let own = [manifest.suffix.as_str(), catalog_suffix(&manifest.suffix)];
         let own = own.map(|suffix| self.key(&manifest.job, &manifest.id, suffix));
-        let refused = self.retain_all(own.into(), retention).await?;
+        let refused = self.retain_all(own.into(), retention, least).await?;
         if refused.is_some() {
             return Ok(refused);
         }
-        self.lock_archives(&manifest.job, &manifest.needs, retention).await
+        // Where the key may not make it longer, older archives were chosen that stay locked for half of the time.
+        let half = Lock { time: lock.time / 2, ..lock }.from(Timestamp::now())?.until.min(least);
+        self.lock_archives(&manifest.job, &manifest.needs, retention, half).await
     }
 
     /// Whether backups here are locked, and how.
@@ -96,12 +111,18 @@ impl Store {
         self.lock.filter(|_| self.s3.is_some())
     }
 
-    /// Locks archives of a job, each with its catalog and its manifest, at least so long. What is locked for longer stays
-    /// so. Given is why the store refuses that, if it does.
+    /// Locks archives of a job, each with its catalog and its manifest. What is locked for longer stays so. Given is why one
+    /// is not locked even until `least`, if the store refuses that.
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn lock_archives(&self, job: &str, ids: &[Id], retention: Retention) -> Result<Option<Error>> {
+    pub async fn lock_archives(
+        &self,
+        job: &str,
+        ids: &[Id],
+        retention: Retention,
+        least: Timestamp,
+    ) -> Result<Option<Error>> {
         if ids.is_empty() {
             return Ok(None);
         }
@@ -111,26 +132,32 @@ impl Store {
             is_content(name) && ids.iter().any(|own| own.as_str() == id)
         };
         let keys = names.keys().filter(|name| is_one(name)).map(|name| self.below(&format!("{job}/{name}")));
-        self.retain_all(keys.collect(), retention).await
+        self.retain_all(keys.collect(), retention, least).await
     }
 
-    /// Until when the objects of an archive are locked: the latest; none where none is.
+    /// Until when an archive, its catalog and its manifest are locked: the first and the last end; none where none is locked.
     ///
     /// # Errors
-    /// The store does not answer.
-    pub async fn retention(&self, job: &str, id: &Id, suffix: &str) -> Result<Option<Retention>> {
+    /// The store does not answer, or the key may not ask (`s3:GetObjectRetention`).
+    pub async fn locked_until(
+        &self,
+        job: &str,
+        id: &Id,
+        suffix: &str,
+    ) -> Result<Option<(Timestamp, Timestamp)>> {
         let Some(s3) = &self.s3 else { return Ok(None) };
-        let suffixes = [suffix, catalog_suffix(suffix), SUFFIX];
-        let asked = futures_util::stream::iter(suffixes.map(|suffix| self.key(job, id, suffix))).map(
-            |key| async move {
-                match self.patience.read(|| s3.retention(&key)).await {
-                    Err(object_store::Error::NotFound { .. }) => Ok(None),
-                    found => found.map_err(|e| self.explain("asking for a retention", e)),
-                }
-            },
-        );
+        let keys = [suffix, catalog_suffix(suffix), SUFFIX].map(|suffix| self.key(job, id, suffix));
+        let asked = futures_util::stream::iter(keys).map(|key| async move {
+            match self.patience.read(|| s3.retention(&key)).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                found => found.map_err(|e| self.explain("asking for a retention", e)),
+            }
+        });
         let found: Vec<_> = asked.buffered(PARALLEL).try_collect().await?;
-        Ok(found.into_iter().flatten().max_by_key(|retention| retention.until))
+        let ends = || found.iter().map(|found| found.map(|retention| retention.until));
+        // What is not locked at all is free now.
+        let first = ends().map(|end| end.unwrap_or(Timestamp::UNIX_EPOCH)).min();
+        Ok(first.zip(ends().flatten().max()))
     }
 
     /// Whether what is deleted or replaced stays in the bucket as an older version, that is, still costs what it did; false
@@ -156,9 +183,14 @@ impl Store {
     }
 
     /// Locks objects; the first that the store refuses to lock so long, and why.
-    async fn retain_all(&self, keys: Vec<Path>, retention: Retention) -> Result<Option<Error>> {
+    async fn retain_all(
+        &self,
+        keys: Vec<Path>,
+        retention: Retention,
+        least: Timestamp,
+    ) -> Result<Option<Error>> {
         let locked = futures_util::stream::iter(keys).map(|key| async move {
-            let refused = self.retain(&key, retention).await.err();
+            let refused = self.retain(&key, retention, least).await.err();
             let error = refused.map(|error| (self.is_refusal(&error), error));
             error.map(|(refused, error)| {
                 let doing = format!("locking {key} until {}", retention.until.strftime("%FT%TZ"));
@@ -176,12 +208,12 @@ impl Store {
         Ok(None)
     }
 
-    async fn retain(&self, key: &Path, retention: Retention) -> object_store::Result<()> {
+    async fn retain(&self, key: &Path, retention: Retention, least: Timestamp) -> object_store::Result<()> {
         let Some(s3) = &self.s3 else { return Ok(()) };
         let Err(error) = self.patience.read(|| s3.retain(key, retention)).await else { return Ok(()) };
-        // A retention cannot be shortened: that is refused, too.
+        // A retention cannot be shortened: that is refused, too. And the bucket's own rule may be enough.
         match s3.retention(key).await {
-            Ok(Some(known)) if known.until >= retention.until => Ok(()),
+            Ok(Some(known)) if known.until >= least => Ok(()),
             _ => Err(error),
         }
     }
@@ -202,6 +234,10 @@ mod tests {
         let started: Timestamp = "2026-11-26T02:00:00.7Z".parse().unwrap();
         let until = lock.from(started).unwrap().until;
         assert_eq!(until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), "2026-11-27T02:00:01Z");
+        let least = lock.least(started).unwrap();
+        assert_eq!(least.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), "2026-11-27T01:55:00Z");
+        let short = Lock { time: Duration::from_secs(10), ..lock };
+        assert_eq!(short.least(started).unwrap().duration_since(started).as_secs(), 9);
         let endless = Lock { time: Duration::from_secs(u64::MAX), ..lock };
         assert!(endless.from(started).is_err());
     }

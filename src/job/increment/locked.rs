@@ -26,15 +26,17 @@ pub(super) async fn ending_soon<'a>(
     let needed: Vec<_> = needed.filter(|record| !gone.contains(&record.n)).collect();
     let Some(newest) = needed.iter().max_by_key(|record| &record.id) else { return Ok(Vec::new()) };
     // What one may do to one, one may do to all: the others are locked when it is known which are needed.
-    let refused = store.lock_archives(job, std::slice::from_ref(&newest.id), lock.from(now)?).await?;
+    let retention = lock.from(now)?;
+    let newest = std::slice::from_ref(&newest.id);
+    let refused = store.lock_archives(job, newest, retention, retention.until).await?;
     if refused.is_none() {
         return Ok(Vec::new());
     }
     let mut soon = Vec::new();
     for record in needed {
         // A key that may not see it either knows what it was to be.
-        let until = match store.retention(job, &record.id, &record.suffix).await {
-            Ok(known) => known.map(|known| known.until),
+        let until = match store.locked_until(job, &record.id, &record.suffix).await {
+            Ok(known) => known.map(|(first, _)| first),
             Err(_) => record.id.time().and_then(|made| lock.from(made).ok()).map(|lock| lock.until),
         };
         let left = until.map_or(0.0, |until| until.duration_since(now).as_secs_f64());
