@@ -339,6 +339,15 @@ fn jobs_of_the_settings_are_made_of_increments_until_a_full_is_due() {
     write(&lab, &format!("{top}{jobs}").replace("30d", "1s"));
     assert_eq!(kept("backup job one"), [None], "the last full one is older than that");
     assert_eq!(kept("backup job one --full-every 30d"), [Some(2)]);
+    let by_content = format!("{top}compare = \"content\"\n{jobs}");
+    write(&lab, &by_content);
+    assert_eq!(kept("backup job one"), [None], "no hashes are known");
+    assert_eq!(kept("backup job one"), [Some(2)]);
+    write(&lab, &by_content.replace("content", "contents"));
+    let refused = run(&lab, "config check").expect(2);
+    let told = refused.text();
+    assert!(told.contains("compare: invalid value 'contents'"), "{told}");
+    write(&lab, &by_content);
     for job in ["one", "two", "plain"] {
         run(&lab, &format!("verify {job} --whole --from near")).expect(0);
         run(&lab, &format!("restore {job} --to-path {job} --from near")).expect(0);

@@ -287,3 +287,61 @@ fn an_archive_of_which_little_is_needed_is_given_up_within_the_limit() {
     by_hand(&lab, &id(&fourth));
     restored(&lab, &id(&fourth));
 }
+
+/// Puts a copy in the source's place: all inode numbers and times of change are new.
+fn copy_anew(lab: &Lab) {
+    sh(&format!("cd {} && cp -a s copy && rm -r s && mv copy s", lab.dir.display()));
+}
+
+#[test]
+fn a_tree_that_is_copied_anew_is_compared_by_what_is_in_it() {
+    let lab = Lab::new();
+    in_source(
+        &lab,
+        "mkdir -p d/e empty; for i in $(seq 1100); do echo $i > d/f$i; done; head -c 9000000 /dev/urandom > d/e/large; \
+         ln d/f7 d/e/link; ln -s d/f1 sym; touch -d '1969-12-31 23:59:58.5 UTC' d/f8 d/e/link; truncate -s 1M sparse",
+    );
+    let by_content = ["--incremental", "--compare", "content"];
+    let first = sealed(&night(&lab, &by_content).expect(0));
+    assert!(first.get("kept").is_none(), "{first}");
+    by_hand(&lab, &id(&first));
+
+    copy_anew(&lab);
+    // As many bytes, and the time is put back: nothing but reading tells.
+    in_source(
+        &lab,
+        "touch -r d/f9 ../time; echo X > d/f9; touch -r ../time d/f9; touch -r d ../time; echo new > d/new; chmod 600 d/f3; \
+         touch -r ../time d",
+    );
+    let second = sealed(&night(&lab, &by_content).expect(0));
+    assert_eq!(second["kept"]["needs"], serde_json::json!([id(&first)]));
+    let members_of = |night: &Value| members(&lab, &id(night)).remove(&id(night)).unwrap_or_default();
+    assert_eq!(members_of(&second), ["s/d/f3", "s/d/f9", "s/d/new", "s/sparse"]);
+    by_hand(&lab, &id(&second));
+    restored(&lab, &id(&second));
+    // Whatever is in the catalog is what anybody's BLAKE3 says of the file.
+    let hash_of = |path: &str| {
+        let records = records(&lab, &id(&second));
+        let mut entries = records.iter().filter_map(|record| record.get("entry"));
+        entries.find(|entry| entry["path"] == path).map(|entry| entry["content"]["blake3"].clone())
+    };
+    let large = blake3::hash(&std::fs::read(lab.path("s/d/e/large")).expect("a file"));
+    assert_eq!(hash_of("s/d/e/large"), Some(large.to_hex().to_string().into()));
+    assert_eq!(hash_of("s/d/"), Some(Value::Null));
+
+    copy_anew(&lab);
+    let third = night(&lab, &["--incremental"]).expect(3);
+    let text = third.stderr.clone() + &third.text();
+    assert!(text.contains("use --compare content"), "{text}");
+    assert!(sealed(&third).get("kept").is_none(), "{text}");
+
+    // That one was made without hashes.
+    let fourth = night(&lab, &by_content).expect(0);
+    let text = fourth.stderr.clone() + &fourth.text();
+    assert!(text.contains("1104 files are stored again"), "{text}");
+    let fourth = sealed(&fourth);
+    assert!(fourth.get("kept").is_none(), "{fourth}");
+    let fifth = sealed(&night(&lab, &by_content).expect(0));
+    assert_eq!(members_of(&fifth), ["s/sparse"], "and nobody had to wait for times to settle");
+    restored(&lab, &id(&fifth));
+}

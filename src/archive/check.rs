@@ -155,6 +155,7 @@ pub(crate) fn entry(path: &str) -> Entry {
         len: 512,
         reference: 0,
         stat: None,
+        content: None,
         ctime: None,
     }
 }

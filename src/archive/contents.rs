@@ -50,9 +50,12 @@ impl EntryDigest {
     pub fn add(&mut self, entry: &Entry) {
         self.count += 1;
         // An entry always serialises: it is strings and numbers.
-        let _ = match entry.stat {
-            None => serde_json::to_writer(&mut self.hasher, entry),
-            Some(_) => serde_json::to_writer(&mut self.hasher, &Entry { stat: None, ..entry.clone() }),
+        let _ = match (entry.stat, &entry.content) {
+            (None, None) => serde_json::to_writer(&mut self.hasher, entry),
+            _ => {
+                let own = Entry { stat: None, content: None, ..entry.clone() };
+                serde_json::to_writer(&mut self.hasher, &own)
+            }
         };
     }
 }

@@ -17,6 +17,7 @@ pub mod check;
 pub mod contents;
 pub mod digest;
 pub mod frame;
+pub mod hashing;
 pub mod name;
 pub mod open;
 pub mod openpgp;

@@ -4,6 +4,7 @@ use super::Format;
 use super::capture::Captures;
 use super::check::{Check, texts};
 use super::frame::Packed;
+use super::hashing::Hashing;
 use super::openpgp::message::Message;
 use crate::error::{Error, Result};
 use crate::stream::counters::Counters;
@@ -31,7 +32,7 @@ pub struct Frame {
     pub at: u64,
     /// Its bytes.
     pub buffers: Pooled<FrameBuffers>,
-    /// Tar members that begin in it.
+    /// Tar members that begin in it; those that have hashes come with the frame in which they end.
     pub entries: Vec<Entry>,
 }
 
@@ -46,6 +47,8 @@ pub struct SourceChecks {
     pub check: Check,
     /// Whether members that are not what they must be are a failure, not a warning.
     pub strict: bool,
+    /// Whether the hashes of files in a tar are wanted.
+    pub content: bool,
     /// Whether it must be a whole OpenPGP message.
     pub is_message: bool,
     /// What is known to be wrong with it beforehand.
@@ -107,22 +110,14 @@ pub fn tap(
     counters: &Counters,
     send: impl FnMut(Frame) -> Result<()>,
 ) -> Result<Proof> {
-    let mut walker = (expected.format == Format::Tar).then(Walker::new);
-    let mut too_long = 0;
+    let mut members = (expected.format == Format::Tar).then(|| Members::new(expected.content));
     let mut message = expected.is_message.then(Message::default);
-    let (mut captures, mut at) = (Captures::default(), 0);
     let follow = |bytes: &[u8]| {
-        let mut entries = Vec::new();
-        if let Some(walker) = &mut walker {
-            walker.feed(bytes, &mut entries)?;
-            captures.observe(at, bytes, &entries, &mut expected.check);
-            at += bytes.len() as u64;
-            too_long += entries.iter().filter(|entry| entry.name_len() >= PATH_MAX).count();
-        }
+        let entries = members.as_mut().map(|members| members.follow(bytes, &mut expected.check));
         if let Some(message) = &mut message {
             message.feed(bytes)?;
         }
-        Ok(entries)
+        entries.unwrap_or_else(|| Ok(Vec::new()))
     };
     let at = cut_frames(&mut source, pool, counters, follow, send)?;
     // The source's own failure comes first: it is the cause of a tar that breaks off.
@@ -131,7 +126,8 @@ pub fn tap(
         return Err(Error::failed("the source gave no byte at all")
             .hint("if nothing is what you expect of it, say --allow-empty"));
     }
-    if let Some(walker) = walker.filter(|_| at > 0) {
+    let too_long = members.as_ref().map_or(0, |members| members.too_long);
+    if let Some(Members { walker, .. }) = members.filter(|_| at > 0) {
         walker.finish()?;
         if walker.trailing() {
             let text = "the tar is followed by other bytes; they are kept";
@@ -156,6 +152,39 @@ pub fn tap(
     proof.notes.append(&mut proof.unproved);
     proof.notes.extend(expected.notes);
     Ok(proof)
+}
+
+/// The members of a tar that passes by.
+struct Members {
+    walker: Walker,
+    hashing: Option<Hashing>,
+    captures: Captures,
+    at: u64,
+    /// How many have names that are too long to be unpacked.
+    too_long: usize,
+}
+
+impl Members {
+    fn new(with_content: bool) -> Members {
+        let hashing = with_content.then(Hashing::default);
+        Members { walker: Walker::new(), hashing, captures: Captures::default(), at: 0, too_long: 0 }
+    }
+
+    /// Follows the next bytes; returns the members that are in them, or end in them.
+    fn follow(&mut self, bytes: &[u8], check: &mut Check) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        match self.hashing {
+            None => self.walker.feed(bytes, &mut entries)?,
+            Some(_) => self.walker.feed_with_content(bytes, &mut entries)?,
+        }
+        self.captures.observe(self.at, bytes, &entries, check);
+        self.too_long += entries.iter().filter(|entry| entry.name_len() >= PATH_MAX).count();
+        if let Some(hashing) = &mut self.hashing {
+            entries = hashing.complete(self.at, bytes, entries);
+        }
+        self.at += bytes.len() as u64;
+        Ok(entries)
+    }
 }
 
 /// Which unmet expectations are a failure: what the source itself names and does not hold, and all where that was asked for.

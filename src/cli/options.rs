@@ -13,7 +13,7 @@ use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
-use crate::job::backup::{BackupRequest, Encryption, Increments, Rebase, WarnOk};
+use crate::job::backup::{BackupRequest, Compare, Encryption, Increments, Rebase, WarnOk};
 use crate::job::origin::named_host;
 use crate::source::FileFilter;
 use crate::store::{StoreOptions, StoreUrl};
@@ -53,6 +53,28 @@ impl ValueEnum for WarnOk {
             WarnOk::Source => {
                 ("source", "The job's newest archive is of another source; otherwise that is refused")
             }
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
+}
+
+impl ValueEnum for Compare {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Compare::Stat, Compare::Content]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Compare::Stat => {
+                ("stat", "Type, size, times, inode, mode and owner are as they were: nothing is read")
+            }
+            Compare::Content => (
+                "content",
+                "Type, size, mtime, mode and owner are as they were, and what is in it is, by a hash: all that may be \
+                 the same is read, though little is stored. For copies (cp -a, rsync -a) and network file systems, \
+                 where times of change (ctime) or inode numbers say nothing. Files with ACLs, sparse files and devices \
+                 are stored each time",
+            ),
         };
         Some(PossibleValue::new(name).help(help))
     }
@@ -160,6 +182,10 @@ pub struct BackupOptions {
     /// With --incremental: hold everything again when the last full backup is older than this, as in 30d
     #[arg(long, value_name = "TIME", value_parser = age)]
     full_every: Option<Duration>,
+    /// With --incremental: how it is told that a file did not change, as in `backup path /mnt/copy --incremental --compare
+    /// content`; from the first night on that has it, for it is then that hashes are stored
+    #[arg(long, value_enum, value_name = "HOW", default_value = "stat")]
+    compare: Compare,
     /// With --incremental: when less than this share of an older archive is still needed, read that again, and need the
     /// archive no more; 0% never
     #[arg(long, value_name = "SHARE", default_value = "25%", value_parser = share)]
@@ -215,6 +241,7 @@ impl BackupOptions {
             increments: self.incremental.then_some(Increments {
                 full: self.full,
                 full_every: self.full_every,
+                compare: self.compare,
                 rebase: Rebase { below: self.rebase, limit: self.rebase_limit },
             }),
             job: self.job,

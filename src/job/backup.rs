@@ -31,7 +31,7 @@ use crate::stream::warning::Warning;
 pub use super::Outcome;
 use super::increment::base::{self, Base, Found};
 use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
-pub use super::increment::{Increments, Rebase};
+pub use super::increment::{Compare, Increments, Rebase};
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
@@ -257,7 +257,13 @@ impl BackupRun {
         if base.is_some() {
             (self.expected.check, check) = SharedCheck::of(std::mem::take(&mut self.expected.check));
         }
-        Opening { source, is_scanned, base, check }
+        let compared_at_once = self.compares_content().then_some(self.plan.workers);
+        Opening { source, is_scanned, base, compared_at_once, check }
+    }
+
+    /// Whether files are compared by what is in them, now or the next time.
+    fn compares_content(&self) -> bool {
+        self.request.increments.as_ref().is_some_and(|asked| asked.compare == Compare::Content)
     }
 
     /// How a source's folders are walked: a backup does not find itself there.
@@ -347,7 +353,11 @@ impl BackupRun {
             archive: self.record.clone(),
             level: self.request.budget.level,
             passphrase: self.passphrase.clone(),
-            expected: SourceChecks { format: self.record.kind, ..std::mem::take(&mut self.expected) },
+            expected: SourceChecks {
+                format: self.record.kind,
+                content: scanning.is_some() && self.compares_content(),
+                ..std::mem::take(&mut self.expected)
+            },
             plan: self.plan.clone(),
             chunks: self.chunks.clone(),
             scanned: scanning.map(|scanning| {

@@ -42,9 +42,20 @@ impl Lost {
         self.cause.get_or_insert(error);
     }
 
+    /// Some bytes of an archive.
+    #[cfg(test)]
+    pub(super) fn of(part: Part) -> Lost {
+        Lost { parts: vec![part], ..Lost::default() }
+    }
+
     /// Whether all could be read.
     pub(super) fn is_nothing(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// Whether a byte of an archive is lost.
+    pub(super) fn has_some_of(&self, reference: u32) -> bool {
+        self.parts.iter().any(|part| part.reference == reference)
     }
 
     /// Whether a byte of a member is lost.
@@ -106,6 +117,7 @@ pub(super) async fn unopened(archive: &mut OpenArchive, parts: &[Part]) -> Resul
     let mut lost = Lost::default();
     for gone in archive.open_older(parts.iter().map(|part| part.reference).collect()).await? {
         lost.unopened.push(gone.reference);
+        // What is asked for is named, not all that lies there.
         for part in parts.iter().filter(|part| part.reference == gone.reference) {
             lost.add(part.clone(), gone.error.clone());
         }
@@ -171,7 +183,7 @@ async fn unconfirmed(
     }
     // Several frames come in one request: each is looked at alone.
     let (mut bad, mut last) = (Vec::new(), None);
-    for frame in pieces(&without(&part.ranges, &good), archive.frame_len(part.reference)) {
+    for frame in by_frame(&without(&part.ranges, &good), archive.frame_len(part.reference)) {
         let read = archive.frames(part.reference, std::slice::from_ref(&frame), 1)?;
         match read.try_for_each(|_| std::future::ready(Ok(()))).await {
             Err(error) if error.kind() == Kind::Damaged => {
@@ -199,14 +211,17 @@ fn without(ranges: &[Range<u64>], others: &[Range<u64>]) -> Vec<Range<u64>> {
     left
 }
 
-/// Ranges cut where frames end.
-fn pieces(ranges: &[Range<u64>], frame_len: u64) -> Vec<Range<u64>> {
-    let mut pieces = Vec::new();
+/// Ranges cut where frames end, those of a frame as one.
+fn by_frame(ranges: &[Range<u64>], frame_len: u64) -> Vec<Range<u64>> {
+    let mut pieces: Vec<Range<u64>> = Vec::new();
     for range in ranges {
         let mut at = range.start;
         while at < range.end {
             let end = ((at / frame_len + 1).saturating_mul(frame_len)).min(range.end);
-            pieces.push(at..end);
+            match pieces.last_mut().filter(|last| last.start / frame_len == at / frame_len) {
+                Some(last) => last.end = end,
+                None => pieces.push(at..end),
+            }
             at = end;
         }
     }
@@ -224,6 +239,6 @@ mod tests {
         assert_eq!(without(&[0..10, 20..30], &[0..5, 8..22, 25..40]), [5..8, 22..25]);
         assert_eq!(without(&[0..10], &[]), [0..10]);
         assert!(without(&[3..5], &[0..10]).is_empty());
-        assert_eq!(pieces(&[3..9, 12..13], 4), [3..4, 4..8, 8..9, 12..13]);
+        assert_eq!(by_frame(&[3..9, 12..13, 14..15], 4), [3..4, 4..8, 8..9, 12..15]);
     }
 }

@@ -193,17 +193,17 @@ impl OpenArchive {
     ///
     /// # Errors
     /// Each item: as [`Archive::frames`].
-    pub(super) fn frames(
-        &self,
+    pub(super) fn frames<'a>(
+        &'a self,
         reference: u32,
-        ranges: &[Range<u64>],
+        ranges: &'a [Range<u64>],
         parallel: usize,
-    ) -> Result<impl Stream<Item = Result<Opened>> + use<'_>> {
+    ) -> Result<impl Stream<Item = Result<Opened>> + use<'a>> {
         let archive = self.archive(reference)?;
         let Catalog::Pages(pages) = &self.catalog else {
             return Ok(Either::Left(archive.frames(ranges, parallel)));
         };
-        let windows = windows(pages.frame_pages(reference), ranges.to_vec());
+        let windows = windows(pages.frame_pages(reference), ranges);
         let loaded = futures_util::stream::iter(windows).map(move |window| async move {
             let (page, ranges) = window?;
             let archive = archive.with_frames(pages.frames_of(&page).await?)?;
@@ -280,7 +280,7 @@ async fn open_older(found: &StoredArchive, own: &Archive, record: &RefRecord) ->
 /// What of `ranges` each page has the frames of.
 fn windows(
     pages: Vec<FramePage>,
-    ranges: Vec<Range<u64>>,
+    ranges: &[Range<u64>],
 ) -> impl Iterator<Item = Result<(FramePage, Vec<Range<u64>>)>> {
     let known = pages.last().map_or(0, |page| page.end);
     let missing = ranges
@@ -289,7 +289,7 @@ fn windows(
         .map(|_| Err(Error::damaged("the catalog is damaged: it lacks frames of members that it has")));
     let mut from = 0;
     let of_pages = pages.into_iter().filter_map(move |page| {
-        let here = clipped(&ranges, from..page.end);
+        let here = clipped(ranges, from..page.end);
         from = page.end;
         (!here.is_empty()).then_some(Ok((page, here)))
     });

@@ -1,6 +1,7 @@
 //! `restore`: catalog → frames, each confirmed → the sink.
 
-use std::collections::{BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -123,18 +124,38 @@ async fn restore_archive(
     let amount = human_bytes(counters.source.get());
     ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
     let outcome = outcome(code, landing.as_ref(), ui);
-    Ok(if tell_left_out(&plan.left_out, ui) && outcome == Outcome::Done { Outcome::Warned } else { outcome })
+    Ok(if plan.left_out.tell(ui) && outcome == Outcome::Done { Outcome::Warned } else { outcome })
 }
 
-/// Names the members that are lost, and says whether there are any.
-fn tell_left_out(left_out: &BTreeSet<(u32, Vec<u8>)>, ui: &Reporter) -> bool {
-    for (_, name) in left_out.iter().take(MOST_TOLD) {
-        ui.warn(&format!("{} is damaged and was left out", name::shown(name)));
+/// An archive, and the plain name of a member there.
+type Place = (u32, Vec<u8>);
+
+/// Members that are lost: how many, and the first of them.
+#[derive(Debug, Clone, Default)]
+struct LeftOut {
+    count: usize,
+    first: BTreeSet<Place>,
+}
+
+impl LeftOut {
+    fn add(&mut self, place: Place) {
+        self.count += 1;
+        self.first.insert(place);
+        if self.first.len() > MOST_TOLD {
+            self.first.pop_last();
+        }
     }
-    if left_out.len() > MOST_TOLD {
-        ui.warn(&format!("and {} more members", left_out.len() - MOST_TOLD));
+
+    /// Names them, and says whether there are any.
+    fn tell(&self, ui: &Reporter) -> bool {
+        for (_, name) in &self.first {
+            ui.warn(&format!("{} is damaged and was left out", name::shown(name)));
+        }
+        if self.count > self.first.len() {
+            ui.warn(&format!("and {} more members", self.count - self.first.len()));
+        }
+        self.count > 0
     }
-    !left_out.is_empty()
 }
 
 /// What is said of an archive of an engine that remaps users, where no engine takes it.
@@ -164,7 +185,7 @@ struct Plan {
     archive: OpenArchive,
     handing: Handing,
     /// Members that are lost.
-    left_out: BTreeSet<(u32, Vec<u8>)>,
+    left_out: LeftOut,
 }
 
 /// What is handed on, and how.
@@ -178,10 +199,10 @@ enum Handing {
 
 impl Handing {
     /// What is read of an archive whose own source has so many bytes.
-    fn parts(&self, own_bytes: u64) -> Vec<Part> {
+    fn parts(&self, own_bytes: u64) -> Cow<'_, [Part]> {
         match self {
-            Handing::AsIs => vec![Part::whole(own_bytes)],
-            Handing::Members(parts) => parts.clone(),
+            Handing::AsIs => Cow::Owned(vec![Part::whole(own_bytes)]),
+            Handing::Members(parts) => Cow::Borrowed(parts),
         }
     }
 }
@@ -196,7 +217,7 @@ impl Plan {
         let mut archive =
             OpenArchive::look(&found, passphrase.as_ref(), |pages| near.of(pages), each).await?;
         members.look_on(&archive).await?;
-        let (mut roots, mut left_out) = (members.roots.clone(), BTreeSet::new());
+        let (mut roots, mut left_out) = (members.roots.clone(), LeftOut::default());
         let mut handing = members.handing_of(&archive, request)?;
         let parts = handing.parts(archive.end().bytes);
         match request.skip_damaged {
@@ -208,7 +229,7 @@ impl Plan {
                     let mut rest = Members::of(request, lost)?;
                     archive.look_again(|_| None, |entry| rest.look(entry)).await?;
                     rest.look_on(&archive).await?;
-                    (roots, left_out) = (rest.roots.clone(), rest.left_out.clone());
+                    (roots, left_out) = (rest.roots.clone(), std::mem::take(&mut rest.left_out));
                     handing = rest.handing_of(&archive, request)?;
                 }
             }
@@ -245,12 +266,14 @@ struct Members {
     selection: Selection,
     unpacks: bool,
     allow_devices: bool,
-    refused: Vec<String>,
+    /// How many may not be, and the first of them.
+    refused: (u64, Vec<String>),
     /// What cannot be read.
     lost: Lost,
-    /// The members that lie there, by archive, and hard links to them; of these, those that are asked for.
-    lost_names: HashSet<(u32, Vec<u8>)>,
-    left_out: BTreeSet<(u32, Vec<u8>)>,
+    /// What hard links lead to that are there, in archives of which something is lost: whether that is.
+    link_targets: HashMap<Place, bool>,
+    /// Lost members that are asked for.
+    left_out: LeftOut,
     has_more: bool,
     /// The first two parts of names and of hard links' targets: of a volume's archive, `VOLUME/_data` alone.
     roots: BTreeSet<String>,
@@ -258,8 +281,8 @@ struct Members {
 
 impl Members {
     fn new(patterns: Patterns, unpacks: bool, allow_devices: bool, lost: Lost) -> Self {
-        let (selection, refused, roots) = (Selection::new(unpacks), Vec::new(), BTreeSet::new());
-        let (lost_names, left_out, has_more) = (HashSet::new(), BTreeSet::new(), false);
+        let (selection, refused, roots) = (Selection::new(unpacks), (0, Vec::new()), BTreeSet::new());
+        let (link_targets, left_out, has_more) = (HashMap::new(), LeftOut::default(), false);
         Members {
             patterns,
             selection,
@@ -267,7 +290,7 @@ impl Members {
             allow_devices,
             refused,
             lost,
-            lost_names,
+            link_targets,
             left_out,
             has_more,
             roots,
@@ -300,20 +323,27 @@ impl Members {
             return false;
         }
         let place = |name: &[u8]| (entry.reference, name::plain(name).to_vec());
-        let leads_there = entry.hard_link().is_some_and(|target| self.lost_names.contains(&place(&target)));
-        let is_lost = leads_there || self.lost.meets(entry);
-        if is_lost {
-            let name = entry.name();
-            self.has_more |= self.lost_names.insert(place(&name));
-            if self.patterns.take(&name) {
-                self.left_out.insert(place(&name));
+        let target = entry.hard_link().map(|target| place(&target));
+        let leads_there = target.as_ref().is_some_and(|target| self.link_targets.get(target) == Some(&true));
+        if !leads_there && !self.lost.meets(entry) {
+            if let Some(target) = target.filter(|_| self.lost.has_some_of(entry.reference)) {
+                self.has_more |= self.link_targets.insert(target, false).is_none();
             }
+            return false;
         }
-        is_lost
+        let place = place(&entry.name());
+        if let Some(is_lost) = self.link_targets.get_mut(&place) {
+            self.has_more |= !std::mem::replace(is_lost, true);
+        }
+        if self.patterns.take(&place.1) {
+            self.left_out.add(place);
+        }
+        true
     }
 
     fn look(&mut self, entry: &Entry) {
         if self.is_lost(entry) {
+            self.selection.pass(entry);
             return;
         }
         let taken = match self.take_all() {
@@ -333,14 +363,20 @@ impl Members {
             let target = entry.link.as_deref().filter(|_| entry.kind == EntryType::Link);
             self.roots.extend(target.map(root));
         }
-        let refused = unsafe_member(entry, self.allow_devices);
-        self.refused.extend(refused.map(|why| format!("{}: {why}", name::shown(&entry.name()))));
+        if let Some(why) = unsafe_member(entry, self.allow_devices) {
+            let (count, first) = &mut self.refused;
+            *count += 1;
+            if first.len() < NAMED {
+                first.push(format!("{}: {why}", name::shown(&entry.name())));
+            }
+        }
     }
 
     /// What the next look is to come by.
     fn near(&self) -> InRuns {
-        let exact = self.selection.names();
-        InRuns(self.patterns.beginnings().map(|below| Near { below, exact }))
+        // What is lost is found out, and counted, among all members.
+        let below = self.patterns.beginnings().filter(|_| self.lost.is_nothing());
+        InRuns(below.map(|below| Near { below, exact: self.selection.names() }))
     }
 
     /// Ends a look, and says whether another is needed.
@@ -348,7 +384,7 @@ impl Members {
         let again = self.selection.again() | std::mem::take(&mut self.has_more);
         if again {
             self.selection.begin_again();
-            self.refused.clear();
+            (self.refused, self.left_out) = ((0, Vec::new()), LeftOut::default());
         }
         again
     }
@@ -373,9 +409,9 @@ impl Members {
                 Error::usage("this archive is no tar: it has no members").hint("restore it --to-stdout")
             );
         }
-        if !self.refused.is_empty() {
-            let named = self.refused.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-            return Err(Error::refused(format!("{} members may not be unpacked", self.refused.len())).because(named)
+        let (refused, first) = &self.refused;
+        if *refused > 0 {
+            return Err(Error::refused(format!("{refused} members may not be unpacked")).because(first.join("; "))
                 .hint("leave them out with --exclude, accept devices with --allow-devices, or restore --to-stdout"));
         }
         let (take_all, count) = (self.take_all(), self.selection.count());

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::stream::source::{ByteStream, Proof, Running};
 
+mod content;
 mod engine;
 mod gnutar;
 mod named;
@@ -21,6 +22,7 @@ mod said;
 mod scan;
 mod volume;
 
+pub use content::ContentReader;
 pub use engine::StopEngine;
 pub use named::{NameSender, NamedFiles, Prepared};
 pub use roots::{FileFilter, StoreFolder, Walk};

@@ -95,6 +95,11 @@ impl NamedFiles {
         })
     }
 
+    /// The folder from which paths are seen.
+    pub fn from(&self) -> Option<&Path> {
+        self.from.as_deref()
+    }
+
     /// Starts a tar of those files whose paths are then sent, in that order. Its bytes must be read while they are sent.
     /// A file that is no longer there when its turn comes is missing in the tar, and its name is in a warning.
     ///

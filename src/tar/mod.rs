@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 mod acl;
+pub mod content;
 pub mod exclude;
 pub mod gnu;
 mod header;
@@ -88,6 +89,9 @@ pub struct Entry {
     /// What `lstat` said of the file before it was read, where a scan did that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stat: Option<stat::Stat>,
+    /// What is in it, where a scan asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<content::Content>,
     /// When the file that was read had changed last, in seconds since 1970, where the tar says so; no catalog has it.
     #[serde(skip)]
     pub ctime: Option<i64>,

@@ -124,7 +124,7 @@ pub(super) fn relative(name: &[u8]) -> &[u8] {
 }
 
 /// The bytes of a catalog's name.
-pub(super) fn bytes(lossy: &str, hex: Option<&str>) -> Vec<u8> {
+pub fn bytes(lossy: &str, hex: Option<&str>) -> Vec<u8> {
     let hex = hex.filter(|hex| hex.is_ascii() && hex.len() % 2 == 0);
     let bytes = hex.and_then(|hex| {
         (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).ok()).collect()

@@ -139,6 +139,8 @@ struct Found {
     folders: BTreeMap<Vec<u8>, Place>,
     /// The folders around the last member, as far as they stood before it, each in the one before.
     around: Vec<(Vec<u8>, Place)>,
+    /// The folder around the last wanted member: those around that are known.
+    parent: Option<Vec<u8>>,
     /// Where the last member ended.
     end: u64,
 }
@@ -154,14 +156,8 @@ impl Selection {
 
     /// Looks at the next member; says whether it will be handed on.
     pub fn look(&mut self, entry: &Entry, patterns: &Patterns) -> bool {
-        let range = entry.at..entry.at.saturating_add(entry.len);
+        let range = self.pass(entry);
         let reference = entry.reference;
-        if reference == 0 {
-            let end = std::mem::replace(&mut self.found.end, range.end);
-            if end < range.start {
-                self.found.gaps.push(end..range.start);
-            }
-        }
         let name = entry.name();
         let plain = name::plain(&name);
         if entry.kind == EntryType::Dir && self.brings_folders {
@@ -173,7 +169,7 @@ impl Selection {
             return false;
         }
         let needs = self.leads_to(entry);
-        self.add_folders(plain);
+        self.add_folders(plain, patterns);
         self.found.count += u64::from(taken);
         if reference > 0 {
             push(self.found.kept.entry(reference).or_default(), range);
@@ -188,6 +184,18 @@ impl Selection {
             push(&mut self.found.ranges, range);
         }
         true
+    }
+
+    /// Goes past a member, which will not be handed on unless it is looked at; says where it lies.
+    pub fn pass(&mut self, entry: &Entry) -> Range<u64> {
+        let range = entry.at..entry.at.saturating_add(entry.len);
+        if entry.reference == 0 {
+            let end = std::mem::replace(&mut self.found.end, range.end);
+            if end < range.start {
+                self.found.gaps.push(end..range.start);
+            }
+        }
+        range
     }
 
     /// Takes a member of an older archive, as all are taken.
@@ -214,12 +222,15 @@ impl Selection {
         }
     }
 
-    fn add_folders(&mut self, name: &[u8]) {
-        if !self.brings_folders {
+    fn add_folders(&mut self, name: &[u8], patterns: &Patterns) {
+        let parent = name.iter().rposition(|&byte| byte == b'/').map(|at| &name[..at]);
+        if !self.brings_folders || parent == self.found.parent.as_deref() {
             return;
         }
+        self.found.parent = parent.map(<[u8]>::to_vec);
         for folder in name::folders(name) {
-            if self.folders.contains(folder) {
+            // One that is taken itself comes as any member does.
+            if self.folders.contains(folder) || patterns.take(folder) {
                 continue;
             }
             self.folders.insert(folder.to_vec());
@@ -297,7 +308,7 @@ impl Selection {
 
 /// In order, nothing twice.
 fn in_order(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_by_key(|range| range.start);
+    ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup_by(|next, last| {
         let joins = last.end >= next.start;
         if joins {

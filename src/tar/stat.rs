@@ -17,6 +17,20 @@ pub struct FileTime {
     pub nanos: u32,
 }
 
+impl FileTime {
+    /// Of a tar's text: seconds, with decimals in pax headers.
+    pub fn parse(text: &str) -> Option<FileTime> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+        let seconds: i64 = whole.parse().ok()?;
+        let nanos: u32 = format!("{decimals:0<9.9}").parse().ok()?;
+        // A time before 1970 counts down.
+        Some(match whole.starts_with('-') && nanos > 0 {
+            true => FileTime { seconds: seconds.checked_sub(1)?, nanos: 1_000_000_000 - nanos },
+            false => FileTime { seconds, nanos },
+        })
+    }
+}
+
 /// A file's fingerprint. In the catalog it is an array of numbers:
 /// `[mode, uid, gid, size, inode, mtime, nanoseconds, ctime, nanoseconds]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +109,11 @@ impl Stat {
     /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
         self.mode & TYPE == 0o100_000
+    }
+
+    /// Whether it is a symlink.
+    pub fn is_symlink(&self) -> bool {
+        self.mode & TYPE == 0o120_000
     }
 
     /// Whether it is a socket: of those nothing is stored.

@@ -307,6 +307,7 @@ impl Walker {
             len: (self.at - began).saturating_add(data).saturating_add(padding(data)),
             reference: 0,
             stat: None,
+            content: None,
             ctime: own.ctime,
         };
         let device = header::device(block);

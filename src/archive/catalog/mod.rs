@@ -21,10 +21,12 @@ use crate::tar::Entry;
 use crate::tar::owners::IdMap;
 use pages::{PageKey, PageRecord, PageWriter};
 
+mod line;
 pub mod paged;
 pub mod pages;
 mod refs;
 
+pub use line::EntryLine;
 pub use refs::RefRecord;
 
 /// The version of the on-store format that is written.
@@ -194,20 +196,31 @@ impl Totals {
                 self.bytes += frame.len;
             }
             Record::Entry(entry) if entry.reference == 0 => self.entries += 1,
-            Record::Entry(entry) => {
-                self.kept.entries += 1;
-                self.kept.bytes = self.kept.bytes.saturating_add(entry.len);
-            }
+            Record::Entry(entry) => self.keep(entry.len),
             _ => {}
         }
+    }
+
+    /// Counts a member of so many bytes that an older archive holds.
+    fn keep(&mut self, len: u64) {
+        self.kept.entries += 1;
+        self.kept.bytes = self.kept.bytes.saturating_add(len);
     }
 }
 
 /// Chunks of a catalog that may be under way: its parts are small.
 const CHUNKS: usize = 12;
 
+/// What is written of another catalog.
+pub enum Copied {
+    /// A record.
+    Record(Record),
+    /// A member's line as it stands there.
+    Line(EntryLine),
+}
+
 /// Writes records one after the other.
-pub type WriteRecord<'a> = &'a mut dyn FnMut(Record) -> Result<()>;
+pub type WriteRecord<'a> = &'a mut dyn FnMut(Copied) -> Result<()>;
 
 /// Changes an entry before it is written.
 pub type Stamp = Box<dyn FnMut(&mut Entry) -> Result<()> + Send>;
@@ -247,9 +260,17 @@ pub fn write(
     let page_key = PageKey::new(key.map_or(&[][..], |(key, _)| key.session()), id.as_str());
     let mut pages = PageWriter::new(page_key, scanned.is_some())?;
     let mut totals = Totals::default();
-    let mut push = |record: &Record| {
-        totals.count(record);
-        pages.push(record)?;
+    let mut push = |copied: Copied| {
+        match copied {
+            Copied::Record(record) => {
+                totals.count(&record);
+                pages.push(&record)?;
+            }
+            Copied::Line(line) => {
+                totals.keep(line.len);
+                pages.push_line(&line)?;
+            }
+        }
         packer.push(&pages.take())
     };
     let (mut stamp, kept) = scanned.map(|scanned| (scanned.stamp, scanned.kept)).unzip();
@@ -258,11 +279,11 @@ pub fn write(
             if let (Record::Entry(entry), Some(stamp)) = (&mut record, &mut stamp) {
                 stamp(entry)?;
             }
-            push(&record)?;
+            push(Copied::Record(record))?;
         }
     }
     if let Some(kept) = kept {
-        kept(&mut |record| push(&record))?;
+        kept(&mut push)?;
     }
     pages.push(&Record::End(end(totals)?))?;
     packer.push(&pages.finish()?)?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 
-use super::pages::{Holds, Index, PageKey, PageRecord, TAIL_LEN, open_page, parse_lines};
-use super::{ArchiveRecord, EndRecord, FrameRecord, Record, RefRecord, known_format};
+use super::line::parse_entry_lines;
+use super::pages::{Holds, Index, LARGEST_INDEX, PageKey, PageRecord, TAIL_LEN, open_page, parse_lines};
+use super::{ArchiveRecord, EndRecord, EntryLine, FrameRecord, Record, RefRecord, known_format};
 use crate::archive::Id;
 use crate::archive::openpgp::layout::{Layout, Span};
 use crate::archive::openpgp::{Head, Opener};
@@ -16,8 +17,6 @@ use crate::tar::{Entry, name};
 
 /// Bytes at the object's end that are fetched first: mostly the index is in them.
 const FIRST_READ: u64 = 64 << 10;
-/// The most that an index may take, stored and opened.
-const LARGEST_INDEX: u64 = 64 << 20;
 
 /// A catalog whose index was read.
 pub struct PagedCatalog {
@@ -157,6 +156,15 @@ impl PagedCatalog {
         self.entries_of(self.entry_pages(near, |own| own == Some(run)))
     }
 
+    /// The lines of the members of one run, in path order.
+    ///
+    /// # Errors
+    /// Each item: as [`PagedCatalog::open`].
+    pub fn run_lines(&self, run: u32) -> impl Stream<Item = Result<Vec<EntryLine>>> + Send + use<> {
+        let pages = self.entry_pages(None, |own| own == Some(run));
+        parsed(self.stored.clone(), pages, parse_entry_lines)
+    }
+
     /// The members of pages that may hold some of those that are looked for.
     ///
     /// # Errors
@@ -284,13 +292,22 @@ const PARALLEL: usize = 3;
 
 /// The records of pages, page by page.
 fn records(stored: Stored, pages: Vec<PageRecord>) -> impl Stream<Item = Result<Vec<Record>>> + Send + use<> {
+    parsed(stored, pages, |lines| parse_lines(&lines))
+}
+
+/// What `parse` makes of the lines of pages, page by page.
+fn parsed<T: Send + 'static>(
+    stored: Stored,
+    pages: Vec<PageRecord>,
+    parse: fn(Vec<u8>) -> Result<Vec<T>>,
+) -> impl Stream<Item = Result<Vec<T>>> + Send + use<T> {
     futures_util::stream::iter(pages)
         .map(move |page| {
             let stored = stored.clone();
             // Parsing takes longer than fetching: it has threads of its own.
             async move {
                 let lines = stored.lines(&page).await?;
-                let parsed = tokio::task::spawn_blocking(move || parse_lines(&lines)).await;
+                let parsed = tokio::task::spawn_blocking(move || parse(lines)).await;
                 parsed.map_err(|e| Error::failed("a worker died").because(e))?
             }
         })

@@ -4,9 +4,11 @@
 //! last record, `page` lines say what each holds and have its keyed hash: the index, a zstd frame as well. A skippable
 //! frame (RFC 8878 §3.1.2) ends it all and says where the index is. `zstd -d` gives the lines of all pages in a row.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::{FrameRecord, Record};
+use super::{EntryLine, FrameRecord, Record};
 use crate::archive::frame::Hash;
 use crate::error::{Context, Error, Result};
 use crate::tar::name;
@@ -15,6 +17,12 @@ use crate::tar::name;
 pub const PAGE_LEN: usize = 1 << 20;
 /// The most that a page may claim to hold, so that no catalog asks for any amount of memory.
 const LARGEST_PAGE: usize = 64 << 20;
+/// The most that an index may take, stored and opened, so that a reader has room for it.
+pub(super) const LARGEST_INDEX: u64 = 64 << 20;
+/// The most that is written of one; a catalog that would need more has none, and is read from its front.
+const LONGEST_INDEX: usize = LARGEST_INDEX as usize / 2;
+/// Bytes of a name in the index, at most: paths may have thousands, and a page two of them.
+const LONGEST_NAME: usize = 256;
 const LEVEL: i32 = 3;
 
 /// Magic number of the skippable frame at the end, and the bytes that it holds: index offset, index length, keyed hash.
@@ -61,9 +69,10 @@ pub enum Holds {
         run: Option<u32>,
         /// How many.
         count: u64,
-        /// The least of their names in path order, without `./` and the slash behind a folder, as [`name::text`] writes it.
+        /// The least of their names in path order, without `./` and the slash behind a folder, as [`name::text`] writes it;
+        /// of a long one its beginning.
         first: String,
-        /// The greatest.
+        /// The greatest; of a long one, a short name that is greater.
         last: String,
     },
 }
@@ -122,6 +131,27 @@ impl Run {
     }
 }
 
+/// A name that is not greater in path order, nor long.
+fn cut_down(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(LONGEST_NAME)]
+}
+
+/// A name that is not less in path order, nor long if that can be: names of nothing but the greatest byte stay as they are.
+fn cut_up(name: &[u8]) -> Cow<'_, [u8]> {
+    let cut = cut_down(name);
+    let Some(at) = cut.iter().rposition(|&byte| byte < u8::MAX).filter(|_| cut.len() < name.len()) else {
+        return Cow::Borrowed(name);
+    };
+    let mut greater = cut[..=at].to_vec();
+    // A slash is less than any other byte.
+    greater[at] = match greater[at] {
+        b'/' => 0,
+        byte if byte + 1 == b'/' => b'/' + 1,
+        byte => byte + 1,
+    };
+    Cow::Owned(greater)
+}
+
 /// Cuts records into pages.
 pub struct PageWriter {
     key: PageKey,
@@ -133,7 +163,9 @@ pub struct PageWriter {
     run: Option<Run>,
     line: Vec<u8>,
     at: u64,
-    index: Vec<PageRecord>,
+    /// Lines of the index; none where they became too many.
+    index: Option<Vec<u8>>,
+    longest_index: usize,
     out: Vec<u8>,
 }
 
@@ -153,7 +185,8 @@ impl PageWriter {
             run: sorted.then(Run::default),
             line: Vec::new(),
             at: 0,
-            index: Vec::new(),
+            index: Some(Vec::new()),
+            longest_index: LONGEST_INDEX,
             out: Vec::new(),
         })
     }
@@ -174,6 +207,16 @@ impl PageWriter {
                 self.page(Open { lines, holds: Some(Holds::Records), ..Open::default() })
             }
         }
+    }
+
+    /// Takes in the line of a member of another catalog.
+    ///
+    /// # Errors
+    /// As [`PageWriter::push`].
+    pub fn push_line(&mut self, line: &EntryLine) -> Result<()> {
+        self.line.clear();
+        line.write(&mut self.line)?;
+        self.entry(&line.name)
     }
 
     fn frame(&mut self, frame: &FrameRecord) -> Result<()> {
@@ -228,12 +271,17 @@ impl PageWriter {
     fn page(&mut self, open: Open) -> Result<()> {
         let Some(mut holds) = open.holds else { return Ok(()) };
         if let Holds::Entries { first, last, .. } = &mut holds {
-            (*first, *last) = (name::text(&open.first), name::text(&open.last));
+            (*first, *last) = (name::text(cut_down(&open.first)), name::text(&cut_up(&open.last)));
         }
         let stored = self.zstd.compress(&open.lines).context(|| "zstd failed".into())?;
         let blake3 = self.key.hash(self.at, &stored);
         let (at, len, lines_len) = (self.at, stored.len() as u64, open.lines.len() as u64);
-        self.index.push(PageRecord { at, len, lines_len, blake3, holds });
+        if let Some(index) = &mut self.index {
+            write_line(index, &Record::Page(PageRecord { at, len, lines_len, blake3, holds }))?;
+            if index.len() > self.longest_index {
+                self.index = None;
+            }
+        }
         self.at += len;
         self.out.extend_from_slice(&stored);
         Ok(())
@@ -244,16 +292,13 @@ impl PageWriter {
         std::mem::take(&mut self.out)
     }
 
-    /// Ends the catalog: what is left of it, the index, and where that is.
+    /// Ends the catalog: what is left of it, the index, and where that is, if it has one.
     ///
     /// # Errors
     /// As [`PageWriter::push`].
     pub fn finish(mut self) -> Result<Vec<u8>> {
         self.close()?;
-        let mut lines = Vec::new();
-        for page in std::mem::take(&mut self.index) {
-            write_line(&mut lines, &Record::Page(page))?;
-        }
+        let Some(lines) = self.index.take() else { return Ok(self.out) };
         let stored = self.zstd.compress(&lines).context(|| "zstd failed".into())?;
         self.out.extend_from_slice(&stored);
         let index = Index { at: self.at, len: stored.len() as u64, blake3: self.key.hash(self.at, &stored) };
@@ -262,7 +307,7 @@ impl PageWriter {
     }
 }
 
-fn write_line(lines: &mut Vec<u8>, record: &Record) -> Result<()> {
+pub(super) fn write_line(lines: &mut Vec<u8>, record: &Record) -> Result<()> {
     serde_json::to_writer(&mut *lines, record).context(|| "cannot write a catalog record".into())?;
     lines.push(b'\n');
     Ok(())
@@ -327,4 +372,59 @@ pub fn open_page(key: &PageKey, at: u64, blake3: &Hash, lines_len: u64, stored: 
 pub fn parse_lines(lines: &[u8]) -> Result<Vec<Record>> {
     let records = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     records.map(super::parse_line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::Entry;
+
+    fn record(path: &str) -> Record {
+        let json = serde_json::json!({
+            "path": path, "type": "file", "mode": 0, "uid": 0, "gid": 0, "mtime": "0", "size": 0, "at": 0, "len": 512,
+        });
+        Record::Entry(serde_json::from_value::<Entry>(json).unwrap())
+    }
+
+    #[test]
+    fn long_names_are_cut_in_the_index_and_stay_bounds() {
+        let short = b"a/b".to_vec();
+        assert_eq!((cut_down(&short), &cut_up(&short)[..]), (&short[..], &short[..]));
+        for beyond in [&b"/"[..], b"\xff", b"x", b".", b"\x00"] {
+            for byte in 0..=u8::MAX {
+                let mut name = vec![b'x'; LONGEST_NAME];
+                name[LONGEST_NAME - 1] = byte;
+                name.extend_from_slice(beyond);
+                let (less, greater) = (cut_down(&name), cut_up(&name));
+                assert!(less.len() <= LONGEST_NAME && greater.len() <= LONGEST_NAME);
+                assert!(name::path_order(less, &name).is_lt(), "{byte}");
+                assert!(name::path_order(&greater, &name).is_gt(), "{byte}");
+            }
+        }
+        let greatest = vec![u8::MAX; 2 * LONGEST_NAME];
+        assert_eq!(*cut_up(&greatest), greatest);
+    }
+
+    #[test]
+    fn the_index_keeps_within_what_readers_take_or_is_left_out() {
+        let finished = |longest_index: usize| {
+            let mut pages = PageWriter::new(PageKey::new(&[], "id"), true).unwrap();
+            pages.longest_index = longest_index;
+            let mut bytes = Vec::new();
+            for n in 0..600 {
+                pages.push(&record(&format!("{n:04}{}", "/y".repeat(2000)))).unwrap();
+                bytes.append(&mut pages.take());
+            }
+            let lines = pages.index.as_ref().map(Vec::len);
+            bytes.append(&mut pages.finish().unwrap());
+            (lines, bytes)
+        };
+        let (lines, indexed) = finished(LONGEST_INDEX);
+        assert!(lines.is_some_and(|lines| (1..2 * 1024).contains(&lines)), "{lines:?}");
+        let tail = |bytes: &[u8]| Index::from_tail(&bytes[bytes.len() - TAIL_LEN as usize..]);
+        let index = tail(&indexed).unwrap();
+        let (none, bare) = finished(100);
+        assert!(none.is_none() && tail(&bare).is_none());
+        assert_eq!(bare, indexed[..index.at as usize], "the same pages");
+    }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use crate::tar::select::{Patterns, unsafe_member};
+use crate::tar::stat::FileTime;
 use crate::tar::{Entry, EntryType, name};
 
 /// A member's name: without `./`, doubled slashes and the slash behind a folder. The top itself is `.`.
@@ -159,15 +160,7 @@ impl Field {
 
 /// A tar's time: seconds, with decimals in pax headers.
 fn time(text: &str) -> Option<(i64, u32)> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: i64 = whole.parse().ok()?;
-    let nanos: u32 = format!("{decimals:0<9.9}").parse().ok()?;
-    // A time before 1970 counts down.
-    Some(if whole.starts_with('-') && nanos > 0 {
-        (seconds - 1, 1_000_000_000 - nanos)
-    } else {
-        (seconds, nanos)
-    })
+    FileTime::parse(text).map(|time| (time.seconds, time.nanos))
 }
 
 fn shown(time: Option<(i64, u32)>) -> Value {

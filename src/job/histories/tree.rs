@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
 
@@ -27,6 +28,15 @@ impl Tree {
         let mut tree = Tree { root, random };
         (0..12).for_each(|_| tree.create());
         tree
+    }
+
+    /// Puts a copy in its place: all is as it was, but for inode numbers and times of change.
+    pub(super) fn copy_anew(&self) {
+        let copy = self.root.with_extension("copy");
+        let copied = Command::new("cp").arg("-a").args([&self.root, &copy]).status().unwrap();
+        assert!(copied.success());
+        std::fs::remove_dir_all(&self.root).unwrap();
+        std::fs::rename(copy, &self.root).unwrap();
     }
 
     /// Does what people do. What cannot be done is not done.

@@ -157,7 +157,7 @@ impl Search<'_> {
         let object = Object::open(store, key).await?;
         let head = self.head(&object).await?;
         let Some(catalog) = PagedCatalog::open(Arc::new(object), head, job, &manifest.id).await? else {
-            return Ok(Err("is of an older format".into()));
+            return Ok(Err("is of an older format, or has too many members for an index".into()));
         };
         let archive = catalog.archive();
         if archive.host != self.record.host {
@@ -303,7 +303,12 @@ mod tests {
         let due = |days: Option<u64>, listed: &[(Id, Manifest)]| {
             let full_every = days.map(|days| Duration::from_secs(days * DAY));
             full_is_due(
-                &Increments { full: false, full_every, rebase: Rebase::default() },
+                &Increments {
+                    full: false,
+                    full_every,
+                    compare: super::super::Compare::Stat,
+                    rebase: Rebase::default(),
+                },
                 &listed.iter().cloned().collect(),
                 now,
             )

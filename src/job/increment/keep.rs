@@ -9,9 +9,8 @@ use tokio::runtime::Handle;
 use super::compare::Kept;
 use super::runs::Members;
 use crate::archive::catalog::paged::PagedCatalog;
-use crate::archive::catalog::{FrameRecord, Record, RefRecord, WriteRecord};
+use crate::archive::catalog::{Copied, FrameRecord, Record, RefRecord, WriteRecord};
 use crate::error::{Error, Result};
-use crate::tar::Entry;
 
 /// Frames whose records are in memory at once.
 const AT_ONCE: u64 = 8192;
@@ -26,12 +25,12 @@ struct Needed {
 
 impl Needed {
     /// Needs the frames that hold a member.
-    fn mark(&mut self, entry: &Entry) -> Result<()> {
-        let last = entry.at.checked_add(entry.len).and_then(|end| end.checked_sub(1));
+    fn mark(&mut self, at: u64, len: u64) -> Result<()> {
+        let last = at.checked_add(len).and_then(|end| end.checked_sub(1));
         let last = last
             .filter(|_| self.record.frame_len > 0)
             .ok_or_else(|| Error::damaged("the catalog is damaged: a member lies where no frame can be"))?;
-        for frame in entry.at / self.record.frame_len..=last / self.record.frame_len {
+        for frame in at / self.record.frame_len..=last / self.record.frame_len {
             let word = (frame / 64) as usize;
             if word >= self.frames.len() {
                 self.frames.resize(word + 1, 0);
@@ -80,15 +79,16 @@ pub fn write_kept(
     let mut needed = needed(catalog, own, kept)?;
     let mut by_number: Vec<_> = needed.values().map(|needed| needed.record.clone()).collect();
     by_number.sort_by_key(|record| record.n);
-    by_number.into_iter().try_for_each(|record| write(Record::Ref(record)))?;
-    let mut members = Members::of(catalog).ok_or_else(|| Error::failed("the catalog is in no order"))?;
+    by_number.into_iter().try_for_each(|record| write(Copied::Record(Record::Ref(record))))?;
+    let mut members =
+        Members::lines_of(catalog).ok_or_else(|| Error::failed("the catalog is in no order"))?;
     // What lies behind damage was not looked at.
     for number in 0..kept.members() {
-        let Some(entry) = runtime.block_on(members.next())? else { break };
+        let Some(line) = runtime.block_on(members.next())? else { break };
         if kept.is_kept(number) {
-            let needed = needed.get_mut(&entry.reference).ok_or_else(unknown)?;
-            needed.mark(&entry)?;
-            write(Record::Entry(Entry { reference: needed.record.n, ..entry }))?;
+            let needed = needed.get_mut(&line.reference).ok_or_else(unknown)?;
+            needed.mark(line.at, line.len)?;
+            write(Copied::Line(line.with_reference(needed.record.n)))?;
         }
     }
     for (reference, needed) in &needed {
@@ -135,7 +135,7 @@ fn write_frames(
         let mut found = 0;
         for frame in frames.into_iter().filter(|frame| wanted(frame.n)) {
             found += 1;
-            write(Record::Frame(FrameRecord { reference: needed.record.n, ..frame }))?;
+            write(Copied::Record(Record::Frame(FrameRecord { reference: needed.record.n, ..frame })))?;
         }
         if found != batch.iter().map(|range| range.end - range.start).sum::<u64>() {
             return Err(Error::damaged("the catalog is damaged: it lacks frames of members that it has"));
@@ -158,6 +158,7 @@ mod tests {
     use crate::archive::testing::{How, JOB, PASSPHRASE, Stored, member, noise, read, source, tar_checks};
     use crate::stream::counters::Counters;
     use crate::stream::source::Proof;
+    use crate::tar::Entry;
     use crate::tar::stat::{FileTime, Stat};
 
     const CIPHERS: [Option<Cipher>; 3] = [None, Some(Cipher::Cfb), Some(Cipher::Aead)];
@@ -295,23 +296,16 @@ mod tests {
             .unwrap(),
             frames: Vec::new(),
         };
-        let entry = |at: u64, len: u64| -> Entry {
-            serde_json::from_value(serde_json::json!({
-                "path": "a", "type": "file", "mode": 0, "uid": 0, "gid": 0, "mtime": "0", "size": 0,
-                "at": at, "len": len,
-            }))
-            .unwrap()
-        };
-        needed.mark(&entry(512, 1024)).unwrap();
-        needed.mark(&entry(1024, 512)).unwrap();
-        needed.mark(&entry(100 * 1024, 1024)).unwrap();
+        needed.mark(512, 1024).unwrap();
+        needed.mark(1024, 512).unwrap();
+        needed.mark(100 * 1024, 1024).unwrap();
         assert_eq!(needed.batches(), [vec![0..2, 100..101]]);
-        needed.mark(&entry(200 * 1024, 2 * AT_ONCE * 1024)).unwrap();
+        needed.mark(200 * 1024, 2 * AT_ONCE * 1024).unwrap();
         let batches = needed.batches();
         let count = |batch: &Vec<Range<u64>>| batch.iter().map(|range| range.end - range.start).sum::<u64>();
         assert_eq!(batches.iter().map(count).collect::<Vec<_>>(), [AT_ONCE, AT_ONCE, 3]);
         for (at, len) in [(0, 0), (u64::MAX, 512)] {
-            assert!(needed.mark(&entry(at, len)).is_err());
+            assert!(needed.mark(at, len).is_err());
         }
     }
 }

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 pub(super) mod base;
 pub mod compare;
+mod content;
 pub mod keep;
 mod locked;
+#[cfg(test)]
+mod large;
 pub(super) mod reading;
 pub mod runs;
 
@@ -16,8 +19,20 @@ pub struct Increments {
     pub full: bool,
     /// Hold everything when the last archive that does so is older than this.
     pub full_every: Option<Duration>,
+    /// How it is told that a file is still the same.
+    pub compare: Compare,
     /// When older archives are not needed any more.
     pub rebase: Rebase,
+}
+
+/// How it is told that a file is still the one that a backup has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compare {
+    /// By what `lstat` says of it.
+    #[default]
+    Stat,
+    /// By what is in it, times of change and inode numbers aside.
+    Content,
 }
 
 /// When what an older archive still holds is read again, so that the archive is not needed any more.

@@ -1,6 +1,7 @@
 //! A source whose files are looked at one by one: those that changed are read, and the others stay where they are.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use tokio::runtime::Handle;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
 use super::compare::{Before, Comparison, Kept};
+use super::content::{Decided, Reading, Turns};
 use super::keep::write_kept;
 use super::runs::Members;
 use crate::archive::Id;
@@ -35,6 +37,8 @@ pub(in crate::job) struct Opening {
     pub(in crate::job) is_scanned: bool,
     /// The backup before.
     pub(in crate::job) base: Option<Arc<Base>>,
+    /// How many files are read at once to be compared, where they are compared by what is in them.
+    pub(in crate::job) compared_at_once: Option<usize>,
     /// What the members are expected to be, kept ones among them.
     pub(in crate::job) check: SharedCheck,
 }
@@ -92,8 +96,10 @@ impl Opening {
     ) -> Result<(Running, Option<Scanning>)> {
         if self.is_scanned {
             if let Some(prepared) = self.source.scan(engine, walk, ui).await? {
-                let Opening { base, check, .. } = self;
-                return start(prepared, base, check, ui, stop)
+                let Opening { base, check, compared_at_once, .. } = self;
+                let from = prepared.files.from().map(PathBuf::from);
+                let reading = compared_at_once.map(|at_once| Reading { from, at_once });
+                return start(prepared, base, reading, check, ui, stop)
                     .map(|(running, scanning)| (running, Some(scanning)));
             }
             ui.detail("so it is backed up in full");
@@ -106,6 +112,7 @@ impl Opening {
 fn start(
     prepared: Prepared,
     base: Option<Arc<Base>>,
+    reading: Option<Reading>,
     check: SharedCheck,
     ui: &Reporter,
     stop: &CancellationToken,
@@ -120,8 +127,15 @@ fn start(
         let found = finding.await.unwrap_or_else(|_| Err(Error::disconnected()));
         let _ = told.send(joined(own, found));
     });
-    let search =
-        Search { names, stamps, check, stop: stop.clone(), kept: kept.clone(), runtime: runtime.clone() };
+    let search = Search {
+        names,
+        stamps,
+        check,
+        stop: stop.clone(),
+        kept: kept.clone(),
+        runtime: runtime.clone(),
+        reading,
+    };
     let scan = prepared.scan;
     thread("scan", move || drop(found.send(search.run(scan))))?;
     let (members, started) = (kept.clone(), jiff::Timestamp::now().as_second());
@@ -185,6 +199,7 @@ fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
 }
 
 /// What a scan found, beside the files.
+#[derive(Default)]
 struct Found {
     notes: Vec<String>,
     warnings: Vec<Warning>,
@@ -198,23 +213,26 @@ struct Search {
     stop: CancellationToken,
     kept: KeptMembers,
     runtime: Handle,
+    /// How files are read, where they are compared by what is in them.
+    reading: Option<Reading>,
 }
 
 impl Search {
     /// Blocks until all files were found, and those that are to be read told of.
     fn run(mut self, mut scan: Scan) -> Result<Found> {
-        let warnings = match self.kept.base.clone() {
+        let mut found = match self.kept.base.clone() {
             Some(base) => self.compare(&mut scan, &base)?,
             None => {
                 scan.try_for_each(|file| self.send(&file?))?;
-                Vec::new()
+                Found::default()
             }
         };
         self.names.finish();
-        Ok(Found { notes: scan.notes(), warnings })
+        found.notes.extend(scan.notes());
+        Ok(found)
     }
 
-    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Vec<Warning>> {
+    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Found> {
         let unordered = || Error::failed("the catalog is in no order");
         let mut members = Members::of(&base.catalog).ok_or_else(unordered)?;
         let (runtime, damage) = (self.runtime.clone(), RefCell::new(None));
@@ -227,15 +245,24 @@ impl Search {
         };
         let (started, gone) = (base.catalog.archive().started, base.gone.clone());
         let mut comparison = Comparison::new(Before { members: next, started, gone });
+        if self.reading.is_some() {
+            comparison = comparison.by_content();
+        }
+        let mut turns = Turns::new(self.reading.as_ref(), &self.stop)?;
         for file in scan {
             let file = file?;
             let name = self.check.is_some().then(|| file.name.clone());
-            match comparison.take(file)? {
-                Some(file) => self.send(&file)?,
-                None => self.check.keep(&name.unwrap_or_default()),
+            let sent = comparison.take(file)?;
+            if sent.is_none() {
+                self.check.keep(&name.unwrap_or_default());
             }
+            turns.push(comparison.take_to_read(), sent)?;
+            self.go_through(&mut turns, &mut comparison, false)?;
             self.go_on()?;
         }
+        turns.push(comparison.last_to_read(), None)?;
+        self.go_through(&mut turns, &mut comparison, true)?;
+        let notes = unhashed(&comparison, base);
         let (last, kept) = comparison.finish()?;
         last.iter().try_for_each(|file| self.send(file))?;
         self.check.count_kept(kept.count());
@@ -245,9 +272,28 @@ impl Search {
                 base.name()
             )
         });
-        let warnings = damage.into_iter().chain(upheaval(&kept)).map(Warning::other);
+        let upheaval = upheaval(&kept, self.reading.is_some());
+        let warnings = damage.into_iter().chain(upheaval).map(Warning::other).collect();
         drop(self.kept.kept.set(kept));
-        Ok(warnings.collect())
+        Ok(Found { notes, warnings })
+    }
+
+    /// Sends those files whose turn it is.
+    fn go_through<M: FnMut() -> Result<Option<Entry>>>(
+        &mut self,
+        turns: &mut Turns,
+        comparison: &mut Comparison<M>,
+        end: bool,
+    ) -> Result<()> {
+        while let Some(decided) = turns.next(end)? {
+            let sent = match decided {
+                Decided::Send(file) => Some(file),
+                Decided::Same => None,
+                Decided::Other(names) => comparison.refuse(names),
+            };
+            sent.iter().try_for_each(|file| self.send(file))?;
+        }
+        Ok(())
     }
 
     fn go_on(&self) -> Result<()> {
@@ -263,15 +309,33 @@ impl Search {
 }
 
 /// What is said when most files of a large job changed.
-fn upheaval(kept: &Kept) -> Option<String> {
+fn upheaval(kept: &Kept, by_content: bool) -> Option<String> {
     let (known, sent) = kept.known_and_sent();
+    let hint = match by_content {
+        true => {
+            "if nobody touched them, they have other times, modes or owners than before: copy them with these kept"
+        }
+        false => {
+            "if nobody touched them, the files were moved or copied (new inode numbers), or a mount gives new ones each \
+             time; then use --compare content, which reads all and stores what is other, or back up without --incremental"
+        }
+    };
     (known >= LARGE && sent > known / 2).then(|| {
-        format!(
-            "{sent} of {known} members changed since the backup before and were read again: if nobody touched them, the \
-             files were moved or copied (new inode numbers), or a mount gives new ones each time; then back up without \
-             --incremental"
-        )
+        format!("{sent} of {known} members changed since the backup before and were read again: {hint}")
     })
+}
+
+/// What is noted of files that were sent because the backup before does not say what was in them.
+fn unhashed<M: FnMut() -> Result<Option<Entry>>>(comparison: &Comparison<M>, base: &Base) -> Vec<String> {
+    let (note, them) = match comparison.unhashed() {
+        0 => return Vec::new(),
+        1 => ("1 file is stored again".into(), "it"),
+        n => (format!("{n} files are stored again"), "them"),
+    };
+    let base = base.name();
+    vec![format!(
+        "{note}: {base} has no hash of what was in {them}, for --compare content was not asked for then"
+    )]
 }
 
 /// What members are expected to be, looked at by those who see them read and by those who see them kept.

@@ -5,45 +5,67 @@ use std::vec;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use crate::archive::catalog::EntryLine;
 use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::error::{Error, Result};
 use crate::tar::{Entry, name};
 
 /// Pages of members.
-type Pages = BoxStream<'static, Result<Vec<Entry>>>;
+type Pages<T> = BoxStream<'static, Result<Vec<T>>>;
+
+/// What stands for a member.
+pub trait Named {
+    /// The member's name, plain.
+    fn plain_name(&self) -> Vec<u8>;
+}
+
+impl Named for Entry {
+    fn plain_name(&self) -> Vec<u8> {
+        match self.path_hex {
+            None => name::plain(self.path.as_bytes()).to_vec(),
+            Some(_) => name::plain(&self.name()).to_vec(),
+        }
+    }
+}
+
+impl Named for EntryLine {
+    fn plain_name(&self) -> Vec<u8> {
+        self.name.clone()
+    }
+}
 
 /// The runs of a catalog as one. Of each, a few pages are in memory.
-pub struct Members {
-    runs: Vec<Run>,
+pub struct Members<T = Entry> {
+    runs: Vec<Run<T>>,
 }
 
 /// A run, and its member at hand.
-struct Run {
-    pages: Pages,
-    page: vec::IntoIter<Entry>,
-    next: Option<(Vec<u8>, Entry)>,
+struct Run<T> {
+    pages: Pages<T>,
+    page: vec::IntoIter<T>,
+    next: Option<(Vec<u8>, T)>,
     began: bool,
 }
 
-impl Run {
-    /// Goes to its next member.
-    async fn advance(&mut self) -> Result<()> {
+impl<T: Named> Run<T> {
+    /// Goes to its next member, and gives the one at hand.
+    async fn advance(&mut self) -> Result<Option<T>> {
         let before = self.next.take();
-        let entry = loop {
-            if let Some(entry) = self.page.next() {
-                break entry;
+        let next = loop {
+            if let Some(next) = self.page.next() {
+                break next;
             }
             match self.pages.next().await {
                 Some(page) => self.page = page?.into_iter(),
-                None => return Ok(()),
+                None => return Ok(before.map(|(_, member)| member)),
             }
         };
-        let name = name::plain(&entry.name()).to_vec();
-        if before.is_some_and(|(before, _)| name::path_order(&before, &name).is_ge()) {
+        let name = next.plain_name();
+        if before.as_ref().is_some_and(|(before, _)| name::path_order(before, &name).is_ge()) {
             return Err(Error::damaged("the catalog is damaged: its members are not in order"));
         }
-        self.next = Some((name, entry));
-        Ok(())
+        self.next = Some((name, next));
+        Ok(before.map(|(_, member)| member))
     }
 }
 
@@ -58,8 +80,18 @@ impl Members {
         let runs = catalog.runs()?;
         Some(Members::new((0..runs).map(|run| catalog.run(run, names.clone()).boxed())))
     }
+}
 
-    fn new(runs: impl Iterator<Item = Pages>) -> Members {
+impl Members<EntryLine> {
+    /// The lines of all members of a catalog; none where they come in any order.
+    pub fn lines_of(catalog: &PagedCatalog) -> Option<Members<EntryLine>> {
+        let runs = catalog.runs()?;
+        Some(Members::new((0..runs).map(|run| catalog.run_lines(run).boxed())))
+    }
+}
+
+impl<T: Named> Members<T> {
+    fn new(runs: impl Iterator<Item = Pages<T>>) -> Members<T> {
         let run = |pages| Run { pages, page: Vec::new().into_iter(), next: None, began: false };
         Members { runs: runs.map(run).collect() }
     }
@@ -68,7 +100,7 @@ impl Members {
     ///
     /// # Errors
     /// A page cannot be read or is not what was sealed; a run is in no order.
-    pub async fn next(&mut self) -> Result<Option<Entry>> {
+    pub async fn next(&mut self) -> Result<Option<T>> {
         for run in self.runs.iter_mut().filter(|run| !run.began) {
             run.began = true;
             run.advance().await?;
@@ -79,10 +111,10 @@ impl Members {
             (Some((a, _)), Some((b, _))) => name::path_order(a, b),
             _ => std::cmp::Ordering::Equal,
         });
-        let Some(run) = first else { return Ok(None) };
-        let entry = run.next.as_ref().map(|(_, entry)| entry.clone());
-        run.advance().await?;
-        Ok(entry)
+        match first {
+            Some(run) => run.advance().await,
+            None => Ok(None),
+        }
     }
 }
 
@@ -101,12 +133,12 @@ mod tests {
     }
 
     /// A run of pages; a page's names have blanks between them.
-    fn run(pages: &[&str]) -> Pages {
+    fn run(pages: &[&str]) -> Pages<Entry> {
         let page = |names: &&str| Ok(names.split_whitespace().map(entry).collect());
         stream::iter(pages.iter().map(page).collect::<Vec<_>>()).boxed()
     }
 
-    async fn merged(runs: Vec<Pages>) -> Result<String> {
+    async fn merged(runs: Vec<Pages<Entry>>) -> Result<String> {
         let mut members = Members::new(runs.into_iter());
         let mut names = Vec::new();
         while let Some(entry) = members.next().await? {

@@ -14,8 +14,12 @@ fn entry(path: &str, kind: EntryType, link: Option<&str>) -> Entry {
 }
 
 fn members(include: &[&str], unpacks: bool, entries: &[Entry]) -> Members {
+    members_but(include, unpacks, entries, Lost::default())
+}
+
+fn members_but(include: &[&str], unpacks: bool, entries: &[Entry], lost: Lost) -> Members {
     let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
-    let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false, Lost::default());
+    let mut members = Members::new(Patterns::new(&include, &[]).unwrap(), unpacks, false, lost);
     let mut at = 0;
     loop {
         for entry in entries {
@@ -165,4 +169,33 @@ fn what_was_handed_on_before_a_failure_is_said() {
     counters.source.add(7);
     let error = incomplete(Error::failed("x"), &counters);
     assert!(error.hint_text().unwrap().contains("the 7 bytes"), "{error}");
+}
+
+#[test]
+fn what_leads_to_a_lost_member_is_lost_and_each_is_counted_once() {
+    let link = |path: &str, to: &str| entry(path, EntryType::Link, Some(to));
+    let file = |path: &str| entry(path, EntryType::File, None);
+    // A link before what it leads to, one behind it, one to a link, and one to a member that is there.
+    let entries = [link("0", "b"), file("a"), file("b"), link("c", "./b"), link("d", "c"), link("e", "a")];
+    let lost = || Lost::of(Part { reference: 0, ranges: one(2048, 2049) });
+    let told = |members: &Members| {
+        let names = members.left_out.first.iter().map(|(_, name)| String::from_utf8(name.clone()).unwrap());
+        (names.collect::<Vec<_>>().join(" "), members.left_out.count)
+    };
+    let rest = members_but(&[], true, &entries, lost());
+    assert_eq!(told(&rest), ("0 b c d".into(), 4));
+    assert_eq!(lists(rest), [vec![1024..2048, 5120..6144]]);
+    let some = members_but(&["d", "e"], true, &entries, lost());
+    assert_eq!(told(&some), ("d".into(), 1));
+    assert_eq!(lists(some), [vec![1024..2048, 5120..6144]]);
+}
+
+#[test]
+fn of_very_many_lost_members_the_first_are_remembered_and_all_counted() {
+    let entries: Vec<_> = (0..3000).rev().map(|n| entry(&format!("{n:04}"), EntryType::File, None)).collect();
+    let lost = Lost::of(Part::whole(u64::MAX));
+    let rest = members_but(&[], true, &entries, lost);
+    assert_eq!((rest.left_out.first.len(), rest.left_out.count), (MOST_TOLD, 3000));
+    assert_eq!(rest.left_out.first.last().unwrap().1, b"0999");
+    assert!(rest.link_targets.is_empty());
 }

@@ -19,6 +19,7 @@ fn entry(path: &str, kind: EntryType, link: Option<&str>, at: u64) -> Entry {
         len,
         reference: 0,
         stat: None,
+        content: None,
         ctime: None,
     }
 }
@@ -112,6 +113,16 @@ fn what_is_unpacked_brings_the_folders_around_it_wherever_they_stand() {
     let found = lists(select(true, &p, &members));
     assert_eq!(found, [one(2048, 2560), vec![1024..1536, 2560..3072], members_alone.clone()]);
     assert_eq!(lists(select(false, &p, &members)), [members_alone]);
+}
+
+#[test]
+fn folders_that_are_taken_themselves_come_as_members_and_once() {
+    let members: Vec<_> = ["a/x", "a/", "a/b/", "a/b/y", "c/", "c/z"].map(file).into();
+    let selection = select(true, &patterns(&[], &["a/b"]), &members);
+    assert!(selection.folders.is_empty() && selection.names().is_empty());
+    assert_eq!(lists(selection), [vec![0..1024, 2048..3072]]);
+    let selection = select(true, &patterns(&["a/b"], &[]), &members);
+    assert_eq!(lists(selection), [one(512, 1024), one(1024, 2048)]);
 }
 
 #[test]
