@@ -2,7 +2,7 @@
 
 use crate::support::nights::{id, in_source, is_the_source, sealed, settle};
 use crate::support::s3::{self, LockBucket};
-use crate::support::{Ended, Lab, missing};
+use crate::support::{Ended, Lab, missing, until};
 
 /// What a backup's key needs to do.
 const BACKUP: [&str; 7] = [
@@ -14,6 +14,9 @@ const BACKUP: [&str; 7] = [
     "s3:GetBucketObjectLockConfiguration",
     "s3:GetObjectRetention",
 ];
+
+/// What it need not do.
+const DELETE: [&str; 2] = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
 
 fn backup(lab: &Lab, bucket: &LockBucket, lock: &str) -> Ended {
     let mut command = lab.sealift();
@@ -28,7 +31,7 @@ fn for_thirty_nights_nothing_that_is_needed_is_free_before_the_newest_that_needs
         return;
     }
     let (lab, bucket) = (Lab::new(), LockBucket::new());
-    bucket.allow_guest(&[&BACKUP[..], &["s3:PutObjectRetention"]].concat());
+    bucket.allow_guest(&[&BACKUP[..], &["s3:PutObjectRetention"]].concat(), &DELETE);
     in_source(&lab, "for i in $(seq 40); do head -c 20000 /dev/urandom > f$i; done");
     settle();
     let mut last = String::new();
@@ -51,9 +54,6 @@ fn for_thirty_nights_nothing_that_is_needed_is_free_before_the_newest_that_needs
             assert!(needed.iter().all(|(_, end)| is_late(end)), "{night}: {until} {needed:?}");
         }
     }
-    for name in bucket.locks("j").keys() {
-        assert!(!bucket.deletes_version("j", name), "{name} was deleted");
-    }
     let mut restore = lab.sealift();
     s3::guest(&mut restore);
     restore.args(["restore", "j", "--to-path", "out", "--from", &bucket.url()]);
@@ -67,7 +67,7 @@ fn a_key_that_may_not_lock_says_so_and_the_backup_is_there() {
         return;
     }
     let (lab, bucket) = (Lab::new(), LockBucket::new());
-    bucket.allow_guest(&BACKUP);
+    bucket.allow_guest(&BACKUP, &["s3:PutObjectRetention"]);
     in_source(&lab, "echo one > f");
     let ended = backup(&lab, &bucket, "20m").expect(3);
     let told = ended.stderr.clone() + &ended.text();
@@ -82,13 +82,12 @@ fn where_older_locks_cannot_be_made_longer_what_they_guard_is_read_again_in_time
         return;
     }
     let (lab, bucket) = (Lab::new(), LockBucket::new());
-    let all = [&BACKUP[..], &["s3:PutObjectRetention"]].concat();
-    bucket.allow_guest(&all);
+    bucket.allow_guest(&[&BACKUP[..], &["s3:PutObjectRetention"]].concat(), &DELETE);
     in_source(&lab, "head -c 200000 /dev/urandom > f");
     settle();
     let first = sealed(&backup(&lab, &bucket, "30s").expect(0));
-    // Locked by the bucket's own rule from here on, as it were: nothing may be made longer.
-    bucket.allow_guest(&BACKUP);
+    // As where only the bucket's own rule locks: nothing may be made longer.
+    bucket.allow_guest(&BACKUP, &["s3:PutObjectRetention"]);
     let ended = backup(&lab, &bucket, "5m");
     let second = sealed(&ended);
     let told = ended.stderr.clone() + &ended.text();
@@ -97,12 +96,27 @@ fn where_older_locks_cannot_be_made_longer_what_they_guard_is_read_again_in_time
 }
 
 #[test]
+fn what_is_locked_cannot_be_deleted_before_its_time_and_can_be_then() {
+    if missing("s3") {
+        return;
+    }
+    let (lab, bucket) = (Lab::new(), LockBucket::new());
+    in_source(&lab, "echo one > f");
+    let mut command = lab.sealift();
+    command.args(["backup", "path", "s", "--job", "j", "--json", "--lock", "8s", "--to", &bucket.url()]);
+    let sealed = sealed(&Ended::from(command.output().expect("sealift runs")).expect(0));
+    let name = format!("{}.tar.zst.gpg", id(&sealed));
+    assert!(!bucket.deletes_version("j", &name));
+    until("the lock is over", || bucket.deletes_version("j", &name));
+}
+
+#[test]
 fn a_bucket_without_object_lock_is_told_before_anything_is_read() {
     if missing("s3") {
         return;
     }
     let lab = Lab::new();
-    lab.write("s/f", b"x");
+    in_source(&lab, "echo x > f");
     let mut command = lab.sealift();
     s3::environment(&mut command);
     let to = format!("s3://{}/{}", s3::bucket(), crate::support::unique("locks"));

@@ -39,8 +39,12 @@ fn request(path: &str, query: &str) -> Vec<u8> {
 
 /// curl, signing; version 7.88 does not send the payload's hash by itself, and the server demands it.
 fn curl(payload: &str) -> Command {
+    curl_as("", payload)
+}
+
+fn curl_as(who: &str, payload: &str) -> Command {
     let mut curl = Command::new("curl");
-    let user = format!("{}:{}", variable("_KEY"), variable("_SECRET"));
+    let user = format!("{}:{}", variable(&format!("{who}_KEY")), variable(&format!("{who}_SECRET")));
     curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--user", &user]);
     curl.args(["--aws-sigv4", &format!("aws:amz:{}:s3", variable("_REGION"))]);
     curl.args(["--header", &format!("x-amz-content-sha256: {payload}")]);
@@ -80,31 +84,36 @@ impl LockBucket {
         format!("s3://{}/backups", self.name)
     }
 
-    /// Lets the other key do what these actions of S3 are, and nothing else.
+    /// Lets the other key do what these actions of S3 are, and nothing else. What is `denied`, it may not even do to
+    /// objects of its own.
     #[track_caller]
-    pub fn allow_guest(&self, actions: &[&str]) {
+    pub fn allow_guest(&self, actions: &[&str], denied: &[&str]) {
+        let statement = |effect: &str, actions: &[&str]| {
+            serde_json::json!({
+                "Effect": effect, "Principal": {"AWS": ["arn:aws:iam:::user/guest"]}, "Action": actions,
+                "Resource": [format!("arn:aws:s3:::{}", self.name), format!("arn:aws:s3:::{}/*", self.name)],
+            })
+        };
         let policy = serde_json::json!({
             "Version": "2012-10-17",
-            "Statement": [{
-                "Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/guest"]}, "Action": actions,
-                "Resource": [format!("arn:aws:s3:::{}", self.name), format!("arn:aws:s3:::{}/*", self.name)],
-            }],
+            "Statement": [statement("Allow", actions), statement("Deny", denied)],
         });
         put_at(&format!("{}?policy=", self.name), &[], policy.to_string().as_bytes());
     }
 
-    /// Until when each object of its job is locked, by name; empty where it is not.
+    /// Until when each object of a job is locked, by name; empty where it is not. The other key must have stored them.
     #[track_caller]
     pub fn locks(&self, job: &str) -> std::collections::BTreeMap<String, String> {
         let list = self.get("", &format!("list-type=2&prefix=backups%2F{job}%2F"));
         let until = |key: &String| {
-            let mut curl = curl(NOTHING);
+            let mut curl = curl_as("_GUEST", NOTHING);
             curl.arg(format!("{}/{}/{key}?retention=", endpoint(), self.name));
             let answer = Ended::from(curl.output().expect("curl runs"));
             all(&answer.stdout, "RetainUntilDate").pop().unwrap_or_default()
         };
         let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_string();
-        all(&list, "Key").iter().map(|key| (name(key), until(key))).collect()
+        let keys = all(&list, "Key").into_iter().filter(|key| !key.ends_with("/.sealift-probe"));
+        keys.map(|key| (name(&key), until(&key))).collect()
     }
 
     /// Versions of all objects, and delete markers: their number.

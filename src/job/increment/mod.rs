@@ -6,9 +6,9 @@ pub(super) mod base;
 pub mod compare;
 mod content;
 pub mod keep;
-mod locked;
 #[cfg(test)]
 mod large;
+mod locked;
 pub(super) mod reading;
 pub mod runs;
 
