@@ -40,7 +40,7 @@ async fn commit(store: &Arc<Store>) -> Result<()> {
     target.archive.part("the archive".into()).await?;
     target.catalog.part("the catalog".into()).await?;
     let manifest = Manifest { needs: vec![older()], ..manifest() };
-    target.commit(&manifest, &needs(), &CancellationToken::new()).await
+    target.commit(&manifest, &needs(), &CancellationToken::new()).await.map(drop)
 }
 
 /// The objects that are not the older archive's.
