@@ -373,3 +373,31 @@ fn a_job_that_is_a_container() {
     assert_eq!(leftovers(&name), [""; 0]);
     assert!(docker(&["images", "-q", "bb:1"]).len() > 1);
 }
+
+#[test]
+fn a_file_to_begin_with_is_right_as_it_is_and_never_replaces_one() {
+    let lab = Lab::new();
+    let init = |words: &str| {
+        let mut command = sealift(&lab);
+        ended(
+            command
+                .env("DOCKER_HOST", "unix:///nowhere")
+                .args(["config", "init"])
+                .args(words.split_whitespace()),
+        )
+    };
+    let written = init("").expect(0);
+    assert!(written.stderr.contains("no containers and volumes were looked for"), "{}", written.stderr);
+    let text = std::fs::read_to_string(lab.path("sealift.toml")).expect("the settings");
+    assert_eq!(init("-").expect(0).text(), text);
+    let checked = run(&lab, "config check").expect(0);
+    assert!(checked.text().contains("sealift.toml: 1 store, 1 job, 1 set: fine"), "{}", checked.text());
+    init("").expect_error(2, "sealift.toml is there already, and is left as it is");
+    std::os::unix::fs::symlink("elsewhere.toml", lab.path("link.toml")).expect("a link");
+    init("link.toml").expect_error(2, "link.toml is there already");
+    assert!(!lab.path("elsewhere.toml").exists());
+    assert_eq!(std::fs::read_to_string(lab.path("sealift.toml")).expect("the settings"), text);
+    init("no/such/folder.toml").expect_error(1, "cannot write no/such/folder.toml");
+    init("other.toml --config third.toml").expect(0);
+    assert!(lab.path("other.toml").exists() && !lab.path("third.toml").exists());
+}

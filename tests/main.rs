@@ -22,6 +22,8 @@ mod completions;
 mod config;
 // The same bytes arrive at another store without the passphrase; others do not.
 mod copy;
+// What backups need is tried out, and what is missing is told with what to change.
+mod doctor;
 // Every kind of difference is found, and none where there is none.
 mod diff;
 // What has a manifest is listed, oldest first, and what is damaged is named.
@@ -38,8 +40,13 @@ mod restore;
 mod restore_set;
 // The source, its end and the way back by hand are shown.
 mod show;
+// Whether every job has an archive that is new, whole and verified.
+mod status;
 // Every level finds what it promises to find, and records what it found in order.
 mod verify;
+
+// What a killed run left is taken back, a run under way is not touched, and there is one at a time.
+mod clean;
 
 // ---- what holds for all of them
 

@@ -43,6 +43,9 @@ fn the_main_command_and_what_follows_it() {
     let shown: String = after.iter().map(|block| run(&lab, block).expect(0).text()).collect();
     assert_eq!(shown.matches("etc/hosts").count(), 2, "{shown}");
     assert!(shown.contains("JOB"), "{shown}");
+    let [status] = blocks("status")[..] else { panic!("one look at whether all is well") };
+    let text = run(&lab, status).expect(0).text();
+    assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("etc  ok  ")), "{text}");
 }
 
 #[test]

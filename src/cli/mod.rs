@@ -14,7 +14,9 @@ use crate::preset::Preset;
 use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
+mod clean;
 mod docker_run;
+mod doctor;
 mod explicit;
 mod files;
 mod options;
@@ -25,10 +27,13 @@ mod prune;
 mod read;
 mod restore;
 mod settings;
+mod status;
 mod stores;
 mod units;
 mod verify;
 
+pub use clean::Clean;
+pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
 pub use options::{BackupOptions, PassphraseOptions};
@@ -39,6 +44,7 @@ pub use prune::{Delete, Pin, Prune, Unpin};
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
+pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
 use units::{age, duration, rate, share, size};
 pub use verify::{CheckOptions, Verify};
@@ -67,8 +73,8 @@ Examples:
 
 Exit codes:
   0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
-  10 no such archive · 12 wrong passphrase · 13 damaged archive · 14 refused: a member may not be unpacked
-  70 internal error · 130 interrupted, aborted cleanly";
+  10 no such archive · 11 another run of the job is under way · 12 wrong passphrase · 13 damaged archive
+  14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
 #[derive(Debug, Clone, Args)]
@@ -112,6 +118,10 @@ pub enum Verb {
     Diff(Diff),
     /// List the archives in a store, and when each was verified
     List(List),
+    /// Tell whether every job has an archive that is new, whole and verified; needs no passphrase
+    Status(Status),
+    /// Try out what backups need: settings, engine, tar, passphrase, memory and every store
+    Doctor(Doctor),
     /// List the members of an archive, from its catalog alone
     Ls(Ls),
     /// Print one file of an archive; only the frames that hold it are fetched
@@ -122,6 +132,8 @@ pub enum Verb {
     Copy(Copy),
     /// Commit a backup that lies complete in a store, but whose manifest never arrived
     Adopt(Adopt),
+    /// List what failed and killed runs have left, or take it back
+    Clean(Clean),
     /// Delete the archives that no rule keeps; without --confirm only tell which
     Prune(Box<Prune>),
     /// Keep an archive whatever the rules say

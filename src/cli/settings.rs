@@ -11,6 +11,15 @@ pub enum Settings {
         after_help = "Prints a line for each problem and ends with 2, or says that the file is fine.\n\nExample:\n  sealift config check --config /etc/sealift/sealift.toml"
     )]
     Check,
+    /// Write a settings file to begin with, with the jobs that this host asks for
+    #[command(
+        after_help = "Looks for databases in containers, volumes and Docker EE, and writes the policy of docs/POLICY.md with a job for each;\njobs of 10 GiB and more have increments. `sealift config check` takes the file as it is; the store's URL and the\npassphrase are yours to say. A file that is there is never replaced.\n\nExamples:\n  sealift config init\n  sealift config init - | less"
+    )]
+    Init {
+        /// The file to make; - prints it; otherwise that of --config, or sealift.toml
+        #[arg(value_name = "FILE")]
+        file: Option<std::path::PathBuf>,
+    },
     /// Print the settings in force, and where each stands; secrets are left out
     #[command(after_help = "Example:\n  sealift config show --json")]
     Show,
@@ -42,6 +51,7 @@ Example of a sealift.toml:
   command = [\"pg_dumpall\", \"-U\", \"postgres\"]
   keep = { daily = 7, weekly = 5 } # what `sealift prune` keeps; also in a set, a store, or at the top
   schedule = \"0 2 * * *\"          # is noted, nothing acts on it yet
+  max_age = \"26h\"                 # for `sealift status`; also verified_within, shrink
 
   [sets.nightly]
   jobs = [\"images\", \"db\"]

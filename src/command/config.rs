@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::job::inventory::inventory;
 use crate::preset::secret_of_setting;
-use crate::report::{Event, Mode, Reporter, print, print_while_read};
+use crate::report::{Event, Mode, Reporter, print, print_text, print_while_read};
 use crate::store::locate;
 
 /// Where a store is named beside the settings file.
@@ -21,19 +22,7 @@ const REDACTED: &str = "<redacted>";
 /// # Errors
 /// There is a problem, or no file.
 pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
-    let (config, mut problems) = Config::load(file(named)?)?;
-    let fine = |table: &Table| problems.iter().all(|problem| problem.table != table.title);
-    let jobs = config.jobs().iter().filter(|job| fine(&job.table));
-    // As `backup job` would read them, up to the point where the engine or a store would be asked.
-    let wrong = jobs.filter_map(|job| {
-        let error = config.job(&job.name, &[]).err()?;
-        let hint = error.hint_text().map(String::from);
-        Some(job.table.problem(job.table.line, error.to_string(), hint))
-    });
-    let wrong: Vec<_> = wrong.collect();
-    problems.extend(wrong);
-    problems.extend(config.missing_files());
-    problems.sort_by_key(|problem| problem.line);
+    let (config, problems) = problems(file(named)?)?;
     let path = config.path().display();
     print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;
     for idle in config.without_effect() {
@@ -55,6 +44,74 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
         Mode::Quiet => {}
     }
     Ok(())
+}
+
+/// Writes a settings file to begin with, for what is found on this host.
+///
+/// # Errors
+/// The file is there already, or cannot be made.
+pub async fn init(named: Option<&Path>, ui: &Reporter) -> Result<()> {
+    let file = named.unwrap_or(Path::new("sealift.toml"));
+    let is_stdout = file == Path::new("-");
+    let there = || {
+        Error::usage(format!("{} is there already, and is left as it is", file.display()))
+            .hint("name another file, or print it: `sealift config init -`")
+    };
+    // Before the host is looked at, which may take a while.
+    if !is_stdout && file.symlink_metadata().is_ok() {
+        return Err(there());
+    }
+    let found = inventory().await;
+    if let Some(why) = &found.unreachable {
+        ui.warn(&format!("no containers and volumes were looked for: {why}"));
+    }
+    let text = config::settings_for(&found);
+    if is_stdout {
+        return print_text(text.as_bytes());
+    }
+    match create_new(file, text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(there()),
+        written => written.context(|| format!("cannot write {}", file.display()))?,
+    }
+    let next =
+        "change its store's URL, give it a passphrase, then `sealift config check` and `sealift doctor`";
+    ui.note(&format!("{} was written: {next}", file.display()));
+    Ok(())
+}
+
+/// Makes a file that is not there yet. It can name commands to run, so that only its owner may write it.
+fn create_new(file: &Path, text: &[u8]) -> std::io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(file, flags, Mode::from_raw_mode(0o640))?;
+    let mut left = text;
+    while !left.is_empty() {
+        let written = rustix::io::write(&fd, left)?;
+        left = &left[written..];
+    }
+    rustix::fs::fsync(&fd)?;
+    Ok(())
+}
+
+/// A settings file, and all that is wrong in it, by line.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn problems(path: PathBuf) -> Result<(Config, Vec<Problem>)> {
+    let (config, mut problems) = Config::load(path)?;
+    let fine = |table: &Table| problems.iter().all(|problem| problem.table != table.title);
+    let jobs = config.jobs().iter().filter(|job| fine(&job.table));
+    // As `backup job` would read them, up to the point where the engine or a store would be asked.
+    let wrong = jobs.filter_map(|job| {
+        let error = config.job(&job.name, &[]).err()?;
+        let hint = error.hint_text().map(String::from);
+        Some(job.table.problem(job.table.line, error.to_string(), hint))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    problems.extend(wrong);
+    problems.extend(config.missing_files());
+    problems.sort_by_key(|problem| problem.line);
+    Ok((config, problems))
 }
 
 fn line(problem: &Problem, path: &Path, mode: Mode) -> String {

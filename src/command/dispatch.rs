@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, completions, config, copy, diff, list, ls, plan, prune, restore, show, verify,
+    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, plan, prune, restore, show,
+    status, verify,
 };
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -76,8 +77,10 @@ fn writes_to_store(verb: &Verb) -> bool {
         verb,
         Verb::Adopt(_)
             | Verb::Backup(_)
+            | Verb::Clean(_)
             | Verb::Copy(_)
             | Verb::Delete(_)
+            | Verb::Doctor(_)
             | Verb::Pin(_)
             | Verb::Prune(_)
             | Verb::Verify(_)
@@ -122,14 +125,26 @@ async fn verb(
         Verb::Delete(options) => until(&cancel, prune::delete(options, ui)).await?,
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
+        Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
+        Verb::Doctor(options) => {
+            let settings = (cli.config.as_deref(), config.as_ref());
+            return until(&cancel, doctor::doctor(options, &explicit, settings, mode, ui)).await;
+        }
+        Verb::Status(options) => {
+            return until(&cancel, status::status(options, &explicit, config.as_ref(), mode, ui)).await;
+        }
         Verb::Ls(options) => until(&cancel, ls::ls(options, mode, ui)).await?,
         Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
         Verb::Show(options) => until(&cancel, show::show(options, mode, ui)).await?,
         Verb::Config(Settings::Check) => config::check(cli.config.as_deref(), mode, ui)?,
+        Verb::Config(Settings::Init { file }) => {
+            let file = file.or(cli.config);
+            until(&cancel, config::init(file.as_deref(), ui)).await?;
+        }
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
         Verb::Completions { .. } => {}
     }

@@ -41,8 +41,8 @@ fn settings(prescan: &Prescan) -> Result<Option<Config>, ParseError> {
     }
     match config::find(prescan.config.as_deref()).and_then(|path| path.map(Config::open).transpose()) {
         Ok(config) => Ok(config),
-        // Help that shows no defaults of the file's is better than none.
-        Err(_) if prescan.help => Ok(None),
+        // Help that shows no defaults of the file's is better than none, and `doctor` tells what is wrong with it.
+        Err(_) if prescan.help || prescan.path()[0] == "doctor" => Ok(None),
         Err(error) => Err(ParseError::Settings(error, prescan.view.clone())),
     }
 }

@@ -172,8 +172,14 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
         return None;
     };
     table.settings.retain(|setting| setting.key != "source");
-    keys(command, &table, &OF_JOBS, problems);
     problems.extend(keep::problem(&table));
+    let limits = defaults::limit_command();
+    let watched: Vec<_> = limits.get_arguments().map(|arg| arg.get_id().as_str()).collect();
+    keys(command, &table, &[&OF_JOBS[..], &watched].concat(), problems);
+    let wrong = |setting: &Setting| Some((setting.line, defaults::fits(&limits, setting).err()?));
+    problems.extend(
+        table.settings.iter().filter_map(wrong).map(|(at, (text, hint))| table.problem(at, text, hint)),
+    );
     problems.extend(conflict_in(command, &table));
     problems.extend(command_in_one_text(&table));
     let required = command.get_positionals().filter(|arg| arg.is_required_set());

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::Value;
 
 use super::file::{Setting, Table};
-use crate::cli::{JOB_NAME, StoreFlags};
+use crate::cli::{JOB_NAME, LimitOptions, StoreFlags};
 use crate::error::Error;
 
 /// Commands of `backup` that are no source themselves.
@@ -51,6 +51,11 @@ pub fn store_command() -> Command {
     StoreFlags::augment_args(Command::new("store"))
 }
 
+/// What a job may say of when it is a problem, as a command: its keys are options of `status`.
+pub fn limit_command() -> Command {
+    LimitOptions::augment_args(Command::new("job"))
+}
+
 /// Whether a key at the top may be a default of this command's argument. What a line must say by itself is not: words,
 /// where a restore goes, a job's own name, `copy`'s target.
 pub fn top_takes<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
@@ -66,8 +71,9 @@ pub fn top_takes<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     let is_chosen = groups.flat_map(|group| group.get_args()).any(|id| id == arg.get_id());
     let own = matches!((command.get_name(), key), (_, "job" | "config" | "help") | ("copy", "to"))
         // Rules stand in `keep`, where a job can have others.
-        || command.get_name() == "prune" && (key.starts_with("keep_") || key == "confirm")
-        || (command.get_name(), key) == ("delete", "confirm");
+        || command.get_name() == "prune" && key.starts_with("keep_")
+        // What changes something is said on the spot.
+        || key == "confirm";
     (!is_chosen && !own).then_some(arg)
 }
 

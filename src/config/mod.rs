@@ -13,15 +13,18 @@ mod command_line;
 mod defaults;
 mod file;
 mod find;
+mod init;
 mod jobs;
 mod keep;
 mod sets;
+mod status;
 mod stores;
 
 pub use crate::cli::ExplicitArg;
 pub use command_line::{ParseError, Parsed, read};
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
 pub use find::{find, no_file};
+pub use init::settings_for;
 pub use sets::set_request;
 use stores::StoreNames;
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bollard::models::{ContainerInspectResponse, Node, Reachability, SwarmInfo};
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListNodesOptions};
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptions, ListNodesOptions, ListVolumesOptions,
+};
 
 use super::{Engine, status};
 use crate::error::{Context, Result};
@@ -103,6 +105,18 @@ impl Engine {
         }
         seen.retain(|container| container.name.starts_with(name));
         Ok(seen)
+    }
+
+    /// The volumes, by name.
+    ///
+    /// # Errors
+    /// The engine does not say.
+    pub async fn volume_names(&self) -> Result<Vec<String>> {
+        let listed = self.docker.list_volumes(None::<ListVolumesOptions>).await;
+        let listed = listed.context(|| "cannot list the volumes".into())?.volumes.unwrap_or_default();
+        let mut names: Vec<_> = listed.into_iter().map(|volume| volume.name).collect();
+        names.sort();
+        Ok(names)
     }
 
     /// What the engine's host is called, where it says so.

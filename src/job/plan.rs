@@ -109,7 +109,7 @@ fn largest(request: &BackupRequest) -> Result<Option<u64>> {
     }
 }
 
-async fn measure(held: DataLocation, engine: &Engine) -> Option<u64> {
+pub(super) async fn measure(held: DataLocation, engine: &Engine) -> Option<u64> {
     let folders = match held {
         DataLocation::Folder(folder) => vec![folder],
         DataLocation::Volumes(names) => {

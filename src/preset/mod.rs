@@ -139,6 +139,20 @@ impl Preset {
         }
     }
 
+    /// What is added to the job's name for each of its archives, and whether every backup has that one.
+    pub fn parts(&self) -> Vec<(Option<&'static str>, bool)> {
+        match self {
+            // Only an autolocked swarm has a key, and images may lie in an object store.
+            Preset::Swarm(_) if self.is_secret() => vec![(None, true), (Some("unlock-key"), false)],
+            Preset::Swarm(_) | Preset::Ucp(_) => vec![(None, true)],
+            Preset::Dtr(options) => match options.only {
+                Some(DtrPart::Images) => vec![(Some("images"), true)],
+                Some(DtrPart::Metadata) => vec![(Some("metadata"), true)],
+                None => vec![(Some("metadata"), true), (Some("images"), false)],
+            },
+        }
+    }
+
     /// Whether a secret of Docker's own is one of its archives.
     pub fn is_secret(&self) -> bool {
         matches!(self, Preset::Swarm(options) if options.with_unlock_key)

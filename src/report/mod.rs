@@ -10,11 +10,15 @@ use crate::error::{Error, Kind, Result};
 use crate::stream::counters::Counters;
 
 pub mod event;
+mod finding;
 mod lines;
+mod short;
 mod view;
 
 pub use event::Event;
+pub use finding::{Finding, Verdict};
 pub use lines::{Lines, said_by_tar};
+pub use short::{short_bytes, short_time, shortened};
 pub use view::{Mode, View};
 
 /// Somebody who is told what happens.

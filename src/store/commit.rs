@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Store;
 use super::create::CreateError;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix};
+use super::needs::Needs;
 use super::upload::{Class, Incomplete, Upload};
 use crate::archive::Id;
 use crate::error::{Error, Result};
@@ -69,7 +70,7 @@ impl Target {
         let ended =
             tokio::join!(self.archive.abort_because(nothing()), self.catalog.abort_because(nothing()));
         let left = [ended.0, ended.1];
-        left.iter().filter_map(Error::hint_text).fold(cause, |cause, left| cause.and_hint(left))
+        left.iter().fold(cause, Error::and_hints_of)
     }
 
     /// Makes the backup exist.
@@ -126,12 +127,17 @@ impl Target {
     ///     tool: "an example".into(),
     /// };
     /// assert_eq!(store.newest("db").await?, None);
-    /// target.commit(&manifest, &Default::default()).await?;
+    /// target.commit(&manifest, &Default::default(), &Default::default()).await?;
     /// assert_eq!(store.newest("db").await?, Some(id));
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn commit(mut self, manifest: &Manifest, cancel: &CancellationToken) -> Result<()> {
+    pub async fn commit(
+        mut self,
+        manifest: &Manifest,
+        needs: &Needs,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let text = manifest.to_text()?;
         let completing = async { tokio::join!(self.archive.complete(), self.catalog.complete()) };
         let completed = tokio::select! {
@@ -149,7 +155,7 @@ impl Target {
             let met = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
-                met = self.store.has_needs(manifest) => met,
+                met = needs.are_met(&self.store, manifest) => met,
             };
             match met {
                 Ok(Ok(())) => {}
@@ -163,7 +169,7 @@ impl Target {
             put = self.store.put_once(&self.manifest, text) => put,
         };
         match put {
-            Ok(()) => self.look_again(manifest).await,
+            Ok(()) => self.look_again(manifest, needs).await,
             Err(CreateError::Another) => {
                 Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
                     .hint("two backups cannot share an id: run it again"))
@@ -184,8 +190,8 @@ impl Target {
     }
 
     /// Whether what was committed is still whole, now that everybody sees what it needs.
-    async fn look_again(&self, manifest: &Manifest) -> Result<()> {
-        match self.store.has_needs(manifest).await {
+    async fn look_again(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        match needs.are_met(&self.store, manifest).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(unmet)) => Err(match self.store.withdraw(manifest).await {
                 Ok(()) => unmet,
@@ -201,9 +207,7 @@ impl Target {
         let unknown = why.iter().position(|why| matches!(why, Incomplete::Unknown(_)));
         let first = why.swap_remove(unknown.unwrap_or_default());
         let others = why.into_iter().map(Incomplete::into_error);
-        let error = others.fold(first.into_error(), |error, other| {
-            other.hint_text().into_iter().fold(error, |error, hint| error.and_hint(hint))
-        });
+        let error = others.fold(first.into_error(), |error, other| error.and_hints_of(&other));
         match unknown {
             None => self.abort_because(error).await,
             Some(_) => self.unknown(error.context("commit unknown")),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Store;
 use super::commit::Target;
 use super::manifest::Manifest;
+use super::needs::Needs;
 use super::rate::RateLimiter;
 use super::upload::Upload;
 use crate::archive::Id;
@@ -256,12 +257,13 @@ impl FanOut {
     pub async fn commit(
         mut self,
         manifest: &Manifest,
+        needs: &Needs,
         cancel: &CancellationToken,
     ) -> Result<(Vec<String>, Vec<Failed>)> {
         let targets = std::mem::take(&mut self.targets);
         let commits = targets.into_iter().map(|target| async {
             let name = target.name().to_string();
-            (name, target.commit(manifest, cancel).await)
+            (name, target.commit(manifest, needs, cancel).await)
         });
         let mut committed = Vec::new();
         for (name, outcome) in join_all(commits).await {
@@ -282,20 +284,21 @@ impl FanOut {
                 Ok(_) => {}
                 Err(_) => {
                     handle.abort();
-                    cause = cause.and_hint(format!(
+                    let left = format!(
                         "an upload of {archive} may have been begun at {store}: a lifecycle rule for incomplete \
                          uploads collects it"
-                    ));
+                    );
+                    cause = cause.leaving(&store, left);
                 }
             }
         }
         let aborts = self.targets.into_iter().map(|target| target.abort_because(Error::failed("")));
         for left in join_all(aborts).await {
-            cause = left.hint_text().into_iter().fold(cause, Error::and_hint);
+            cause = cause.and_hints_of(&left);
         }
         for ending in self.ending {
             if let Ok((_, error)) = ending.await {
-                cause = error.hint_text().into_iter().fold(cause, Error::and_hint);
+                cause = cause.and_hints_of(&error);
             }
         }
         cause

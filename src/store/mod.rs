@@ -13,12 +13,14 @@ use crate::archive::budget::PartLimits;
 use crate::error::{Context, Error, Result};
 use crate::report::Reporter;
 
+mod bucket;
 mod clients;
 pub mod commit;
 mod create;
 pub mod damage;
 pub mod download;
 mod environment;
+pub mod failed;
 mod failure;
 pub mod fan;
 #[cfg(test)]
@@ -27,17 +29,21 @@ mod folder;
 mod foreign;
 mod hints;
 mod http;
+pub mod jobs;
 mod json;
+pub mod lease;
+pub mod leftover;
 pub mod list;
 mod location;
 pub mod manifest;
 mod mark;
 mod memory;
 mod multipart;
-mod needs;
+pub mod needs;
 mod pages;
 mod patient;
 pub mod pin;
+mod probe;
 pub mod rate;
 pub mod record;
 pub mod removal;
@@ -48,10 +54,12 @@ mod staged;
 pub mod tombstone;
 pub mod unfinished;
 pub mod upload;
+mod uploads;
 
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
 use foreign::PassedOver;
+use leftover::OpenUploads;
 use multipart::Uploads;
 use patient::Patient;
 use retry::Patience;
@@ -146,10 +154,14 @@ pub struct Store {
     /// For everything else.
     down: Arc<dyn ObjectStore>,
     uploads: Uploads,
+    /// Shows uploads under way.
+    open_uploads: Option<Arc<dyn OpenUploads>>,
     patience: Arc<Patience>,
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
     probes: bool,
+    /// Asks the bucket about itself.
+    bucket: Option<bucket::Bucket>,
     attributes: Attributes,
     passed_over: PassedOver,
 }
@@ -226,7 +238,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, probes, .. } = client;
+        let Client { uploads, open_uploads, probes, bucket, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -235,12 +247,20 @@ impl Store {
             up,
             down,
             uploads,
+            open_uploads,
             patience,
             known,
             probes,
+            bucket,
             attributes,
             passed_over,
         })
+    }
+
+    /// Puts an object under a key, whatever is there.
+    #[cfg(test)]
+    pub(crate) async fn put_for_tests(&self, key: &str, text: &str) {
+        self.up.put(&self.below(key), text.to_string().into()).await.unwrap();
     }
 
     /// Tells `ui` when a request is tried again for long.

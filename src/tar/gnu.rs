@@ -25,7 +25,15 @@ const SAYS_WHAT_IT_IS: Duration = Duration::from_secs(30);
 /// # Errors
 /// There is none, or it is another.
 pub async fn require() -> Result<()> {
-    static IS_GNU: OnceCell<()> = OnceCell::const_new();
+    version().await.map(drop)
+}
+
+/// What GNU tar says that it is: `tar (GNU tar) 1.35`.
+///
+/// # Errors
+/// As [`require`].
+pub async fn version() -> Result<String> {
+    static IS_GNU: OnceCell<String> = OnceCell::const_new();
     let ask = async || {
         let mut command = tokio::process::Command::from(process::command(PROGRAM));
         command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
@@ -33,14 +41,14 @@ pub async fn require() -> Result<()> {
         let output = output.map_err(|_| other("it does not say what it is"))?.map_err(missing)?;
         is_gnu(&output.stdout)
     };
-    IS_GNU.get_or_try_init(ask).await.copied()
+    IS_GNU.get_or_try_init(ask).await.cloned()
 }
 
 /// Whether a program that answers `--version` so is GNU tar.
-fn is_gnu(version: &[u8]) -> Result<()> {
+fn is_gnu(version: &[u8]) -> Result<String> {
     let text = String::from_utf8_lossy(version);
     match text.lines().next().map(str::trim).unwrap_or_default() {
-        first if first.contains("(GNU tar)") => Ok(()),
+        first if first.contains("(GNU tar)") => Ok(first.into()),
         "" => Err(other("it does not say what it is")),
         first => Err(other(&crate::report::printable(first))),
     }

@@ -43,6 +43,16 @@ pub enum Fault {
     FlippedGet(u64),
     /// That of every answer with bytes of an archive.
     FlippedArchive,
+    /// Nothing may be written.
+    NoWrites,
+    /// Nothing may be deleted.
+    NoDeletes,
+    /// Conditional writes are taken for others: what is there is replaced.
+    Replaces,
+    /// Its clock is of a day long ago.
+    OldClock,
+    /// Objects are deleted after a month, versions are kept, and there is a lock.
+    Expires,
 }
 
 #[derive(Default)]
@@ -228,6 +238,9 @@ fn answer(
         return None;
     }
     match method {
+        "POST" if query.starts_with("delete") && fault == Fault::NoDeletes => {
+            Some(("403 Forbidden", "e".into(), "<Error><Code>AccessDenied</Code></Error>".into()))
+        }
         "POST" if query.starts_with("delete") => {
             let (bucket, _) =
                 path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_matches('/'), ""));
@@ -271,6 +284,10 @@ fn answer(
             }
             ok("<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>".into())
         }
+        "PUT" if fault == Fault::NoWrites => {
+            Some(("403 Forbidden", "e".into(), "<Error><Code>AccessDenied</Code></Error>".into()))
+        }
+        "GET" if fault == Fault::Expires && settings(query).is_some() => ok(settings(query)?.into()),
         "GET" | "HEAD" if fault == Fault::NoReads && !query.contains("list-type=2") => {
             Some(("403 Forbidden", "e".into(), "<Error><Code>AccessDenied</Code></Error>".into()))
         }
@@ -279,7 +296,7 @@ fn answer(
             Some(("403 Forbidden", "e".into(), "<Error><Code>AccessDenied</Code></Error>".into()))
         }
         "PUT" => {
-            if state.objects.contains_key(path) {
+            if state.objects.contains_key(path) && fault != Fault::Replaces {
                 return Some(("412 Precondition Failed", "e".into(), Vec::new()));
             }
             state.objects.insert(path.to_string(), (len, body));
@@ -305,6 +322,22 @@ fn answer(
     }
 }
 
+/// What a bucket answers that is asked about itself.
+fn settings(query: &str) -> Option<&'static str> {
+    match query.trim_end_matches('=') {
+        "versioning" => Some("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"),
+        "object-lock" => Some(
+            "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+             <Mode>COMPLIANCE</Mode><Days>14</Days></DefaultRetention></Rule></ObjectLockConfiguration>",
+        ),
+        "lifecycle" => Some(
+            "<LifecycleConfiguration><Rule><ID>monthly</ID><Filter><Prefix></Prefix></Filter>\
+             <Status>Enabled</Status><Expiration><Days>30</Days></Expiration></Rule></LifecycleConfiguration>",
+        ),
+        _ => None,
+    }
+}
+
 /// Names on a page of a list.
 const PAGE: usize = 1000;
 
@@ -321,10 +354,14 @@ fn list(path: &str, query: &str, fault: Fault, state: &State) -> String {
     let is_listed = |key: &str| key.strip_prefix(&below).is_some_and(|rest| deep || !rest.contains('/'));
     let mut listed = state.objects.range(after).filter(|(key, _)| is_listed(&decoded(key)));
     let page: Vec<_> = listed.by_ref().take(PAGE).collect();
+    let at = match fault {
+        Fault::OldClock => "2020-11-22T02:00:00.000Z".to_string(),
+        _ => jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string(),
+    };
     let contents = page.iter().map(|(key, (size, _))| {
         let key = decoded(key).splitn(3, '/').nth(2).unwrap_or_default().replace('&', "&amp;");
         format!(
-            "<Contents><Key>{key}</Key><LastModified>2026-11-22T02:00:00.000Z</LastModified><ETag>\"e\"</ETag><Size>{size}</Size></Contents>"
+            "<Contents><Key>{key}</Key><LastModified>{at}</LastModified><ETag>\"e\"</ETag><Size>{size}</Size></Contents>"
         )
     });
     let contents: String = contents.collect();

@@ -178,7 +178,7 @@ fn archive(listed: &Listed) -> Archive {
         started: begun.or_else(|| listed.id.time()).unwrap_or_default(),
         needs: listed.needs.clone(),
         set: set_of(listed),
-        is_damaged: listed.is_damaged(),
+        is_damaged: !listed.is_whole(),
         is_partial: false,
         is_pinned: !listed.marks.pins.is_empty(),
     }

@@ -3,7 +3,6 @@
 //! Rules say which request fails, and how. What is begun and never ended is counted, so that a test can ask for what an
 //! abort left behind.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,20 +19,25 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result, UploadPart,
+    Result,
 };
 use tokio::time::Instant;
 
 use super::clients::Client;
+use super::leftover::{OpenUpload, OpenUploads};
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
+use crate::archive::testing::Random;
 
+mod forgetful;
 pub(crate) mod halt;
 mod in_flight;
+mod needs;
 mod outages;
 mod tests;
 pub(crate) mod turns;
 
+use forgetful::Forgetful;
 use halt::Halt;
 use turns::Turns;
 
@@ -70,6 +74,8 @@ pub(crate) enum Fault {
     Unreachable,
     /// It is not done, but the answer is that it is.
     Pretend,
+    /// It is done, and somebody else deletes the object of this key before the answer.
+    ThenDeleted(&'static str),
     /// It is done, but late.
     Delay(Duration),
     /// As if there were no such object.
@@ -112,6 +118,11 @@ impl Rule {
         Rule { calls: n..n + 1, ..self }
     }
 
+    /// Only the first `n`.
+    pub(crate) fn first(self, n: u64) -> Self {
+        Rule { calls: 0..n, ..self }
+    }
+
     fn hit(&self, op: Op, key: &str) -> Option<Fault> {
         if self.op != op || !key.ends_with(self.key) {
             return None;
@@ -129,19 +140,28 @@ pub(crate) struct Faults {
     rules: Vec<Rule>,
     halt: Option<Halt>,
     turns: Option<(Arc<Turns>, usize)>,
-    open: Mutex<Vec<String>>,
+    /// Each request takes a while, as drawn here.
+    slow: Option<Mutex<Random>>,
+    open: Arc<Mutex<Vec<OpenUpload>>>,
+    /// How many requests that change something were made.
+    writes: AtomicU64,
     fired: AtomicU64,
 }
 
 impl Faults {
     /// Keys of uploads that were neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
-        self.open.lock().unwrap().clone()
+        self.open.lock().unwrap().iter().map(|open| open.key.to_string()).collect()
     }
 
     /// How many requests failed as a rule says.
     pub(crate) fn fired(&self) -> u64 {
         self.fired.load(Ordering::Relaxed)
+    }
+
+    /// How many requests that change something were made.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     fn hit(&self, op: Op, key: &Path) -> Option<Fault> {
@@ -154,6 +174,13 @@ impl Faults {
     async fn meet(&self, op: Op, key: &Path) -> Result<Meet> {
         if self.halt.as_ref().is_some_and(Halt::is_due) {
             return std::future::pending().await;
+        }
+        if !matches!(op, Op::Head | Op::Get | Op::List) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        let takes = self.slow.as_ref().map(|random| random.lock().unwrap().below(30) as u64);
+        if let Some(takes) = takes {
+            tokio::time::sleep(Duration::from_millis(takes)).await;
         }
         self.turn().await;
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
@@ -168,7 +195,7 @@ impl Faults {
 
     fn close(&self, key: &Path) {
         let mut open = self.open.lock().unwrap();
-        if let Some(i) = open.iter().position(|other| other == key.as_ref()) {
+        if let Some(i) = open.iter().position(|other| other.key == *key) {
             open.remove(i);
         }
     }
@@ -178,6 +205,7 @@ enum Meet {
     Do,
     DoAndFail,
     DoLater(Duration),
+    DoAndDelete(&'static str),
     Pretend,
     Wait(Duration),
     Stall,
@@ -203,6 +231,7 @@ fn meet_of(fault: Fault, key: &Path) -> Result<Meet> {
         Fault::NotFound => Err(Error::NotFound { path: key.to_string(), source: "as told".into() }),
         Fault::LoseAnswer => Ok(Meet::DoAndFail),
         Fault::Late(time) => Ok(Meet::DoLater(time)),
+        Fault::ThenDeleted(key) => Ok(Meet::DoAndDelete(key)),
         Fault::Pretend => Ok(Meet::Pretend),
         Fault::Delay(time) => Ok(Meet::Wait(time)),
         Fault::Stall => Ok(Meet::Stall),
@@ -272,7 +301,9 @@ impl Store {
         let inner = memory::shared(url::Url::parse(url).unwrap().host_str());
         let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        let decorate = |_| Client { requests, uploads: uploads(faulty), probes: true };
+        let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
+        let decorate =
+            |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true, bucket: None };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -281,7 +312,8 @@ impl Faulty {
     fn client(self) -> Client {
         let faulty = Arc::new(self);
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        Client { requests, uploads: Uploads::Numbered(faulty), probes: true }
+        let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
+        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true, bucket: None }
     }
 }
 
@@ -298,6 +330,10 @@ impl ObjectStore for Faulty {
                 let (inner, key) = (Arc::clone(&self.inner), key.clone());
                 later(time, async move { inner.put_opts(&key, payload, options).await.map(drop) });
                 Err(lost())
+            }
+            Meet::DoAndDelete(other) => {
+                self.inner.put_opts(key, payload, options).await?;
+                self.inner.delete(&Path::from(other)).await.map(|()| done())
             }
             Meet::Pretend => Ok(done()),
             _ => self.inner.put_opts(key, payload, options).await,
@@ -377,8 +413,14 @@ impl ObjectStore for Faulty {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.faults.meet(Op::List, prefix.unwrap_or(&Path::default())).await?;
-        self.inner.list_with_delimiter(prefix).await
+        match self.faults.meet(Op::List, prefix.unwrap_or(&Path::default())).await? {
+            // A list that lags behind.
+            Meet::Pretend => {
+                let (common_prefixes, objects) = (Vec::new(), Vec::new());
+                Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
+            }
+            _ => self.inner.list_with_delimiter(prefix).await,
+        }
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -386,39 +428,16 @@ impl ObjectStore for Faulty {
     }
 }
 
-/// An upload as those of the client library: it forgets its parts when it is completed, also where that fails.
-#[derive(Debug)]
-struct Forgetful {
-    store: Faulty,
-    key: Path,
-    id: MultipartId,
-    begun: usize,
-    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
-}
-
 #[async_trait]
-impl MultipartUpload for Forgetful {
-    fn put_part(&mut self, part: PutPayload) -> UploadPart {
-        let (store, key, id) = (self.store.clone(), self.key.clone(), self.id.clone());
-        let (n, parts) = (self.begun, Arc::clone(&self.parts));
-        self.begun += 1;
-        Box::pin(async move {
-            let sent = store.put_part(&key, &id, n, part).await?;
-            parts.lock().unwrap().insert(n, sent);
-            Ok(())
-        })
+impl OpenUploads for Faulty {
+    async fn open(&self, prefix: &Path) -> Result<Vec<OpenUpload>> {
+        self.faults.meet(Op::List, prefix).await?;
+        let open = self.faults.open.lock().unwrap();
+        Ok(open.iter().filter(|open| open.key.prefix_matches(prefix)).cloned().collect())
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        let parts: Vec<_> = std::mem::take(&mut *self.parts.lock().unwrap()).into_values().collect();
-        if parts.len() != self.begun {
-            return Err(failed("Missing part"));
-        }
-        self.store.complete_multipart(&self.key, &self.id, parts).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.store.abort_multipart(&self.key, &self.id).await
+    async fn abort(&self, key: &Path, id: &str) -> Result<()> {
+        self.abort_multipart(key, &id.to_string()).await
     }
 }
 
@@ -435,7 +454,8 @@ impl MultipartStore for Faulty {
     async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
         let meet = self.faults.meet(Op::Create, key).await?;
         let id = self.inner.create_multipart(key).await?;
-        self.faults.open.lock().unwrap().push(key.to_string());
+        let open = OpenUpload { key: key.clone(), id: id.clone(), begun: jiff::Timestamp::now() };
+        self.faults.open.lock().unwrap().push(open);
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(id) }
     }
 
