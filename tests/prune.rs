@@ -161,7 +161,7 @@ fn rules_of_the_settings_hold_each_at_its_store() {
     let (near, far) = (lab.file_store(), lab.new_store("far"));
     let settings = format!(
         "[stores.near]\nurl = \"{near}\"\n[stores.far]\nurl = \"{far}\"\n\
-         [jobs.kept]\nsource = \"stdin\"\njob = \"{JOB}\"\nkeep = {{ last = 1, at.far = {{ last = 2 }} }}\n"
+         [jobs.kept]\nsource = \"stdin\"\njob = \"{JOB}\"\nto = \"near\"\nkeep = {{ last = 1, at.far = {{ last = 2 }} }}\n"
     );
     lab.write("sealift.toml", settings.as_bytes());
     nights(&lab, &near, 4);

@@ -241,8 +241,8 @@ mod tests {
     use crate::cli::{Cli, Verb};
 
     fn prune(line: &str) -> Prune {
-        match Cli::try_parse_from(format!("sealift prune --from memory:///x {line}").split(' ')).unwrap().verb
-        {
+        let words = format!("sealift prune --from memory:///x {line}");
+        match Cli::try_parse_from(words.split_whitespace()).unwrap().verb {
             Verb::Prune(prune) => *prune,
             other => panic!("{other:?}"),
         }

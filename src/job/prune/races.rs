@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::super::backup::{Increments, Made, Rebase, backup};
+use super::super::backup::{Compare, Increments, Made, Rebase, backup};
 use super::super::request::tests::request as backup_request;
 use super::super::request::{BackupRequest, Task};
 use super::super::stored::{ArchiveRef, OpenRequest};
@@ -51,12 +51,8 @@ fn store_url(name: &str) -> StoreUrl {
 }
 
 fn task(store: &str, source: &Path, incremental: bool) -> Task {
-    let increments = Increments {
-        full: false,
-        full_every: None,
-        compare: Default::default(),
-        rebase: Rebase { below: 0.0, limit: 0.0 },
-    };
+    let rebase = Rebase { below: 0.0, limit: 0.0 };
+    let increments = Increments { full: false, full_every: None, compare: Compare::Stat, rebase };
     let made = BackupRequest {
         job: Some(JOB.into()),
         stores: vec![store_url(store)],

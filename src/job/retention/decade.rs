@@ -36,6 +36,8 @@ struct Decade {
     random: Random,
     zone: TimeZone,
     jobs: Vec<JobArchives>,
+    /// The newest archive of each.
+    newest: [Option<Id>; 3],
     complete: BTreeSet<SetRef>,
     /// What the host's clock says beside what is right.
     skew: SignedDuration,
@@ -52,6 +54,7 @@ impl Decade {
             seed,
             zone,
             jobs: Vec::new(),
+            newest: Default::default(),
             complete: BTreeSet::new(),
             skew: SignedDuration::ZERO,
             failing: 0,
@@ -158,8 +161,9 @@ impl Decade {
     }
 
     fn back_up(&mut self, j: usize, started: Timestamp, set: &SetRef) {
-        let newest = self.jobs[j].archives.iter().map(|archive| &archive.id).max().cloned();
+        let newest = self.newest[j].take();
         let id = self.id(started, newest.as_ref());
+        self.newest[j] = Some(id.clone());
         let is_full = self.random.one_in(8);
         let base = self.jobs[j].archives.iter().rev().find(|archive| !archive.is_damaged && !is_full);
         let mut needs = Vec::new();
@@ -167,8 +171,7 @@ impl Decade {
             // What the backup before kept in older ones, but for what nothing is live of any more; and itself.
             needs.extend(base.needs.iter().flatten().cloned());
             needs.push(base.id.clone());
-            let there: BTreeSet<_> = self.jobs[j].archives.iter().map(|archive| &archive.id).collect();
-            needs.retain(|id| there.contains(id) && self.random.below(3) > 0);
+            needs.retain(|_| self.random.below(3) > 0);
         }
         let is_partial = self.random.one_in(30);
         let set = (j + 1 < self.jobs.len() && !is_partial).then(|| set.clone());
@@ -341,6 +344,34 @@ fn count_again(jobs: &[JobArchives], complete: &BTreeSet<SetRef>, now: Timestamp
     jobs.iter().enumerate().map(of_job).collect()
 }
 
+/// The archive of each period that stands for it, the oldest period first.
+fn best_of_each<'a>(
+    word: &str,
+    past: &[&'a Archive],
+    locals: &[DateTime],
+    complete: &BTreeSet<SetRef>,
+) -> Vec<&'a Archive> {
+    let rank = |a: &&'a Archive| {
+        (!a.is_damaged, a.set.as_ref().is_none_or(|set| complete.contains(set)), a.started, &a.id)
+    };
+    // Each period's name; they are sorted as they follow each other.
+    let mut periods: BTreeMap<[i64; 4], Vec<&Archive>> = BTreeMap::new();
+    for (nth, (archive, local)) in past.iter().zip(locals).enumerate() {
+        let [year, month, day] = [local.year().into(), local.month().into(), local.day().into()];
+        let week = local.date().iso_week_date();
+        let name = match word {
+            "last" => [nth as i64, 0, 0, 0],
+            "hourly" => [year, month, day, local.hour().into()],
+            "daily" => [year, month, day, 0],
+            "weekly" => [week.year().into(), week.week().into(), 0, 0],
+            "monthly" => [year, month, 0, 0],
+            _ => [year, 0, 0, 0],
+        };
+        periods.entry(name).or_default().push(archive);
+    }
+    periods.values().filter_map(|of| of.iter().copied().max_by_key(rank)).collect()
+}
+
 fn by_rules<'a>(
     all: &'a [Archive],
     policy: &Policy,
@@ -352,9 +383,6 @@ fn by_rules<'a>(
     let sound: Vec<&Archive> = past.iter().copied().filter(|a| !a.is_damaged).collect();
     let mut kept: Vec<&Id> =
         sound.iter().rev().take(policy.min_keep.max(1) as usize).map(|a| &a.id).collect();
-    let rank = |a: &&'a Archive| {
-        (!a.is_damaged, a.set.as_ref().is_none_or(|set| complete.contains(set)), a.started, &a.id)
-    };
     let locals: Vec<_> = past.iter().map(|a| a.started.to_zoned(policy.zone.clone()).datetime()).collect();
     for (word, count, span) in policy::PERIODS
         .iter()
@@ -365,22 +393,7 @@ fn by_rules<'a>(
         if count == Count::Of(0) && span.is_empty() {
             continue;
         }
-        // Each period's name; they are sorted as they follow each other.
-        let mut periods: BTreeMap<[i64; 4], Vec<&Archive>> = BTreeMap::new();
-        for (nth, (archive, local)) in past.iter().zip(&locals).enumerate() {
-            let [year, month, day] = [local.year().into(), local.month().into(), local.day().into()];
-            let week = local.date().iso_week_date();
-            let name = match word {
-                "last" => [nth as i64, 0, 0, 0],
-                "hourly" => [year, month, day, local.hour().into()],
-                "daily" => [year, month, day, 0],
-                "weekly" => [week.year().into(), week.week().into(), 0, 0],
-                "monthly" => [year, month, 0, 0],
-                _ => [year, 0, 0, 0],
-            };
-            periods.entry(name).or_default().push(archive);
-        }
-        let best: Vec<_> = periods.values().map(|of| *of.iter().max_by_key(|a| rank(a)).unwrap()).collect();
+        let best = best_of_each(word, &past, &locals, complete);
         // So many periods have whole ones that are newer than each period.
         let whole: Vec<_> =
             best.iter().enumerate().filter(|(_, a)| !a.is_damaged).map(|(at, _)| at).collect();
