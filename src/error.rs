@@ -170,6 +170,11 @@ impl Error {
         self.hint.as_deref()
     }
 
+    /// Whether it is the failure of an archive, and not of its store: others may be in order.
+    pub fn is_of_one_archive(&self) -> bool {
+        matches!(self.kind, Kind::Damaged | Kind::WrongPassphrase | Kind::NotFound)
+    }
+
     /// Of two failures of one run, the one that is a cause.
     pub fn or_cause(self, other: Error) -> Error {
         if self.kind == Kind::Disconnected { other } else { self }

@@ -32,6 +32,8 @@ mod list;
 mod ls;
 // What a set would hold, and what not, is said before anything is begun.
 mod plan;
+// Exactly what no rule keeps is deleted, after it was told, and the rest comes back.
+mod prune;
 // What was backed up is the same in a folder, a volume, a container and the image store.
 mod restore;
 // A set's plan brings all of Docker EE back.

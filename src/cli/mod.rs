@@ -22,6 +22,7 @@ mod options;
 mod plan;
 mod prescan;
 mod preset;
+mod prune;
 mod read;
 mod restore;
 mod settings;
@@ -37,6 +38,7 @@ pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
+pub use prune::{Delete, Pin, Prune, Unpin};
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
@@ -128,6 +130,14 @@ pub enum Verb {
     Copy(Copy),
     /// Commit a backup that lies complete in a store, but whose manifest never arrived
     Adopt(Adopt),
+    /// Delete the archives that no rule keeps; without --confirm only tell which
+    Prune(Box<Prune>),
+    /// Keep an archive whatever the rules say
+    Pin(Pin),
+    /// Leave an archive to the rules again
+    Unpin(Unpin),
+    /// Delete one archive; without --confirm only tell whether that may be
+    Delete(Delete),
     /// Check or show the settings file
     #[command(subcommand)]
     Config(Settings),

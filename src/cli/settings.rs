@@ -49,7 +49,8 @@ Example of a sealift.toml:
   source = \"exec\"
   container = \"db\"
   command = [\"pg_dumpall\", \"-U\", \"postgres\"]
-  schedule = \"0 2 * * *\"          # schedule and keep are noted, nothing acts on them yet
+  keep = { daily = 7, weekly = 5 } # what `sealift prune` keeps; also in a set, a store, or at the top
+  schedule = \"0 2 * * *\"          # is noted, nothing acts on it yet
   max_age = \"26h\"                 # for `sealift status`; also verified_within, shrink
 
   [sets.nightly]

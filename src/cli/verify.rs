@@ -61,7 +61,7 @@ pub struct Verify {
     /// Read the catalog, and frames taken at random, of at least that much of the source: 5% or 2GiB
     #[arg(long, group = "level", value_name = "AMOUNT", value_parser = amount)]
     sample: Option<Amount>,
-    /// Of an increment read what it needs of older archives, too
+    /// Read all that a restore would: of an increment its own bytes, and what it needs of older archives
     #[arg(long, group = "level")]
     whole: bool,
     /// Every archive of the job that has no record of such a verification, or of a better one, yet; oldest first
@@ -118,11 +118,13 @@ Levels, from the quickest to the most thorough:
   --manifest   both objects are there and as large as the manifest says; no passphrase, no bytes
   --stored     all stored bytes have the manifest's BLAKE3; no passphrase
   --sample     the catalog is whole, and frames taken at random, others every time, are confirmed and decompressed
-  (none)       everything is read, decrypted and decompressed; a tar is walked and compared with the catalog
-  --whole      the same, and of an increment all that it needs of older archives
+  (none)       all of its own bytes are read, decrypted and decompressed; a tar is walked and compared with the catalog
+  --whole      the same, and of an increment all that it needs of older archives; of a full there is no difference
 
 Of an increment every level looks whether the older archives that it needs are there. Where one is lost or damaged, the
-members that lie there are named; the next increment reads them again.
+members that lie there are named; the next increment reads them again. `list` calls an increment `own` of which only its
+own bytes were read, and `whole` what was read with all that it needs. What is damaged is recorded, too: `list` shows it,
+and verifications before it count no more.
 
 What was found in order is recorded beside the archive, in a small object of its own that is never changed; `list`
 shows it. A record is not authenticated: whoever can write to the store can write one. It steers nothing but `list`

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, completions, config, copy, diff, doctor, list, ls, plan, restore, show, status,
-    verify,
+    adopt, backup, cat, completions, config, copy, diff, doctor, list, ls, plan, prune, restore, show,
+    status, verify,
 };
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -73,7 +73,17 @@ fn start() -> ExitCode {
 
 /// Whether files of a `file://` store may be made. A restore must not be among them: folders are made with the umask.
 fn writes_to_store(verb: &Verb) -> bool {
-    matches!(verb, Verb::Adopt(_) | Verb::Backup(_) | Verb::Copy(_) | Verb::Doctor(_) | Verb::Verify(_))
+    matches!(
+        verb,
+        Verb::Adopt(_)
+            | Verb::Backup(_)
+            | Verb::Copy(_)
+            | Verb::Delete(_)
+            | Verb::Doctor(_)
+            | Verb::Pin(_)
+            | Verb::Prune(_)
+            | Verb::Verify(_)
+    )
 }
 
 fn fail(ui: &Reporter, error: &Error) -> ExitCode {
@@ -108,6 +118,10 @@ async fn verb(
         Verb::Plan(options) => {
             return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;
         }
+        Verb::Prune(options) => return prune::prune(*options, config.as_ref(), mode, ui, &cancel).await,
+        Verb::Pin(options) => until(&cancel, prune::pin(options, ui)).await?,
+        Verb::Unpin(options) => until(&cancel, prune::unpin(options, ui)).await?,
+        Verb::Delete(options) => until(&cancel, prune::delete(options, ui)).await?,
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,

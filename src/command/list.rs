@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::archive::Id;
 use crate::cli::List;
 use crate::error::Result;
 use crate::job;
@@ -9,7 +10,7 @@ use crate::job::list::Listing;
 use crate::report::{Mode, Reporter, human_bytes, print, printable};
 use crate::store::list::Listed;
 use crate::store::manifest::Manifest;
-use crate::store::record::WHOLE;
+use crate::store::record::{Level, VerificationKey, WHOLE};
 use crate::store::set::{SetRef, SetRun};
 
 /// Prints the archives of a store, oldest first within a job; or its sets.
@@ -76,19 +77,45 @@ fn set_line(set: &SetRef, run: &SetRun, mode: Mode) -> String {
 }
 
 fn json_line(listed: &Listed) -> String {
-    match &listed.manifest {
+    let mut line = match &listed.manifest {
         Ok(m) => json!({
             "job": listed.job, "id": listed.id, "set": m.set, "kind": m.kind, "started": m.started,
             "finished": m.finished, "bytes": m.bytes, "stored": m.archive.size + m.catalog.size,
             "object": format!("{}/{}{}", listed.job, listed.id, m.suffix), "warnings": m.warnings,
+            "pinned": !listed.marks.pins.is_empty(),
             "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs,
             "verified": listed.verified().map(|mark| json!({
                 "level": mark.level, "at": mark.at.time(), "share": f64::from(mark.share) / f64::from(WHOLE),
             })),
         }),
         Err(error) => json!({"job": listed.job, "id": listed.id, "damaged": error.to_string()}),
+    };
+    // What is in order has none of these.
+    let found = listed.damaged.as_ref().and_then(|at| at.time()).filter(|_| listed.manifest.is_ok());
+    if let Some(at) = found {
+        line["damaged"] = json!(format!("found to be damaged at {at}"));
     }
-    .to_string()
+    for (field, ids) in [("missing", &listed.missing), ("damaged_needs", &listed.damaged_needs)] {
+        if !ids.is_empty() {
+            line[field] = json!(ids);
+        }
+    }
+    line.to_string()
+}
+
+/// What is to be known of an archive whose manifest is whole: `  (damaged)`.
+fn remarks(listed: &Listed, warnings: u64) -> String {
+    let ids = |ids: &[Id]| ids.iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
+    let missing = format!("  (incomplete: {} is gone)", ids(&listed.missing));
+    let damaged = format!("  (needs {}: damaged)", ids(&listed.damaged_needs));
+    let remarks = [
+        (warnings > 0, "  (warnings)".to_string()),
+        (listed.damaged.is_some(), "  (damaged)".into()),
+        (!listed.missing.is_empty(), missing),
+        (!listed.damaged_needs.is_empty(), damaged),
+        (!listed.marks.pins.is_empty(), "  (pinned)".into()),
+    ];
+    remarks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
 }
 
 /// `full`, or `+1.20 GiB of 9.80 TiB`: what it adds, and what is restored from it.
@@ -102,10 +129,16 @@ fn share(manifest: &Manifest) -> String {
     }
 }
 
-/// `whole 2026-11-22 02:00Z`
+/// `whole 2026-11-22 02:00Z`: all that it needs; `own`, where older archives that it needs were not read.
 fn verified(listed: &Listed) -> String {
+    let is_increment = listed.manifest.as_ref().is_ok_and(|manifest| !manifest.needs.is_empty());
+    let word = |mark: &VerificationKey| match mark.level {
+        Level::Whole if is_increment => "own".into(),
+        Level::All => Level::Whole.to_string(),
+        _ => mark.to_string(),
+    };
     let shown = listed.verified().and_then(|mark| Some((mark, mark.at.time()?)));
-    shown.map_or("-".into(), |(mark, at)| format!("{mark} {}", at.strftime("%Y-%m-%d %H:%MZ")))
+    shown.map_or("-".into(), |(mark, at)| format!("{} {}", word(mark), at.strftime("%Y-%m-%d %H:%MZ")))
 }
 
 fn table(archives: &[Listed]) -> Vec<String> {
@@ -124,11 +157,11 @@ fn table(archives: &[Listed]) -> Vec<String> {
         match &listed.manifest {
             Ok(m) => {
                 let kind = m.kind;
-                let warned = if m.warnings > 0 { "  (warnings)" } else { "" };
+                let remarks = remarks(listed, m.warnings);
                 let finished = m.finished.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
                 let (size, stored) = (human_bytes(m.bytes), human_bytes(m.archive.size + m.catalog.size));
                 let sizes = format!("{size:>12}  {:>holds$}  {stored:>12}", share(m));
-                format!("{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{warned}")
+                format!("{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{remarks}")
             }
             Err(error) => format!("{job:wide$}  {id:25}  {error}"),
         }
@@ -140,6 +173,7 @@ fn table(archives: &[Listed]) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::store::list::Marks;
     use crate::store::record::{Level, VerificationKey};
     use serde_json::Value;
 
@@ -156,7 +190,11 @@ mod tests {
             job: job.into(),
             id: ID.parse().unwrap(),
             manifest: Ok(manifest.unwrap()),
-            marks: Vec::new(),
+            needs: Some(Vec::new()),
+            marks: Marks::default(),
+            damaged: None,
+            missing: Vec::new(),
+            damaged_needs: Vec::new(),
         }
     }
 
@@ -166,7 +204,8 @@ mod tests {
 
     fn verified_by(level: Level, share: u16) -> Listed {
         let at = "20261123T030405Z-00000000".parse().unwrap();
-        Listed { marks: vec![VerificationKey { level, share, at }], ..listed("db", 0) }
+        let marks = Marks { verified: vec![VerificationKey { level, share, at }], ..Marks::default() };
+        Listed { marks, ..listed("db", 0) }
     }
 
     #[test]
@@ -200,6 +239,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pinned_says_so() {
+        let mut pinned = listed("db", 0);
+        assert!(json_line(&pinned).contains("\"pinned\":false"));
+        pinned.marks.pins.push(ID.parse().unwrap());
+        assert!(json_line(&pinned).contains("\"pinned\":true"));
+        assert!(table(&[pinned])[1].ends_with("tar  (pinned)"));
+    }
+
+    #[test]
     fn a_damaged_archive_is_listed_with_the_reason() {
         let lines = table(&[damaged("db")]);
         assert!(lines[1].starts_with("db ") && lines[1].ends_with("no manifest"), "{}", lines[1]);
@@ -208,9 +256,34 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_that_does_not_come_back_whole_says_so() {
+        let id = |text: &str| text.parse::<Id>().unwrap();
+        let (gone, bad) = ("20261101T020000Z-00000001", "20261102T020000Z-00000002");
+        let at = Some(id("20261123T030405Z-00000000"));
+        let found = Listed { damaged: at, ..listed("db", 0) };
+        let incomplete = Listed { missing: vec![id(gone)], damaged_needs: vec![id(bad)], ..listed("db", 2) };
+        assert!(!found.is_whole() && !incomplete.is_whole() && listed("db", 0).is_whole());
+        let line: Value = serde_json::from_str(&json_line(&found)).unwrap();
+        assert_eq!(line["damaged"], "found to be damaged at 2026-11-23T03:04:05Z");
+        let line: Value = serde_json::from_str(&json_line(&incomplete)).unwrap();
+        assert_eq!((&line["missing"], &line["damaged_needs"]), (&json!([gone]), &json!([bad])));
+        let sound: Value = serde_json::from_str(&json_line(&listed("db", 0))).unwrap();
+        assert!(["damaged", "missing", "damaged_needs"].iter().all(|field| sound.get(field).is_none()));
+        let lines = table(&[found, incomplete]);
+        assert!(lines[1].ends_with("  tar  (damaged)"), "{}", lines[1]);
+        let remarks = format!("  (warnings)  (incomplete: {gone} is gone)  (needs {bad}: damaged)");
+        assert!(lines[2].ends_with(&remarks), "{}", lines[2]);
+    }
+
+    #[test]
     fn the_best_verification_is_shown() {
         assert_eq!(verified(&listed("db", 0)), "-");
         assert_eq!(verified(&verified_by(Level::Whole, WHOLE)), "whole 2026-11-23 03:04Z");
+        let mut increment = verified_by(Level::Whole, WHOLE);
+        increment.manifest.as_mut().unwrap().needs = vec![ID.parse().unwrap()];
+        assert_eq!(verified(&increment), "own 2026-11-23 03:04Z", "of what it needs nothing was read");
+        increment.marks.verified[0].level = Level::All;
+        assert_eq!(verified(&increment), "whole 2026-11-23 03:04Z");
         assert_eq!(verified(&verified_by(Level::Sample, 512)), "sample 5.12% 2026-11-23 03:04Z");
     }
 

@@ -13,6 +13,7 @@ pub mod list;
 pub mod ls;
 pub mod parse;
 pub mod plan;
+pub mod prune;
 pub mod restore;
 pub mod restore_set;
 pub mod show;

@@ -4,19 +4,22 @@ use clap::Command;
 
 use super::defaults::{self, Wrong, nearest};
 use super::file::{Problem, Setting, Table, toml_value};
+use super::keep::{self, KEEP};
 use super::{Job, Set};
 use crate::archive::name::JobName;
 use crate::store::locate;
 
-/// Keys that are noted for what will act on them one day.
-const RESERVED: [&str; 2] = ["schedule", "keep"];
+/// Keys of jobs and sets that are no option of a backup.
+const OF_JOBS: [&str; 2] = [SCHEDULE, KEEP];
+/// Noted for what will act on it one day.
+const SCHEDULE: &str = "schedule";
 
 /// Options that a settings file would repeat every night, though they are meant for once.
 const FOR_ONCE: [&str; 1] = ["make_store"];
 
 /// The settings of a table that nothing acts on yet.
 pub fn without_effect(table: &Table) -> impl Iterator<Item = &Setting> {
-    table.settings.iter().filter(|setting| RESERVED.contains(&setting.key.as_str()))
+    table.settings.iter().filter(|setting| setting.key == SCHEDULE)
 }
 
 /// Files that the settings of a table name, and that are not there, or not ours to read. Not looked for when the file is
@@ -60,7 +63,8 @@ pub fn store(name: &str, table: &Table, problems: &mut Vec<Problem>) {
             }));
         }
     }
-    keys(&command, table, &["url"], problems);
+    keys(&command, table, &["url", KEEP], problems);
+    problems.extend(keep::problem(table));
     if table.get("sse_kms_key_id").is_some() && table.get("sse").is_none() {
         let text = "sse_kms_key_id means nothing without sse";
         problems.push(table.problem(table.line, text, Some("sse = \"aws:kms\"".into())));
@@ -72,7 +76,8 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
     let verbs = defaults::verbs(root);
     let known: Vec<_> =
         verbs.iter().flat_map(|verb| verb.get_arguments().map(move |arg| (verb, arg))).collect();
-    for setting in &table.settings {
+    problems.extend(keep::problem(table));
+    for setting in table.settings.iter().filter(|setting| setting.key != KEEP) {
         let key = setting.key.as_str();
         if let Some(problem) = for_once(table, setting) {
             problems.push(problem);
@@ -91,7 +96,7 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
                         .iter()
                         .filter(|(verb, arg)| defaults::top_takes(verb, arg.get_id().as_str()).is_some());
                     let keys = options.map(|(_, arg)| arg.get_id().as_str());
-                    unknown(key, &keys.chain(["stores", "jobs", "sets"]).collect::<Vec<_>>())
+                    unknown(key, &keys.chain([KEEP, "stores", "jobs", "sets"]).collect::<Vec<_>>())
                 }
             };
             problems.push(table.problem(setting.line, wrong.0, wrong.1));
@@ -169,11 +174,12 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
     table.settings.retain(|setting| setting.key != "source");
     let limits = defaults::limit_command();
     let watched: Vec<_> = limits.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-    keys(command, &table, &[&RESERVED[..], &watched].concat(), problems);
+    keys(command, &table, &[&OF_JOBS[..], &watched].concat(), problems);
     let wrong = |setting: &Setting| Some((setting.line, defaults::fits(&limits, setting).err()?));
     problems.extend(
         table.settings.iter().filter_map(wrong).map(|(at, (text, hint))| table.problem(at, text, hint)),
     );
+    problems.extend(keep::problem(&table));
     problems.extend(conflict_in(command, &table));
     problems.extend(command_in_one_text(&table));
     let required = command.get_positionals().filter(|arg| arg.is_required_set());
@@ -200,7 +206,8 @@ fn named(what: &str, name: &str, table: &Table, problems: &mut Vec<Problem>) {
 /// A `[sets.NAME]`, of these jobs.
 pub fn set(name: &str, jobs: &[String], table: Table, problems: &mut Vec<Problem>) -> Set {
     named("set", name, &table, problems);
-    keys(&Command::new("set"), &table, &[&["jobs"][..], &RESERVED].concat(), problems);
+    keys(&Command::new("set"), &table, &[&["jobs"][..], &OF_JOBS].concat(), problems);
+    problems.extend(keep::problem(&table));
     let mut found: Vec<String> = Vec::new();
     let wrong = |line, text: String, hint: String| table.problem(line, text, Some(hint));
     match table.get("jobs").map(|jobs| (jobs, jobs.value.as_array(), jobs.words())) {
@@ -416,13 +423,6 @@ mod tests {
         assert_eq!(problems(text), []);
         let idle: Vec<_> =
             config(text).0.without_effect().into_iter().map(|problem| problem.to_string()).collect();
-        assert_eq!(
-            idle,
-            [
-                "[jobs.a] nothing acts on schedule yet",
-                "[jobs.a] nothing acts on keep yet",
-                "[sets.s] nothing acts on schedule yet"
-            ]
-        );
+        assert_eq!(idle, ["[jobs.a] nothing acts on schedule yet", "[sets.s] nothing acts on schedule yet"]);
     }
 }

@@ -69,7 +69,10 @@ pub fn top_takes<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     });
     let groups = built.iter().flat_map(Command::get_groups).filter(|group| group.is_required_set());
     let is_chosen = groups.flat_map(|group| group.get_args()).any(|id| id == arg.get_id());
-    let own = matches!((command.get_name(), key), (_, "job" | "config" | "help") | ("copy", "to"));
+    let own = matches!((command.get_name(), key), (_, "job" | "config" | "help") | ("copy", "to"))
+        // Rules stand in `keep`, where a job can have others.
+        || command.get_name() == "prune" && (key.starts_with("keep_") || key == "confirm")
+        || (command.get_name(), key) == ("delete", "confirm");
     (!is_chosen && !own).then_some(arg)
 }
 

@@ -15,6 +15,7 @@ mod file;
 mod find;
 mod init;
 mod jobs;
+mod keep;
 mod sets;
 mod status;
 mod stores;
@@ -128,10 +129,7 @@ impl Config {
         let jobs = self.jobs.iter().map(|job| &job.table);
         let tables = jobs.chain(self.sets.iter().map(|(_, set)| &set.table));
         let problem = |table: &Table, setting: &Setting| {
-            let hint = match setting.key.as_str() {
-                "schedule" => "start sealift by cron or a systemd timer",
-                _ => "nothing is ever deleted",
-            };
+            let hint = "start sealift by cron or a systemd timer";
             table.problem(setting.line, format!("nothing acts on {} yet", setting.key), Some(hint.into()))
         };
         tables

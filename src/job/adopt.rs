@@ -17,6 +17,7 @@ use crate::report::Reporter;
 use crate::store::Store;
 use crate::store::download::Object;
 use crate::store::manifest::{self, Manifest, archive_suffix};
+use crate::store::needs::Need;
 use crate::store::unfinished::Unfinished;
 
 /// What to adopt.
@@ -107,7 +108,8 @@ async fn adopt_one(
     archive.verified_stream(&said.archive).try_for_each(|_| std::future::ready(Ok(()))).await?;
     let catalog = digest(&found.catalog_object().await?).await?;
     let manifest = Manifest { catalog, ..said };
-    store.put_manifest(&manifest).await?;
+    let needs = opened.contents().needs.iter().map(|needed| Need::from(&needed.archive)).collect();
+    store.adopt_manifest(&manifest, &needs).await?;
     Ok(manifest)
 }
 

@@ -81,7 +81,8 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         Ok(sealed) => {
             stopped.await;
             let manifest = run.manifest(&sealed);
-            let (committed, failed) = stores.commit(&manifest, cancel).await?;
+            let needs = run.kept.needs();
+            let (committed, failed) = stores.commit(&manifest, &needs, cancel).await?;
             let outcome = run.report(&sealed, &committed, &failed, ui);
             Ok(Made { outcome, job: run.record.job, id: run.record.id })
         }
@@ -372,7 +373,7 @@ impl BackupRun {
     }
 
     fn manifest(&self, sealed: &Sealed) -> Manifest {
-        Manifest::of(&self.record, &sealed.end, self.kept.needs(), (&sealed.catalog).into())
+        Manifest::of(&self.record, &sealed.end, self.kept.needs().ids(), (&sealed.catalog).into())
     }
 
     fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
@@ -402,7 +403,7 @@ impl BackupRun {
             kept: (!end.kept.is_nothing()).then(|| event::KeptMembers {
                 entries: end.kept.entries,
                 bytes: end.kept.bytes,
-                needs: self.kept.needs().iter().map(ToString::to_string).collect(),
+                needs: self.kept.needs().ids().iter().map(ToString::to_string).collect(),
             }),
             ..event::Sealed::new(&self.record.job, id, end.bytes, stored, seconds)
         }));

@@ -1,6 +1,5 @@
 //! `copy`: an archive's stored bytes from one store to another, without the passphrase.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -18,6 +17,7 @@ use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::fan::{FanOut, ObjectName};
 use crate::store::manifest::Manifest;
+use crate::store::needs::{Need, Needs};
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl, manifest};
 use crate::stream::channel::channel_from;
@@ -56,12 +56,12 @@ pub struct Copied {
     pub was_there: bool,
 }
 
-/// Copies an archive, its catalog and, last, its manifest; before it, oldest first, those that it needs. Each that is there
-/// now is told to `copied`.
+/// Copies an archive, its catalog and, last, its manifest; before it, oldest first, those that it needs, and no others: one
+/// of those may need more, and is not whole there alone. Each that is there now is told to `copied`.
 ///
 /// # Errors
-/// There is no such archive, it or one that it needs is damaged, the other store has another one under its name, or cannot
-/// be written to.
+/// There is no such archive; the other store cannot be written to. It or one that it needs is damaged, or the other store has
+/// another one under its name: the others are copied all the same, but nothing that needs it.
 pub async fn copy(
     request: CopyRequest,
     ui: &Reporter,
@@ -69,44 +69,43 @@ pub async fn copy(
     mut copied: impl FnMut(Copied),
 ) -> Result<()> {
     let asked = StoredArchive::find(&request.from, &request.archive, ui).await?;
-    let all = with_needed(asked, ui).await?;
     let store = Arc::new(request.to.create(ui)?);
-    for found in all.values() {
-        copied(copy_one(found, &store, request.limit_rate, ui, cancel).await?);
-    }
-    Ok(())
-}
-
-/// An archive, those that it needs, and those that they need, so that all can be restored: by id, the oldest first.
-async fn with_needed(asked: StoredArchive, ui: &Reporter) -> Result<BTreeMap<Id, StoredArchive>> {
-    let (asked_name, asked_needs) = (asked.name(), asked.manifest.needs.clone());
-    let (mut all, mut next) = (BTreeMap::new(), vec![asked]);
-    while let Some(found) = next.pop() {
-        let known: BTreeSet<_> = all.keys().chain(next.iter().map(|found| &found.id)).cloned().collect();
-        for id in found.manifest.needs.iter().filter(|id| !known.contains(id)) {
-            match found.sibling(id).await {
-                Ok(older) => next.push(older),
-                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => {
-                    let name = format!("{}@{id}", found.job);
-                    if asked_needs.contains(id) {
-                        return Err(Error::damaged(format!("{asked_name} needs {name}")).because(error));
-                    }
-                    ui.note(&format!(
-                        "{} needs {name}, which is gone: it is not whole there, either",
-                        found.name()
-                    ));
-                }
-                Err(error) => return Err(error),
+    let (mut needs, mut failed) = (Vec::new(), Vec::new());
+    for id in &asked.manifest.needs {
+        let copying = async {
+            let found = asked.sibling(id).await?;
+            let copied = copy_one(&found, &store, &Needs::default(), request.limit_rate, ui, cancel).await?;
+            Ok((copied, Need::from(&found.manifest)))
+        };
+        match copying.await {
+            Ok((one, need)) => {
+                copied(one);
+                needs.push(need);
             }
+            Err(error) if Error::is_of_one_archive(&error) => {
+                let name = format!("{}@{id}", asked.job);
+                ui.warn(&format!("{name} is not copied: {error}"));
+                failed.push((name, error));
+            }
+            Err(error) => return Err(error),
         }
-        all.insert(found.id.clone(), found);
     }
-    Ok(all)
+    let names = failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some((_, error)) = failed.into_iter().next() {
+        let text = format!("{} is not copied: it needs {names}", asked.name());
+        return Err(Error::damaged(text).because(error).hint(
+            "`verify --whole` has the next `backup --incremental` read again what is lost: copy that one",
+        ));
+    }
+    let needs = needs.into_iter().collect();
+    copied(copy_one(&asked, &store, &needs, request.limit_rate, ui, cancel).await?);
+    Ok(())
 }
 
 async fn copy_one(
     found: &StoredArchive,
     store: &Arc<Store>,
+    needs: &Needs,
     limit_rate: Option<u64>,
     ui: &Reporter,
     cancel: &CancellationToken,
@@ -129,7 +128,7 @@ async fn copy_one(
     };
     until(cancel, probe).await?;
     let sent = once_more_if_damaged(|| send(found, store, limit_rate, ui, cancel)).await?;
-    sent.commit(&found.manifest, cancel).await?;
+    sent.commit(&found.manifest, needs, cancel).await?;
     Ok(copied(false))
 }
 

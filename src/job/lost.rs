@@ -32,6 +32,8 @@ pub(super) struct Lost {
     parts: Vec<Part>,
     /// Archives that could not even be opened.
     unopened: Vec<u32>,
+    /// Archives that are not there at all.
+    gone: BTreeSet<u32>,
     /// Why, the first of all reasons.
     cause: Option<Error>,
 }
@@ -79,11 +81,27 @@ impl Lost {
         Ok(error(&named, &names.join(", "), self.cause.clone()))
     }
 
-    /// The older archives that some of it lies in.
+    /// The archives that some of it lies in. Those that are gone need no record: everybody sees that.
     pub(super) fn archives(&self, archive: &OpenArchive) -> Vec<Id> {
         let references: BTreeSet<_> = self.parts.iter().map(|part| part.reference).collect();
         let mut ids = archive.ids();
-        references.iter().filter(|&&reference| reference > 0).filter_map(|n| ids.remove(n)).collect()
+        references.difference(&self.gone).filter_map(|n| ids.remove(n)).collect()
+    }
+
+    /// Has the next backup know of them, and says which members are lost.
+    ///
+    /// # Errors
+    /// As [`Lost::error`].
+    pub(super) async fn recorded(
+        &self,
+        archive: &OpenArchive,
+        found: &StoredArchive,
+        records: Option<&Reporter>,
+    ) -> Result<Error> {
+        for id in self.archives(archive) {
+            record(found, &id, records).await;
+        }
+        self.error(archive).await
     }
 }
 
@@ -93,6 +111,18 @@ pub(super) async fn record(found: &StoredArchive, id: &Id, ui: Option<&Reporter>
     if let Err(error) = found.store.put_damage(&found.job, id).await {
         ui.note(&format!("the next backup is not told that {}@{id} is damaged: {error}", found.job));
     }
+}
+
+/// Has the next backup know that an archive is damaged, where that is why something failed.
+pub(super) async fn record_if_damaged<T>(
+    result: Result<T>,
+    found: &StoredArchive,
+    records: Option<&Reporter>,
+) -> Result<T> {
+    if result.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
+        record(found, &found.id, records).await;
+    }
+    result
 }
 
 fn error(named: &Named, archives: &str, cause: Option<Error>) -> Error {
@@ -117,6 +147,9 @@ pub(super) async fn unopened(archive: &mut OpenArchive, parts: &[Part]) -> Resul
     let mut lost = Lost::default();
     for gone in archive.open_older(parts.iter().map(|part| part.reference).collect()).await? {
         lost.unopened.push(gone.reference);
+        if gone.error.kind() == Kind::NotFound {
+            lost.gone.insert(gone.reference);
+        }
         // What is asked for is named, not all that lies there.
         for part in parts.iter().filter(|part| part.reference == gone.reference) {
             lost.add(part.clone(), gone.error.clone());

@@ -16,7 +16,8 @@ use crate::archive::catalog::{ArchiveRecord, EndRecord, RefRecord};
 use crate::archive::contents::Contents;
 use crate::archive::open::{Archive, Opened, open_needed_head};
 use crate::archive::openpgp::Head;
-use crate::error::{Error, Kind, Result};
+use crate::archive::read_at::once_more_if_damaged;
+use crate::error::{Error, Result};
 use crate::store::download::Object;
 use crate::tar::{Entry, name};
 
@@ -138,10 +139,8 @@ impl OpenArchive {
             let (found, own) = (&self.found, Arc::clone(&self.own));
             async move {
                 let record = record.ok_or_else(unknown)?;
-                match open_older(found, &own, &record).await {
-                    Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                        Ok((reference, Err(error)))
-                    }
+                match once_more_if_damaged(|| open_older(found, &own, &record)).await {
+                    Err(error) if error.is_of_one_archive() => Ok((reference, Err(error))),
                     opened => Ok((reference, Ok(opened?))),
                 }
             }

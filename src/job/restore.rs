@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use left_out::{LeftOut, Place};
+
 use super::backup::Outcome;
 use super::deliver::{PARALLEL, write_members, write_ranges};
+use super::instead::or_newest_whole;
 use super::lost::{self, Found, Lost};
 use super::open_archive::OpenArchive;
 use super::sequential;
-use super::stored::{ArchiveRef, OpenRequest, StoredArchive, or_newest_whole};
+use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
 use crate::archive::Format;
 use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::error::{Error, Kind, Result};
@@ -31,8 +34,6 @@ use crate::tar::{Entry, EntryType, Member, name};
 const MEMORY: u64 = 256 << 20;
 /// Refused members that an error names.
 const NAMED: usize = 5;
-/// Lost members that are named.
-const MOST_TOLD: usize = 1000;
 
 /// What to restore from.
 #[derive(Debug, Clone)]
@@ -100,6 +101,8 @@ async fn restore_archive(
         () = cancel.cancelled() => return Err(Error::interrupted()),
         plan = Plan::make(archive, &request, ui) => plan?,
     };
+    // Whatever becomes of the rest.
+    let is_partial = plan.left_out.tell(ui);
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
     let original = |volume: &str| plan.original_volume(volume);
     let id_map = plan.archive.record().id_map;
@@ -124,38 +127,7 @@ async fn restore_archive(
     let amount = human_bytes(counters.source.get());
     ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
     let outcome = outcome(code, landing.as_ref(), ui);
-    Ok(if plan.left_out.tell(ui) && outcome == Outcome::Done { Outcome::Warned } else { outcome })
-}
-
-/// An archive, and the plain name of a member there.
-type Place = (u32, Vec<u8>);
-
-/// Members that are lost: how many, and the first of them.
-#[derive(Debug, Clone, Default)]
-struct LeftOut {
-    count: usize,
-    first: BTreeSet<Place>,
-}
-
-impl LeftOut {
-    fn add(&mut self, place: Place) {
-        self.count += 1;
-        self.first.insert(place);
-        if self.first.len() > MOST_TOLD {
-            self.first.pop_last();
-        }
-    }
-
-    /// Names them, and says whether there are any.
-    fn tell(&self, ui: &Reporter) -> bool {
-        for (_, name) in &self.first {
-            ui.warn(&format!("{} is damaged and was left out", name::shown(name)));
-        }
-        if self.count > self.first.len() {
-            ui.warn(&format!("and {} more members", self.count - self.first.len()));
-        }
-        self.count > 0
-    }
+    Ok(if is_partial && outcome == Outcome::Done { Outcome::Warned } else { outcome })
 }
 
 /// What is said of an archive of an engine that remaps users, where no engine takes it.
@@ -422,6 +394,7 @@ impl Members {
                 parts.push(Part::whole(own_bytes));
                 Ok(Handing::Members(parts))
             }
+            false if count == 0 && self.left_out.count > 0 => Err(self.left_out.all_lost()),
             false if count == 0 => {
                 Err(Error::new(Kind::NotFound, "no member matches").hint("`sealift ls` shows their names"))
             }
@@ -470,7 +443,10 @@ pub(super) fn outside(own: &str, other: &str) -> Error {
 fn incomplete(error: Error, counters: &Counters) -> Error {
     let written = counters.source.get();
     let error = match error.kind() {
-        Kind::Damaged => error.and_hint("`--skip-damaged` restores what can be, and names what cannot"),
+        Kind::Damaged => error.and_hint(
+            "`--skip-damaged` restores what can be, and names what cannot; after `verify --whole`, `backup --incremental` \
+             reads it again",
+        ),
         _ => error,
     };
     error.and_hint(format!(
@@ -495,5 +471,6 @@ fn original_volume(name: &str, source: &serde_json::Value) -> Result<String> {
     }
 }
 
+mod left_out;
 #[cfg(test)]
 mod tests;

@@ -97,19 +97,6 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
         .hint(format!("see `sealift list --from {}`", store.name))
 }
 
-/// Names, where the newest archive of a job is damaged, the newest one that is not, as far as a list shows.
-pub async fn or_newest_whole(error: Error, from: &StoreUrl, archive: &ArchiveRef, ui: &Reporter) -> Error {
-    if error.kind() != Kind::Damaged || archive.version != Version::Latest {
-        return error;
-    }
-    let listed = async { from.open(ui)?.archives(Some(&archive.job)).await };
-    let Ok(listed) = listed.await else { return error };
-    match listed.iter().rev().skip(1).find(|listed| listed.manifest.is_ok()) {
-        Some(whole) => error.and_hint(format!("the one before it is {}@{}", whole.job, whole.id)),
-        None => error,
-    }
-}
-
 /// Bytes of a catalog that are held in memory at most.
 const HELD_CATALOG: u64 = 64 << 20;
 
@@ -337,42 +324,6 @@ mod tests {
         };
         let store = Arc::new(StoreUrl::new("memory:///x").open(&Reporter::silent()).unwrap());
         StoredArchive { store, job: "db".into(), id: ID.parse().unwrap(), manifest }
-    }
-
-    #[tokio::test]
-    async fn the_one_before_a_damaged_newest_is_named() {
-        let url = StoreUrl::new("memory://stored-newest-damaged");
-        let store = Arc::new(url.open(&Reporter::silent()).unwrap());
-        let ids =
-            ["20261122T020000Z-1f2e3d4c", "20261123T020000Z-1f2e3d4c"].map(|id| id.parse::<Id>().unwrap());
-        for id in &ids {
-            let manifest = Manifest { id: id.clone(), ..stored(".raw").manifest };
-            store.put_manifest(&manifest).await.unwrap();
-        }
-        for suffix in [".raw", ".catalog.zst"] {
-            use crate::store::upload::{Class, Upload};
-            let key = store.key("db", &ids[0], suffix);
-            let mut upload = Upload::begin(&store, key, Class::Catalog, 1, &Arc::default()).await.unwrap();
-            upload.complete().await.unwrap();
-        }
-        let newest = ArchiveRef { job: "db".into(), version: Version::Latest };
-        let named = ArchiveRef { version: Version::Id(ids[1].clone()), ..newest.clone() };
-        let error = StoredArchive::find(&url, &newest, &Reporter::silent())
-            .await
-            .unwrap()
-            .open(None)
-            .await
-            .err()
-            .unwrap();
-        let hinted = or_newest_whole(error.clone(), &url, &newest, &Reporter::silent()).await;
-        assert!(
-            hinted.hint_text().is_some_and(|hint| hint.contains("db@20261122T020000Z-1f2e3d4c")),
-            "{hinted:?}"
-        );
-        assert_eq!(
-            or_newest_whole(error.clone(), &url, &named, &Reporter::silent()).await.hint_text(),
-            error.hint_text()
-        );
     }
 
     fn request(no_encrypt: bool, known: Option<&str>) -> OpenRequest {

@@ -16,6 +16,8 @@ use crate::store::manifest::Manifest;
 use crate::store::record::{self, Level, VerificationKey, WHOLE};
 use crate::stream::counters::Counters;
 
+#[cfg(test)]
+mod damage_tests;
 mod older;
 mod sample;
 mod stored;
@@ -244,13 +246,17 @@ impl Run<'_> {
 
     /// Whether a record says that this look, or a better one, was had.
     async fn is_covered(&self, store: &Store, listed: &Listed) -> bool {
+        // What is gone since it was looked at is missed at every level.
+        if !listed.missing.is_empty() {
+            return false;
+        }
         let share = match (self.request.depth, &listed.manifest) {
             (Depth::Sample(amount), Ok(manifest)) => record::share(amount.of(manifest.bytes), manifest.bytes),
             _ => WHOLE,
         };
         let level = listed.manifest.as_ref().map(|manifest| self.level_of(manifest));
         let covers = |mark: &&VerificationKey| level.as_ref().is_ok_and(|level| mark.covers(*level, share));
-        for mark in listed.marks.iter().rev().filter(covers) {
+        for mark in listed.marks.verified.iter().rev().filter(covers) {
             if store.confirms(&listed.job, &listed.id, mark).await {
                 return true;
             }
@@ -295,16 +301,16 @@ impl Run<'_> {
 
     async fn look(&mut self, found: &StoredArchive, counters: &Counters) -> Result<Confirmed> {
         let (deadline, check) = (&self.deadline, self.request.check.clone());
+        let records = self.request.record.then_some(self.ui);
         match self.request.depth {
-            Depth::Manifest => stored::sizes(found).await,
-            Depth::Stored => stored::bytes_of(found, deadline, counters).await,
+            Depth::Manifest => stored::sizes(found, records).await,
+            Depth::Stored => stored::bytes_of(found, records, deadline, counters).await,
             Depth::Sample(amount) => {
                 let passphrase = self.secrets.of(found)?;
-                sample::sample(found, passphrase, amount, check, deadline, counters).await
+                sample::sample(found, passphrase, amount, check, records, deadline, counters).await
             }
             depth @ (Depth::Whole | Depth::All) => {
                 let passphrase = self.secrets.of(found)?;
-                let records = self.request.record.then_some(self.ui);
                 let check = (check, depth == Depth::All);
                 whole::whole(found, passphrase, check, records, deadline, counters).await
             }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Store;
 use super::create::CreateError;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix};
+use super::needs::Needs;
 use super::upload::{Class, Incomplete, Upload};
 use crate::archive::Id;
 use crate::error::{Error, Result};
@@ -126,12 +127,17 @@ impl Target {
     ///     tool: "an example".into(),
     /// };
     /// assert_eq!(store.newest("db").await?, None);
-    /// target.commit(&manifest, &Default::default()).await?;
+    /// target.commit(&manifest, &Default::default(), &Default::default()).await?;
     /// assert_eq!(store.newest("db").await?, Some(id));
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn commit(mut self, manifest: &Manifest, cancel: &CancellationToken) -> Result<()> {
+    pub async fn commit(
+        mut self,
+        manifest: &Manifest,
+        needs: &Needs,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
         let text = manifest.to_text()?;
         let completing = async { tokio::join!(self.archive.complete(), self.catalog.complete()) };
         let completed = tokio::select! {
@@ -144,13 +150,26 @@ impl Target {
             Some((Ok(_), Ok(_))) => {}
             Some((archive, catalog)) => return Err(self.incomplete([archive.err(), catalog.err()]).await),
         }
+        // A full needs nothing; whether it is being deleted itself is seen afterwards.
+        if !manifest.needs.is_empty() {
+            let met = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
+                met = needs.are_met(&self.store, manifest) => met,
+            };
+            match met {
+                Ok(Ok(())) => {}
+                Ok(Err(unmet)) => return Err(self.abort_because(unmet).await),
+                Err(error) => return Err(self.unknown(error.context("commit unknown"))),
+            }
+        }
         let put = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
             put = self.store.put_once(&self.manifest, text) => put,
         };
         match put {
-            Ok(()) => Ok(()),
+            Ok(()) => self.look_again(manifest, needs).await,
             Err(CreateError::Another) => {
                 Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
                     .hint("two backups cannot share an id: run it again"))
@@ -167,6 +186,18 @@ impl Target {
                 let error = self.store.explain("writing the manifest", error);
                 Err(self.unknown(error.context("commit unknown")))
             }
+        }
+    }
+
+    /// Whether what was committed is still whole, now that everybody sees what it needs.
+    async fn look_again(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        match needs.are_met(&self.store, manifest).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(unmet)) => Err(match self.store.withdraw(manifest).await {
+                Ok(()) => unmet,
+                Err(left) => unmet.and_hint(format!("it could not be taken back: {left}")),
+            }),
+            Err(error) => Err(self.unknown(error.context("commit unknown"))),
         }
     }
 

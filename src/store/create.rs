@@ -13,7 +13,7 @@ use crate::report::Reporter;
 /// How often a small object is written again that was taken and is not there.
 const LOST: u32 = 5;
 /// How long one may take to be seen, each time.
-const SEEN: Duration = Duration::from_secs(5);
+pub(super) const SEEN: Duration = Duration::from_secs(5);
 /// How often a store that does not know of something is asked whether it has it by now.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What is written into a job's folder to find out whether the store can create without replacing; then deleted.

@@ -39,34 +39,67 @@ pub(super) fn parse(name: &str) -> Option<(Id, Id)> {
 }
 
 /// The archives of a job that are known to be damaged, by the names of all objects that lie there.
-pub fn known<'a>(names: impl Iterator<Item = &'a String> + Clone) -> BTreeSet<Id> {
-    let latest = |marks: &mut dyn Iterator<Item = (Id, Id)>| {
-        let mut latest: BTreeMap<Id, Id> = BTreeMap::new();
-        for (id, at) in marks {
-            let known = latest.entry(id).or_insert_with(|| at.clone());
-            *known = at.max(known.clone());
+pub fn known<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<Id> {
+    let mut beside: BTreeMap<Id, Found> = BTreeMap::new();
+    for name in names {
+        if let Some((id, at)) = parse(name) {
+            beside.entry(id).or_default().damaged(at);
+        } else if let Some((id, mark)) = VerificationKey::parse(name) {
+            beside.entry(id).or_default().marks.push(mark);
         }
-        latest
-    };
-    let whole = names.clone().filter_map(|name| VerificationKey::parse(name));
-    let sound =
-        latest(&mut whole.filter(|(_, mark)| mark.level >= Level::Whole).map(|(id, mark)| (id, mark.at)));
-    let damaged = latest(&mut names.filter_map(|name| parse(name)));
-    let is_outdated = |id: &Id, at: &Id| sound.get(id).is_some_and(|later| later > at);
-    damaged.into_iter().filter(|(id, at)| !is_outdated(id, at)).map(|(id, _)| id).collect()
+    }
+    beside.into_iter().filter(|(_, found)| found.damage().is_some()).map(|(id, _)| id).collect()
+}
+
+/// What was found of an archive, by the names of its records.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Its verifications.
+    pub(super) marks: Vec<VerificationKey>,
+    /// When it was last found to be damaged.
+    damaged: Option<Id>,
+}
+
+impl Found {
+    /// It was found to be damaged.
+    pub(super) fn damaged(&mut self, at: Id) {
+        self.damaged = self.damaged.take().max(Some(at));
+    }
+
+    /// When it was last found to be damaged, unless all of it was in order later.
+    pub(super) fn damage(&self) -> Option<&Id> {
+        let whole = self.marks.iter().filter(|mark| mark.level >= Level::Whole).map(|mark| &mark.at).max();
+        self.damaged.as_ref().filter(|&at| whole.is_none_or(|later| later <= at))
+    }
+
+    /// The verifications after that: what was in order before it is no more.
+    pub(super) fn standing(&self) -> Vec<VerificationKey> {
+        let stands = |mark: &&VerificationKey| self.damaged.as_ref().is_none_or(|at| mark.at > *at);
+        self.marks.iter().filter(stands).cloned().collect()
+    }
 }
 
 impl Store {
-    /// Writes that an archive is damaged.
+    /// Writes that an archive is damaged, unless that is known already.
     ///
     /// # Errors
     /// It was not written: the store may be one that we may only read.
     pub async fn put_damage(&self, job: &str, id: &Id) -> Result<()> {
         let at = jiff::Timestamp::now();
         let names = self.sizes(job).await?;
-        let marks =
-            names.keys().filter_map(|name| VerificationKey::parse(name)).map(|(id, mark)| (id, mark.at));
-        let seen: Vec<_> = marks.filter(|(own, _)| own == id).map(|(_, at)| at).collect();
+        let mut found = Found::default();
+        for name in names.keys() {
+            match (parse(name), VerificationKey::parse(name)) {
+                (Some((own, at)), _) if own == *id => found.damaged(at),
+                (_, Some((own, mark))) if own == *id => found.marks.push(mark),
+                _ => {}
+            }
+        }
+        // Where nothing was in order since, it says so already.
+        if found.damage().is_some() && found.standing().is_empty() {
+            return Ok(());
+        }
+        let seen: Vec<_> = found.marks.into_iter().map(|mark| mark.at).chain(found.damaged).collect();
         let name = Id::after(at, &seen)?;
         let tool = concat!("sealift ", env!("CARGO_PKG_VERSION"));
         let text = json::to_text(&Record { format: FORMAT, id, job, at, tool }, "damage record")?;
@@ -92,6 +125,13 @@ mod tests {
         store.put_damage("j", &id).await.unwrap();
         store.put_damage("j", &other).await.unwrap();
         assert_eq!(found().await, BTreeSet::from([id.clone(), other.clone()]));
+        let count = async || store.sizes("j").await.unwrap().len();
+        let before = count().await;
+        store.put_damage("j", &id).await.unwrap();
+        assert_eq!(count().await, before, "that is known");
+        store.put_record(("j", &id), Level::Stored, (1, 1)).await.unwrap();
+        store.put_damage("j", &id).await.unwrap();
+        assert_eq!(count().await, before + 2, "and is later than what was in order meanwhile");
         store.put_record(("j", &id), Level::Stored, (1, 1)).await.unwrap();
         assert_eq!(found().await.len(), 2, "stored bytes are no proof of what was sealed");
         store.put_record(("j", &id), Level::Whole, (1, 1)).await.unwrap();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Store;
 use super::commit::Target;
 use super::manifest::Manifest;
+use super::needs::Needs;
 use super::rate::RateLimiter;
 use super::upload::Upload;
 use crate::archive::Id;
@@ -256,12 +257,13 @@ impl FanOut {
     pub async fn commit(
         mut self,
         manifest: &Manifest,
+        needs: &Needs,
         cancel: &CancellationToken,
     ) -> Result<(Vec<String>, Vec<Failed>)> {
         let targets = std::mem::take(&mut self.targets);
         let commits = targets.into_iter().map(|target| async {
             let name = target.name().to_string();
-            (name, target.commit(manifest, cancel).await)
+            (name, target.commit(manifest, needs, cancel).await)
         });
         let mut committed = Vec::new();
         for (name, outcome) in join_all(commits).await {

@@ -1,15 +1,17 @@
 //! What a store holds: only what has a manifest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
-use super::Store;
+use super::damage::Found;
 use super::foreign::may_be_ours;
 use super::manifest::{Manifest, SUFFIX};
-use super::record::VerificationKey;
+use super::needs::Need;
+use super::record::{Level, VerificationKey};
+use super::{Store, damage, mark, pin, tombstone};
 use crate::archive::Id;
 use crate::archive::name::JobName;
 use crate::archive::read_at::once_more_if_damaged;
@@ -27,27 +29,73 @@ pub struct Listed {
     pub job: String,
     /// The id, from the key.
     pub id: Id,
-    /// What the manifest says; an error where it is damaged.
+    /// What the manifest says; an error where it is damaged, or where what it is of is not there.
     pub manifest: Result<Manifest>,
-    /// What its verification records' keys say, the least thorough first.
-    pub marks: Vec<VerificationKey>,
+    /// The older archives that it needs; none where the manifest itself cannot be read.
+    pub needs: Option<Vec<Id>>,
+    /// What lies beside it.
+    pub marks: Marks,
+    /// When it was found to be damaged, unless all of it was in order later.
+    pub damaged: Option<Id>,
+    /// Archives that it needs and that are gone, or are not as large as they were.
+    pub missing: Vec<Id>,
+    /// Archives that it needs and that are known to be damaged.
+    pub damaged_needs: Vec<Id>,
 }
 
 impl Listed {
     /// The latest of the most thorough verifications.
     pub fn verified(&self) -> Option<&VerificationKey> {
-        let level = self.marks.iter().map(|mark| mark.level).max();
-        self.marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
+        let marks = &self.marks.verified;
+        let level = marks.iter().map(|mark| mark.level).max();
+        marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
+    }
+
+    /// Whether all of it can be restored, as far as a list shows.
+    pub fn is_whole(&self) -> bool {
+        let Listed { manifest, damaged, missing, damaged_needs, .. } = self;
+        manifest.is_ok() && damaged.is_none() && missing.is_empty() && damaged_needs.is_empty()
     }
 }
 
-/// Jobs and ids, each with its verification records.
-type Keys = BTreeMap<(String, Id), Vec<VerificationKey>>;
+/// What the names of the small objects beside an archive say.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Its verifications, the least thorough first; none that damage was found after.
+    pub verified: Vec<VerificationKey>,
+    /// When it was pinned.
+    pub pins: Vec<Id>,
+    /// Its tombstones: it is about to be deleted.
+    pub tombstones: Vec<Id>,
+}
+
+/// Jobs and ids, each with what its records say, and what else lies beside it.
+type Keys = BTreeMap<(String, Id), (Found, Marks)>;
+
+/// The objects that lie in each job's folder, by name: how many bytes each has.
+pub(super) type Objects = HashMap<String, HashMap<String, u64>>;
 
 /// An object of an archive that a list cares about.
 enum Beside {
     Manifest,
-    Record(VerificationKey),
+    Verified(VerificationKey),
+    Damaged(Id),
+    Pin(Id),
+    Tombstone(Id),
+}
+
+impl Beside {
+    /// What an object of this name is, and of which archive.
+    fn parse(name: &str) -> Option<(Id, Beside)> {
+        if let Some(id) = name.strip_suffix(SUFFIX) {
+            return Some((id.parse().ok()?, Beside::Manifest));
+        }
+        let verified = || VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Verified(mark)));
+        let damaged = || damage::parse(name).map(|(id, at)| (id, Beside::Damaged(at)));
+        let pin = || mark::parse(name, pin::WORD).map(|(id, at)| (id, Beside::Pin(at)));
+        let tombstone = || mark::parse(name, tombstone::WORD).map(|(id, at)| (id, Beside::Tombstone(at)));
+        verified().or_else(damaged).or_else(pin).or_else(tombstone)
+    }
 }
 
 impl Store {
@@ -58,17 +106,27 @@ impl Store {
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
         let (keys, objects) = self.keys_and_objects(job).await?;
         let objects = &objects;
-        let read = futures_util::stream::iter(keys).map(|((job, id), marks)| async move {
+        let read = futures_util::stream::iter(keys).map(|((job, id), (found, marks))| async move {
             let manifest = self.manifest(&job, &id).await;
+            let needs = manifest.as_ref().ok().map(|manifest| manifest.needs.clone());
+            let need = manifest.as_ref().ok().map(Need::from);
             let manifest = manifest.and_then(|manifest| self.if_present(manifest, objects));
+            let (marks, damaged) = (Marks { verified: found.standing(), ..marks }, found.damage().cloned());
+            let (missing, damaged_needs) = (Vec::new(), Vec::new());
             match manifest {
                 // Deleted since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => Ok(None),
                 Err(error) if error.kind() != Kind::Damaged => Err(error),
-                manifest => Ok(Some(Listed { job, id, manifest, marks })),
+                manifest => {
+                    let listed = Listed { job, id, manifest, needs, marks, damaged, missing, damaged_needs };
+                    Ok(Some((listed, need)))
+                }
             }
         });
-        read.buffered(PARALLEL).try_filter_map(|listed| async { Ok(listed) }).try_collect().await
+        let read = read.buffered(PARALLEL).try_filter_map(|listed| async { Ok(listed) });
+        let (mut listed, needs): (Vec<_>, Vec<_>) = read.try_collect::<Vec<_>>().await?.into_iter().unzip();
+        look_at_needs(&mut listed, needs, objects);
+        Ok(listed)
     }
 
     /// The newest archive of a job.
@@ -107,13 +165,13 @@ impl Store {
         Ok(manifests.map(|(archive, _)| archive).filter(|(_, id)| id.is_since(time)).collect())
     }
 
-    /// Jobs and ids that have a manifest, in order, each with its verification records.
+    /// Jobs and ids that have a manifest, in order, each with what its records say.
     async fn keys(&self, job: Option<&str>) -> Result<Keys> {
         self.keys_and_objects(job).await.map(|(keys, _)| keys)
     }
 
     /// [`Store::keys`], and everything else that lies there.
-    async fn keys_and_objects(&self, job: Option<&str>) -> Result<(Keys, HashSet<Path>)> {
+    async fn keys_and_objects(&self, job: Option<&str>) -> Result<(Keys, Objects)> {
         let explain = |e| self.explain("listing", e);
         let metas: Vec<_> = match job {
             // A job's archives lie directly in its folder; what lies deeper belongs to other jobs.
@@ -122,8 +180,11 @@ impl Store {
             }
             None => self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?,
         };
-        let (mut keys, mut records) = (BTreeMap::new(), Vec::new());
+        let (mut keys, mut records, mut objects) = (Keys::new(), Vec::new(), Objects::new());
         for meta in &metas {
+            if let Some((job, name)) = self.below_job(&meta.location) {
+                objects.entry(job.into()).or_default().insert(name.into(), meta.size);
+            }
             let Some((archive, object)) = self.parse(&meta.location) else {
                 if !self.is_ours(&meta.location) {
                     self.passed_over.add();
@@ -131,26 +192,29 @@ impl Store {
                 continue;
             };
             match object {
-                Beside::Manifest => drop(keys.insert(archive, Vec::new())),
-                Beside::Record(mark) => records.push((archive, mark)),
+                Beside::Manifest => drop(keys.insert(archive, Default::default())),
+                beside => records.push((archive, beside)),
             }
         }
-        records.sort();
-        for (archive, mark) in records {
+        for (archive, beside) in records {
             // Without its manifest there is no archive, whatever else is there.
-            keys.entry(archive).and_modify(|marks| marks.push(mark));
+            let Some((found, marks)) = keys.get_mut(&archive) else { continue };
+            match beside {
+                Beside::Manifest => {}
+                Beside::Verified(mark) => found.marks.push(mark),
+                Beside::Damaged(at) => found.damaged(at),
+                Beside::Pin(at) => marks.pins.push(at),
+                Beside::Tombstone(at) => marks.tombstones.push(at),
+            }
         }
-        let objects = metas.into_iter().map(|meta| meta.location);
-        Ok((keys, objects.filter(|key| self.parse(key).is_none()).collect()))
+        keys.values_mut().for_each(|(found, _)| found.marks.sort());
+        Ok((keys, objects))
     }
 
     /// `PREFIX/JOB/ID.manifest.json` → job, id and what it is.
     fn parse(&self, key: &Path) -> Option<((String, Id), Beside)> {
         let (job, name) = self.below_job(key)?;
-        let (id, object) = match name.strip_suffix(SUFFIX) {
-            Some(id) => (id.parse().ok()?, Beside::Manifest),
-            None => VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Record(mark)))?,
-        };
+        let (id, object) = Beside::parse(name)?;
         // An id that is no time was made by nobody, and would be the newest for ever.
         id.time().map(|_| ((job.into(), id), object))
     }
@@ -214,10 +278,35 @@ impl Store {
     }
 }
 
+/// Finds what each archive needs among the others, which would be needed as `known` says, and the objects that were listed.
+fn look_at_needs(listed: &mut [Listed], known: Vec<Option<Need>>, objects: &Objects) {
+    let known: HashMap<_, _> = listed
+        .iter()
+        .zip(known)
+        .map(|(listed, need)| ((listed.job.clone(), listed.id.clone()), (need, listed.damaged.clone())))
+        .collect();
+    for listed in listed {
+        let (Ok(manifest), Some(sizes)) = (&listed.manifest, objects.get(&listed.job)) else { continue };
+        for id in &manifest.needs {
+            match known.get(&(listed.job.clone(), id.clone())) {
+                None => listed.missing.push(id.clone()),
+                Some((Some(need), _)) if !need.is_there(sizes) => listed.missing.push(id.clone()),
+                Some((_, Some(at))) => {
+                    // All that it needs was in order, and is no more.
+                    listed.marks.verified.retain(|mark| mark.level < Level::All || mark.at > *at);
+                    listed.damaged_needs.push(id.clone());
+                }
+                // Where its manifest is damaged, nothing is known against what it holds.
+                Some((_, None)) => {}
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreOptions;
+    use crate::store::{StoreOptions, manifest};
 
     const ID: &str = "20261122T020000Z-1f2e3d4c";
 
@@ -247,7 +336,7 @@ mod tests {
         put(&store, &format!("p/db/{ID}.manifest.json")).await;
         assert_eq!(names(&store, None).await, [format!("db@{ID}")]);
         let keys = store.keys(None).await.unwrap();
-        assert_eq!(keys.into_values().next().unwrap().len(), 1, "now the record counts");
+        assert_eq!(keys.into_values().next().unwrap().0.marks.len(), 1, "now the record counts");
     }
 
     #[tokio::test]
@@ -278,5 +367,78 @@ mod tests {
         assert_eq!(store.manifest("db", &id).await.unwrap_err().kind(), Kind::NotFound);
         put(&store, &format!("db/{ID}.manifest.json")).await;
         assert_eq!(store.manifest("db", &id).await.unwrap_err().kind(), Kind::Damaged);
+    }
+
+    /// An archive that needs others.
+    async fn commit(store: &Store, id: &Id, needs: &[&Id]) {
+        let needs = needs.iter().map(|&id| id.clone()).collect();
+        let manifest = Manifest { id: id.clone(), needs, ..manifest::example() };
+        for suffix in [".raw", ".catalog.zst"] {
+            store.up.put(&store.key("db", id, suffix), "x".into()).await.unwrap();
+        }
+        store.put_manifest(&manifest).await.unwrap();
+    }
+
+    fn ids<const N: usize>() -> [Id; N] {
+        std::array::from_fn(|day| format!("202611{:02}T020000Z-1f2e3d4c", day + 1).parse().unwrap())
+    }
+
+    async fn listed<const N: usize>(store: &Store) -> [Listed; N] {
+        store.archives(Some("db")).await.unwrap().try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_found_damaged_is_not_verified_any_more_until_it_is_again() {
+        let store = Store::open("memory://list-damaged", &StoreOptions::default()).unwrap();
+        let [old, new] = ids();
+        commit(&store, &old, &[]).await;
+        commit(&store, &new, &[&old]).await;
+        store.put_record(("db", &old), Level::Whole, (1, 1)).await.unwrap();
+        for level in [Level::Whole, Level::All] {
+            store.put_record(("db", &new), level, (1, 1)).await.unwrap();
+        }
+        let [first, second] = listed(&store).await;
+        assert!(first.is_whole() && second.is_whole());
+        assert_eq!(second.verified().unwrap().level, Level::All);
+        store.put_damage("db", &old).await.unwrap();
+        let [first, second] = listed(&store).await;
+        assert!(first.damaged.is_some() && first.verified().is_none() && !first.is_whole());
+        assert_eq!((&second.damaged, &second.damaged_needs), (&None, &vec![old.clone()]));
+        assert!(!second.is_whole() && second.missing.is_empty());
+        assert_eq!(second.verified().unwrap().level, Level::Whole, "its own bytes are as they were");
+        store.put_record(("db", &old), Level::Stored, (1, 1)).await.unwrap();
+        let [first, _] = listed(&store).await;
+        assert!(first.damaged.is_some() && first.verified().unwrap().level == Level::Stored);
+        store.put_record(("db", &old), Level::Whole, (1, 1)).await.unwrap();
+        let [first, second] = listed(&store).await;
+        assert!(first.is_whole() && second.is_whole());
+    }
+
+    #[tokio::test]
+    async fn an_archive_names_what_it_needs_and_is_gone() {
+        let [oldest, old, new] = ids();
+        for (gone, by) in [(".manifest.json", None), (".raw", None), (".raw", Some("xy"))] {
+            let store = format!("memory://list-needs{gone}{}", by.unwrap_or_default());
+            let store = Store::open(&store, &StoreOptions::default()).unwrap();
+            commit(&store, &oldest, &[]).await;
+            commit(&store, &old, &[&oldest]).await;
+            commit(&store, &new, &[&oldest, &old]).await;
+            assert!(listed::<3>(&store).await.iter().all(Listed::is_whole));
+            let key = store.key("db", &oldest, gone);
+            match by {
+                None => store.down.delete(&key).await.unwrap(),
+                Some(text) => drop(store.up.put(&key, text.into()).await.unwrap()),
+            }
+            let after = store.archives(None).await.unwrap();
+            let [.., second, third] = &after[..] else { panic!("{after:?}") };
+            assert!(second.missing == [oldest.clone()] && third.missing == [oldest.clone()], "{gone}");
+            assert!(second.manifest.is_ok() && !second.is_whole());
+        }
+        let store = Store::open("memory://list-needs-no-catalog", &StoreOptions::default()).unwrap();
+        commit(&store, &oldest, &[]).await;
+        commit(&store, &old, &[&oldest]).await;
+        store.down.delete(&store.key("db", &oldest, ".catalog.zst")).await.unwrap();
+        let [first, second] = listed(&store).await;
+        assert!(!first.is_whole() && second.is_whole(), "another's catalog is not needed");
     }
 }

@@ -31,9 +31,9 @@ pub enum Level {
     Stored,
     /// The catalog, and frames taken at random, are what was sealed.
     Sample,
-    /// Everything is what was sealed.
+    /// All of its own bytes are what was sealed; `list` calls that `own` of an increment.
     Whole,
-    /// And so is what it needs of older archives.
+    /// And so is what it needs of older archives: `verify --whole`.
     All,
 }
 

@@ -17,7 +17,7 @@ use super::{Store, json};
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 
-const SUFFIX: &str = ".set.json";
+pub(super) const SUFFIX: &str = ".set.json";
 const WHAT: &str = "set manifest";
 
 /// `NAME@ID`: one run of a set.
@@ -185,8 +185,19 @@ impl Store {
         Ok(ids)
     }
 
+    /// Deletes what says how a run of a set ended: nothing of it is left.
+    ///
+    /// # Errors
+    /// The store does not answer, or refuses.
+    pub async fn delete_set(&self, set: &SetRef) -> Result<()> {
+        self.delete_object(&self.key(&set.name, &set.id, SUFFIX)).await
+    }
+
     /// The runs of sets that have ended, oldest first within a set; damaged ones as errors.
-    async fn sets(&self) -> Result<Vec<(SetRef, Result<SetManifest>)>> {
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn sets(&self) -> Result<Vec<(SetRef, Result<SetManifest>)>> {
         let explain = |e| self.explain("listing", e);
         let metas: Vec<_> = self.down.list(Some(&self.prefix)).try_collect().await.map_err(explain)?;
         let mut found = Vec::new();

@@ -1,13 +1,15 @@
 //! What lies in a store without a manifest: the objects of backups that were not committed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 
 use super::Store;
 use super::create::CreateError;
+use super::list::Objects;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix, is_archive_suffix};
+use super::needs::Needs;
 use crate::archive::Id;
 use crate::error::{Error, Result};
 
@@ -74,11 +76,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::Damaged`](crate::error::Kind::Damaged) where one is gone.
-    pub(super) fn if_present(&self, manifest: Manifest, listed: &HashSet<Path>) -> Result<Manifest> {
-        let suffixes = [manifest.suffix.as_str(), catalog_suffix(&manifest.suffix)];
-        let missing = suffixes.map(|suffix| self.key(&manifest.job, &manifest.id, suffix));
-        match missing.iter().find(|key| !listed.contains(*key)) {
-            Some(key) => Err(Error::damaged(format!("{} has lost {}", self.name, self.shown(key)))),
+    pub(super) fn if_present(&self, manifest: Manifest, listed: &Objects) -> Result<Manifest> {
+        let Manifest { job, id, suffix, .. } = &manifest;
+        let is_listed =
+            |suffix: &&str| listed.get(job).is_some_and(|names| names.contains_key(&format!("{id}{suffix}")));
+        let lost = [suffix.as_str(), catalog_suffix(suffix)].into_iter().find(|suffix| !is_listed(suffix));
+        match lost.map(|suffix| self.key(job, id, suffix)) {
+            Some(key) => Err(Error::damaged(format!("{} has lost {}", self.name, self.shown(&key)))),
             None => Ok(manifest),
         }
     }
@@ -96,5 +100,22 @@ impl Store {
                 self.explain("writing the manifest", error)
             }
         })
+    }
+
+    /// [`Store::put_manifest`], where nobody is deleting the archive or what it needs.
+    ///
+    /// # Errors
+    /// Somebody is, or it is gone; those of [`Store::put_manifest`].
+    pub async fn adopt_manifest(&self, manifest: &Manifest, needs: &Needs) -> Result<()> {
+        needs.are_met(self, manifest).await??;
+        self.put_manifest(manifest).await?;
+        match needs.are_met(self, manifest).await? {
+            Ok(()) => Ok(()),
+            // What lies there stays: it was there before.
+            Err(unmet) => {
+                self.delete_object(&self.key(&manifest.job, &manifest.id, SUFFIX)).await?;
+                Err(unmet)
+            }
+        }
     }
 }

@@ -120,11 +120,6 @@ impl Stat {
     pub fn is_socket(&self) -> bool {
         self.mode & TYPE == 0o140_000
     }
-
-    /// Whether both its times lie before `time`: a change at that time or later would have to show.
-    pub fn is_before(&self, time: FileTime) -> bool {
-        self.mtime.max(self.ctime) < time
-    }
 }
 
 #[cfg(test)]
@@ -140,13 +135,5 @@ mod tests {
         let text = serde_json::to_string(&stat).unwrap();
         assert!(text.starts_with(&format!("[{},", stat.mode)), "{text}");
         assert_eq!(serde_json::from_str::<Stat>(&text).unwrap(), stat);
-    }
-
-    #[test]
-    fn the_later_of_both_times_counts() {
-        let time = |seconds| FileTime { seconds, nanos: 0 };
-        let stat = Stat { mode: 0, uid: 0, gid: 0, size: 0, inode: 1, mtime: time(9), ctime: time(5) };
-        assert!(stat.is_before(time(10)) && !stat.is_before(time(9)));
-        assert!(!Stat { ctime: time(11), ..stat }.is_before(time(10)));
     }
 }

@@ -131,7 +131,10 @@ impl History {
             // Without its own catalog nothing is known of it; where it held all that there was, nothing is left.
             Err(error) => {
                 let own = key.contains(id.as_str());
-                assert!(own || error.to_string().contains("no member matches"), "{what}: {id}: {error:?}");
+                assert!(
+                    own || error.to_string().contains("all that was asked for is lost"),
+                    "{what}: {id}: {error:?}"
+                );
             }
         }
         std::fs::remove_dir_all(&out).unwrap();

@@ -1,6 +1,6 @@
 //! The backup that an increment builds on: the newest one of the job that says what its files were like.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,13 +11,15 @@ use crate::archive::catalog::paged::PagedCatalog;
 use crate::archive::catalog::{ArchiveRecord, RefRecord};
 use crate::archive::openpgp::Head;
 use crate::archive::{Format, Id, open};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::report::human_bytes;
 use crate::store::Store;
 use crate::store::damage;
 use crate::store::download::Object;
 use crate::store::list::Listed;
-use crate::store::manifest::{Manifest, SUFFIX, catalog_suffix, parts_of_suffix};
+use crate::store::manifest::{Manifest, catalog_suffix, parts_of_suffix};
+use crate::store::needs::Need;
+use crate::store::tombstone;
 
 /// Backups that are looked at for one that can be built on.
 const MOST_TRIED: usize = 10;
@@ -113,7 +115,7 @@ impl Search<'_> {
                     return Ok(Found::Base(Box::new(base)));
                 }
                 Ok(Err(why)) => drop(first.get_or_insert(format!("{}@{} {why}", manifest.job, manifest.id))),
-                Err(error) if is_of_one_archive(&error) => {
+                Err(error) if error.is_of_one_archive() => {
                     let why = format!("{}@{}: {error}", manifest.job, manifest.id);
                     damaged.push(format!("{why}: an older backup is built on"));
                     first.get_or_insert(why);
@@ -129,8 +131,9 @@ impl Search<'_> {
         let mut all: Option<BTreeMap<Id, Manifest>> = None;
         for store in self.stores {
             let listed = store.archives(Some(&self.record.job)).await?;
-            let here =
-                listed.into_iter().filter_map(|Listed { id, manifest, .. }| Some((id, manifest.ok()?)));
+            // One that is about to be deleted is as good as gone.
+            let listed = listed.into_iter().filter(|listed| listed.marks.tombstones.is_empty());
+            let here = listed.filter_map(|Listed { id, manifest, .. }| Some((id, manifest.ok()?)));
             let here: BTreeMap<_, _> = here.collect();
             all = Some(match all {
                 None => here,
@@ -195,7 +198,7 @@ impl Search<'_> {
         let again = "what the newest backup has in it is read again";
         let own = match opened.await {
             Ok(own) => own,
-            Err(error) if is_of_one_archive(&error) => {
+            Err(error) if error.is_of_one_archive() => {
                 gone.insert(0);
                 warnings.push(format!("{}@{}: {error}: {again}", archive.job, archive.id));
                 RefRecord::of(archive, end, suffix, None)?
@@ -204,9 +207,11 @@ impl Search<'_> {
         };
         for store in self.stores {
             let sizes = store.sizes(&archive.job).await?;
-            let damaged = damage::known(sizes.keys());
+            let (damaged, marked) = (damage::known(sizes.keys()), tombstone::known(sizes.keys()));
             for record in catalog.refs().iter().chain([&own]) {
-                let is_sound = is_there(record, &sizes) && !damaged.contains(&record.id);
+                let is_sound = Need::from(record).is_there(&sizes)
+                    && !damaged.contains(&record.id)
+                    && !marked.contains_key(&record.id);
                 if !is_sound && gone.insert(record.n) {
                     let name = format!("{}@{}", archive.job, record.id);
                     warnings.push(format!("{name} is not at {} as it was: {again}", store.name));
@@ -241,17 +246,6 @@ fn little_needed(refs: &[RefRecord], all: u64, rebase: Rebase) -> Vec<&RefRecord
             left >= 0.0
         })
         .collect()
-}
-
-fn is_there(record: &RefRecord, sizes: &HashMap<String, u64>) -> bool {
-    let RefRecord { id, suffix, stored_bytes, .. } = record;
-    // Without its manifest it is being deleted.
-    sizes.get(&format!("{id}{suffix}")) == Some(stored_bytes) && sizes.contains_key(&format!("{id}{SUFFIX}"))
-}
-
-/// Whether a failure is that of an archive, and not of the store.
-fn is_of_one_archive(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Damaged | Kind::WrongPassphrase | Kind::NotFound)
 }
 
 /// Why everything is to be held again, if it is.
@@ -333,20 +327,5 @@ mod tests {
         assert_eq!(given_up(500, 0.25, 0.1), [5, 3]);
         assert_eq!(given_up(499, 0.25, 0.1), [5]);
         assert!(given_up(10_000, 0.0, 1.0).is_empty() && given_up(10_000, 0.25, 0.0).is_empty());
-    }
-
-    #[test]
-    fn an_archive_is_there_with_its_size_and_its_manifest() {
-        let record: RefRecord = serde_json::from_value(serde_json::json!({
-            "n": 1, "id": "20261122T020000Z-1f2e3d4c", "suffix": ".tar.zst", "stored_bytes": 7, "data_len": 7,
-            "head_len": 0, "codec": "zstd", "cipher": null, "frame_len": 1024,
-        }))
-        .unwrap();
-        let archive = ("20261122T020000Z-1f2e3d4c.tar.zst".to_string(), 7);
-        let manifest = ("20261122T020000Z-1f2e3d4c.manifest.json".to_string(), 100);
-        let sizes = |objects: &[&(String, u64)]| objects.iter().map(|object| (*object).clone()).collect();
-        assert!(is_there(&record, &sizes(&[&archive, &manifest])));
-        assert!(!is_there(&record, &sizes(&[&archive])) && !is_there(&record, &sizes(&[&manifest])));
-        assert!(!is_there(&record, &sizes(&[&(archive.0.clone(), 6), &manifest])));
     }
 }

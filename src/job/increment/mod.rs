@@ -10,6 +10,7 @@ pub mod keep;
 mod large;
 pub(super) mod reading;
 pub mod runs;
+mod stamps;
 
 /// How a backup is made that need not hold what older ones hold.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,17 +13,17 @@ use super::compare::{Before, Comparison, Kept};
 use super::content::{Decided, Reading, Turns};
 use super::keep::write_kept;
 use super::runs::Members;
-use crate::archive::Id;
+use super::stamps::{Sent, Stamps};
 use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
 use crate::archive::check::{Check, MemberCheck};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::source::{NameSender, Prepared, Scan, Scanned, Source, Walk};
+use crate::store::needs::{Need, Needs};
 use crate::stream::source::{Proof, Running};
 use crate::stream::warning::Warning;
 use crate::stream::workers::thread;
-use crate::tar::stat::Stat;
 use crate::tar::{Entry, EntryType, name};
 
 /// From how many members on it is odd that most of them changed.
@@ -60,12 +60,12 @@ pub(in crate::job) struct KeptMembers {
 
 impl KeptMembers {
     /// The archives that are needed, oldest first.
-    pub(in crate::job) fn needs(&self) -> Vec<Id> {
+    pub(in crate::job) fn needs(&self) -> Needs {
         let references = self.kept.get().map(Kept::references).unwrap_or_default();
-        let archive = |reference| Some(self.base.as_ref()?.archive(reference)?.id.clone());
+        let archive = |reference| Some(Need::from(self.base.as_ref()?.archive(reference)?));
         let mut needs: Vec<_> = references.into_iter().filter_map(archive).collect();
-        needs.sort();
-        needs
+        needs.sort_by(|a, b| a.id.cmp(&b.id));
+        needs.into_iter().collect()
     }
 
     /// Writes them into the new catalog.
@@ -138,10 +138,11 @@ fn start(
     };
     let scan = prepared.scan;
     thread("scan", move || drop(found.send(search.run(scan))))?;
+    let mut stamps = Stamps::new(stamped);
     let (members, started) = (kept.clone(), jiff::Timestamp::now().as_second());
     let catalog = ScannedCatalog {
         stamp: Box::new(move |entry| {
-            stamp(entry, &stamped);
+            stamps.stamp(entry);
             is_the_file_found(entry, started)
         }),
         kept: Box::new(move |write| members.write(&runtime, write)),
@@ -160,20 +161,6 @@ fn joined(own: Result<Proof>, found: Result<Found>) -> Result<Proof> {
         (Err(own), Err(found)) if own.kind() == Kind::Disconnected => Err(found),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
-}
-
-/// A file that tar was told of.
-struct Sent {
-    name: Vec<u8>,
-    stat: Stat,
-}
-
-/// Gives a member the fingerprint of its file. Members come in the order of the files, though some may be missing; each
-/// file was noted before tar was told of it.
-fn stamp(entry: &mut Entry, sent: &mpsc::Receiver<Sent>) {
-    let full_name = entry.name();
-    let named = name::plain(&full_name);
-    entry.stat = sent.try_iter().find(|sent| sent.name == named).map(|sent| sent.stat);
 }
 
 /// By how much the clocks of a file system and of this host may differ, in seconds.
@@ -195,7 +182,10 @@ fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
     Err(Error::failed(format!(
         "{name} is not what was found there: it, or a folder above it, was replaced meanwhile"
     ))
-    .hint("back it up again, while no folder there is moved or replaced"))
+    .hint(
+        "back it up again, while no folder there is moved or replaced; where nobody does that, the clock of the file server is \
+         more than an hour behind this host's: set it",
+    ))
 }
 
 /// What a scan found, beside the files.
@@ -264,7 +254,7 @@ impl Search {
         self.go_through(&mut turns, &mut comparison, true)?;
         let notes = unhashed(&comparison, base);
         let (last, kept) = comparison.finish()?;
-        last.iter().try_for_each(|file| self.send(file))?;
+        last.iter().try_for_each(|file| self.send_late(file))?;
         self.check.count_kept(kept.count());
         let damage = damage.into_inner().map(|error| {
             format!(
@@ -301,8 +291,17 @@ impl Search {
     }
 
     fn send(&mut self, file: &Scanned) -> Result<()> {
+        self.tell(file, false)
+    }
+
+    /// Sends a file behind all others.
+    fn send_late(&mut self, file: &Scanned) -> Result<()> {
+        self.tell(file, true)
+    }
+
+    fn tell(&mut self, file: &Scanned, is_late: bool) -> Result<()> {
         self.go_on()?;
-        let sent = Sent { name: file.name.clone(), stat: file.stat };
+        let sent = Sent { name: file.name.clone(), stat: file.stat, is_late };
         self.stamps.send(sent).map_err(|_| Error::disconnected())?;
         self.names.send(&file.walked)
     }
@@ -396,26 +395,11 @@ impl MemberCheck for SharedCheck {
 mod tests {
     use super::*;
     use crate::archive::check::{entry, texts};
-    use crate::tar::stat::FileTime;
+    use crate::tar::stat::{FileTime, Stat};
 
     fn stat(inode: u64) -> Stat {
         let time = FileTime { seconds: 1, nanos: 2 };
         Stat { mode: 0o100_644, uid: 1, gid: 2, size: 3, inode, mtime: time, ctime: time }
-    }
-
-    #[test]
-    fn members_have_the_fingerprints_of_their_files_and_a_file_that_vanished_is_passed_over() {
-        let (stamps, stamped) = mpsc::channel();
-        for (inode, name) in (1..).zip(["d", "d/a", "d/gone", "d/z", "late"]) {
-            stamps.send(Sent { name: name.into(), stat: stat(inode) }).unwrap();
-        }
-        let inode_of = |path: &str| {
-            let mut entry = entry(path);
-            stamp(&mut entry, &stamped);
-            entry.stat.map(|stat| stat.inode)
-        };
-        assert_eq!(["./d/", "d/a", "d/z"].map(inode_of), [Some(1), Some(2), Some(4)]);
-        assert_eq!(inode_of("other"), None, "and nobody waits for it");
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn of_very_many_lost_members_the_first_are_remembered_and_all_counted() {
     let entries: Vec<_> = (0..3000).rev().map(|n| entry(&format!("{n:04}"), EntryType::File, None)).collect();
     let lost = Lost::of(Part::whole(u64::MAX));
     let rest = members_but(&[], true, &entries, lost);
-    assert_eq!((rest.left_out.first.len(), rest.left_out.count), (MOST_TOLD, 3000));
+    assert_eq!((rest.left_out.first.len(), rest.left_out.count), (left_out::MOST_TOLD, 3000));
     assert_eq!(rest.left_out.first.last().unwrap().1, b"0999");
     assert!(rest.link_targets.is_empty());
 }

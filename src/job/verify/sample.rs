@@ -9,9 +9,10 @@ use super::stored::{agree, catalog};
 use super::{Amount, Confirmed, Deadline, PARALLEL, older};
 use crate::archive::check::{Check, texts};
 use crate::error::{Error, Result};
+use crate::job::lost;
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
-use crate::report::human_bytes;
+use crate::report::{Reporter, human_bytes};
 use crate::stream::counters::Counters;
 use crate::tar::Entry;
 
@@ -26,6 +27,7 @@ pub(super) async fn sample(
     passphrase: Option<SecretString>,
     amount: Amount,
     mut check: Check,
+    records: Option<&Reporter>,
     deadline: &Deadline,
     counters: &Counters,
 ) -> Result<Confirmed> {
@@ -33,7 +35,7 @@ pub(super) async fn sample(
     let each = |entry: &Entry| check.observe(entry);
     let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, each).await?;
     agree(found, &archive)?;
-    older::heads(&mut archive).await?;
+    older::heads(&mut archive, found, records).await?;
     let end = archive.end();
     let frames = Frames { count: end.frames, len: archive.record().frame_len, bytes: end.bytes };
     let runs = choose(&frames, amount.of(end.bytes), &mut Random::new()?);
@@ -48,7 +50,7 @@ pub(super) async fn sample(
         ranges.sort_by_key(|range| range.start);
         let mut batches = std::pin::pin!(archive.frames(0, &ranges, PARALLEL)?);
         while let Some(batch) = batches.next().await {
-            let batch = batch?;
+            let batch = lost::record_if_damaged(batch, found, records).await?;
             frames += batch.frames.len();
             counters.stored.add(batch.fetched.len() as u64);
             counters.source.add(batch.frames.iter().map(|(_, plain)| plain.len() as u64).sum());

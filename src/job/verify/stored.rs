@@ -6,23 +6,23 @@ use super::{Confirmed, Deadline, older};
 use crate::archive::digest::Digest;
 use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Result};
+use crate::job::lost;
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
-use crate::report::human_bytes;
+use crate::report::{Reporter, human_bytes};
 use crate::store::download::Object;
 use crate::store::manifest;
 use crate::stream::counters::Counters;
 
 /// Both objects are there and as large as the manifest says.
-pub(super) async fn sizes(found: &StoredArchive) -> Result<Confirmed> {
-    let (archive, catalog) = tokio::join!(found.archive_object(), found.catalog_object());
-    let (archive, catalog) = (archive?, catalog?);
-    for (object, expected) in [(&archive, &found.manifest.archive), (&catalog, &found.manifest.catalog)] {
-        if object.size != expected.size {
-            let (key, size, expected) = (object.key(), object.size, expected.size);
-            return Err(Error::damaged(format!("{key} has {size} bytes where {expected} were stored")));
-        }
-    }
+pub(super) async fn sizes(found: &StoredArchive, records: Option<&Reporter>) -> Result<Confirmed> {
+    let archive = once_more_if_damaged(async || {
+        let archive = found.archive_object().await?;
+        as_large(&archive, &found.manifest.archive).map(|()| archive)
+    });
+    let archive = lost::record_if_damaged(archive.await, found, records).await?;
+    let catalog = found.catalog_object().await?;
+    as_large(&catalog, &found.manifest.catalog)?;
     older::objects(found).await?;
     let text = format!(
         "its objects are there, {}; their bytes were not read",
@@ -31,17 +31,28 @@ pub(super) async fn sizes(found: &StoredArchive) -> Result<Confirmed> {
     Ok(Confirmed { bytes: 0, of: 0, text, cut: false, unmet: Vec::new() })
 }
 
+fn as_large(object: &Object, expected: &manifest::Object) -> Result<()> {
+    let (key, size, expected) = (object.key(), object.size, expected.size);
+    match size == expected {
+        true => Ok(()),
+        false => Err(Error::damaged(format!("{key} has {size} bytes where {expected} were stored"))),
+    }
+}
+
 /// The stored bytes against the manifest's digests.
 pub(super) async fn bytes_of(
     found: &StoredArchive,
+    records: Option<&Reporter>,
     deadline: &Deadline,
     counters: &Counters,
 ) -> Result<Confirmed> {
     let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
     older::objects(found).await?;
     let of = archive.size + catalog.size;
-    let whole = check(&catalog, &found.manifest.catalog, deadline, counters).await?
-        && check(&archive, &found.manifest.archive, deadline, counters).await?;
+    let whole = check(&catalog, &found.manifest.catalog, deadline, counters).await? && {
+        let checked = check(&archive, &found.manifest.archive, deadline, counters).await;
+        lost::record_if_damaged(checked, found, records).await?
+    };
     let text = format!("{} stored are what the manifest says", human_bytes(of));
     let bytes = counters.stored.get().min(of);
     Ok(Confirmed { bytes, of, text, cut: !whole, unmet: Vec::new() })

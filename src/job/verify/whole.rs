@@ -42,35 +42,12 @@ pub(super) async fn whole(
     };
     let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await?;
     let mut parts = kept.parts();
-    let own = own(&archive, &listed, deadline, counters).await;
-    let is_tar = archive.record().kind == Format::Tar;
-    let is_damaged = is_tar && own.as_ref().is_err_and(|error| error.kind() == Kind::Damaged);
-    let mut cut = match &own {
-        Ok(cut) => *cut,
-        Err(_) if is_damaged => false,
-        Err(error) => return Err(error.clone()),
-    };
-    if is_damaged {
-        parts.push(Part::whole(archive.end().bytes));
-        lost::record(found, &found.id, records).await;
-    }
-    if !cut && (needs || is_damaged) {
-        match lost::find(&mut archive, &parts, &|| deadline.is_over(), counters).await? {
-            Found::Whole => {}
-            Found::Cut => cut = true,
-            Found::Lost(lost) => {
-                for id in lost.archives(&archive) {
-                    lost::record(found, &id, records).await;
-                }
-                return Err(lost.error(&archive).await?);
-            }
-        }
-    }
-    own?;
+    let reading = Reading { found, records, deadline, counters };
+    let cut = reading.all(&mut archive, &listed, &mut parts, needs).await?;
     if !cut {
         agree(found, &archive)?;
         if !needs {
-            older::heads(&mut archive).await?;
+            older::heads(&mut archive, found, records).await?;
         }
     }
     let end = archive.end();
@@ -80,6 +57,51 @@ pub(super) async fn whole(
     let kept = older::text(&archive);
     let text = format!("{size} in {} frames{members}, {stored} stored{kept}", end.frames);
     Ok(Confirmed { bytes: counters.source.get(), of, text, cut, unmet: texts(&check.unmet()) })
+}
+
+/// What reads, and tells of damage.
+struct Reading<'a> {
+    found: &'a StoredArchive,
+    records: Option<&'a Reporter>,
+    deadline: &'a Deadline,
+    counters: &'a Counters,
+}
+
+impl Reading<'_> {
+    /// Reads its own object, and `parts` of older ones if they are needed; says whether time was over before. Damage is
+    /// recorded when it was read twice.
+    async fn all(
+        &self,
+        archive: &mut OpenArchive,
+        listed: &EntryDigest,
+        parts: &mut Vec<Part>,
+        needs: bool,
+    ) -> Result<bool> {
+        let &Reading { found, records, deadline, counters } = self;
+        let read = own(archive, listed, deadline, counters).await;
+        let is_damaged = read.as_ref().is_err_and(|error| error.kind() == Kind::Damaged);
+        if read.is_err() && !is_damaged {
+            return read;
+        }
+        let mut cut = matches!(read, Ok(true));
+        let is_tar = archive.record().kind == Format::Tar;
+        if is_damaged && is_tar {
+            parts.push(Part::whole(archive.end().bytes));
+        }
+        if !cut && (needs || is_damaged && is_tar) {
+            match lost::find(archive, parts, &|| deadline.is_over(), counters).await? {
+                Found::Whole => {}
+                Found::Cut => cut = true,
+                Found::Lost(lost) => return Err(lost.recorded(archive, found, records).await?),
+            }
+        }
+        if !is_damaged || cut {
+            return read.map(|_| cut);
+        }
+        // No frame is damaged: it is something between them, or was on its way only.
+        let again = own(archive, listed, deadline, &Counters::default()).await;
+        lost::record_if_damaged(again, found, records).await
+    }
 }
 
 /// Reads its own object, and says whether time was over before its end.

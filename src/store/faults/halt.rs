@@ -13,9 +13,13 @@ use tokio::sync::Notify;
 
 use super::super::clients::Client;
 use super::super::memory;
-use super::{Faults, Faulty};
+use super::turns::Turns;
+use super::{Faults, Faulty, Rule};
 
-static HALTING: Mutex<BTreeMap<String, Arc<Faults>>> = Mutex::new(BTreeMap::new());
+/// The store that a name stands for, and its faults.
+type Halting = BTreeMap<String, (String, Arc<Faults>)>;
+
+static HALTING: Mutex<Halting> = Mutex::new(BTreeMap::new());
 
 /// After how many requests nobody answers.
 #[derive(Debug)]
@@ -41,19 +45,36 @@ impl Halt {
 pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
     let halted = Arc::new(Notify::new());
     let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
-    HALTING.lock().unwrap().insert(name.into(), Arc::new(Faults { halt, ..Faults::default() }));
+    let faults = Arc::new(Faults { halt, ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
     halted
 }
 
-/// Has it answer whoever opens it from now on.
-pub(crate) fn go_on(name: &str) {
-    HALTING.lock().unwrap().remove(name);
+/// Has requests to `memory://NAME` fail as `rules` say, of whoever opens it from now on.
+pub(crate) fn fail(name: &str, rules: Vec<Rule>) {
+    let faults = Arc::new(Faults { rules, ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
+}
+
+/// Gives a store another name, for one of several that take turns, and that may be killed after some requests.
+pub(crate) fn alias(name: &str, of: &str, turns: (Arc<Turns>, usize), after: Option<u64>) -> Arc<Notify> {
+    let halted = Arc::new(Notify::new());
+    let halt = after.map(|after| Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
+    let faults = Arc::new(Faults { halt, turns: Some(turns), ..Faults::default() });
+    HALTING.lock().unwrap().insert(name.into(), (of.into(), faults));
+    halted
+}
+
+/// Has it answer whoever opens it from now on; returns how many requests there were until then.
+pub(crate) fn go_on(name: &str) -> u64 {
+    let faults = HALTING.lock().unwrap().remove(name).map(|(_, faults)| faults);
+    faults.and_then(|faults| Some(faults.halt.as_ref()?.seen.load(Ordering::Relaxed))).unwrap_or_default()
 }
 
 /// The client of a store that is to halt.
 pub(in super::super) fn client(name: Option<&str>) -> Option<Client> {
-    let faults = HALTING.lock().unwrap().get(name?).map(Arc::clone)?;
-    Some(Faulty { inner: memory::shared(name), faults }.client())
+    let (of, faults) = HALTING.lock().unwrap().get(name?).cloned()?;
+    Some(Faulty { inner: memory::shared(Some(&of)), faults }.client())
 }
 
 /// All that `memory://NAME` holds, by key.

@@ -30,10 +30,13 @@ use super::{Store, StoreOptions, memory};
 
 pub(crate) mod halt;
 mod in_flight;
+mod needs;
 mod outages;
 mod tests;
+pub(crate) mod turns;
 
 use halt::Halt;
+use turns::Turns;
 
 /// What is asked of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub(crate) enum Fault {
     Unreachable,
     /// It is not done, but the answer is that it is.
     Pretend,
+    /// It is done, and somebody else deletes the object of this key before the answer.
+    ThenDeleted(&'static str),
     /// It is done, but late.
     Delay(Duration),
     /// As if there were no such object.
@@ -110,6 +115,11 @@ impl Rule {
         Rule { calls: n..n + 1, ..self }
     }
 
+    /// Only the first `n`.
+    pub(crate) fn first(self, n: u64) -> Self {
+        Rule { calls: 0..n, ..self }
+    }
+
     fn hit(&self, op: Op, key: &str) -> Option<Fault> {
         if self.op != op || !key.ends_with(self.key) {
             return None;
@@ -126,6 +136,7 @@ impl Rule {
 pub(crate) struct Faults {
     rules: Vec<Rule>,
     halt: Option<Halt>,
+    turns: Option<(Arc<Turns>, usize)>,
     open: Mutex<Vec<String>>,
     fired: AtomicU64,
 }
@@ -152,7 +163,15 @@ impl Faults {
         if self.halt.as_ref().is_some_and(Halt::is_due) {
             return std::future::pending().await;
         }
+        self.turn().await;
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
+    }
+
+    /// Waits until it is this one's turn, where several take turns.
+    async fn turn(&self) {
+        if let Some((turns, who)) = &self.turns {
+            turns.take(*who).await;
+        }
     }
 
     fn close(&self, key: &Path) {
@@ -167,6 +186,7 @@ enum Meet {
     Do,
     DoAndFail,
     DoLater(Duration),
+    DoAndDelete(&'static str),
     Pretend,
     Wait(Duration),
     Stall,
@@ -192,6 +212,7 @@ fn meet_of(fault: Fault, key: &Path) -> Result<Meet> {
         Fault::NotFound => Err(Error::NotFound { path: key.to_string(), source: "as told".into() }),
         Fault::LoseAnswer => Ok(Meet::DoAndFail),
         Fault::Late(time) => Ok(Meet::DoLater(time)),
+        Fault::ThenDeleted(key) => Ok(Meet::DoAndDelete(key)),
         Fault::Pretend => Ok(Meet::Pretend),
         Fault::Delay(time) => Ok(Meet::Wait(time)),
         Fault::Stall => Ok(Meet::Stall),
@@ -288,6 +309,10 @@ impl ObjectStore for Faulty {
                 later(time, async move { inner.put_opts(&key, payload, options).await.map(drop) });
                 Err(lost())
             }
+            Meet::DoAndDelete(other) => {
+                self.inner.put_opts(key, payload, options).await?;
+                self.inner.delete(&Path::from(other)).await.map(|()| done())
+            }
             Meet::Pretend => Ok(done()),
             _ => self.inner.put_opts(key, payload, options).await,
         }
@@ -354,13 +379,26 @@ impl ObjectStore for Faulty {
             Some(_) => {
                 self.inner.list(prefix).take(1).chain(futures_util::stream::iter([Err(lost())])).boxed()
             }
-            None => self.inner.list(prefix),
+            None => {
+                let (faulty, prefix) = (self.clone(), prefix.cloned());
+                let listed = async move {
+                    faulty.faults.turn().await;
+                    faulty.inner.list(prefix.as_ref())
+                };
+                futures_util::stream::once(listed).flatten().boxed()
+            }
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.faults.meet(Op::List, prefix.unwrap_or(&Path::default())).await?;
-        self.inner.list_with_delimiter(prefix).await
+        match self.faults.meet(Op::List, prefix.unwrap_or(&Path::default())).await? {
+            // A list that lags behind.
+            Meet::Pretend => {
+                let (common_prefixes, objects) = (Vec::new(), Vec::new());
+                Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
+            }
+            _ => self.inner.list_with_delimiter(prefix).await,
+        }
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -21,6 +21,7 @@ use crate::report::Reporter;
 use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{self, Manifest};
+use crate::store::needs::Needs;
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreOptions};
 use crate::stream::channel::{Receiver, channel};
@@ -123,7 +124,7 @@ pub(super) async fn back_up_until(
     if let Err(error) = worked {
         return Err(fan.abort_because(error).await);
     }
-    fan.commit(&manifest(), cancel).await
+    fan.commit(&manifest(), &Needs::default(), cancel).await
 }
 
 /// A store of its own for each test, and the same without faults.

@@ -1,0 +1,51 @@
+//! `--verify-before`: nothing of a job is deleted unless the newest archive that is kept has all its stored bytes, and what
+//! it needs too.
+
+use super::super::stored::{ArchiveRef, OpenRequest};
+use super::super::verify::{Depth, VerifyRequest, verify};
+use super::super::version::Version;
+use super::{Fate, Line, PruneRequest, Pruned};
+use crate::archive::Id;
+use crate::archive::check::Check;
+use crate::error::{Error, Result};
+use crate::host::passphrase::Sources;
+use crate::report::Reporter;
+use crate::store::Store;
+
+/// Verifies the newest that is kept of each job; where it is not in order, nothing of the job is dropped.
+pub(super) async fn newest(request: &PruneRequest, pruned: &mut Pruned, ui: &Reporter) {
+    for job in &mut pruned.jobs {
+        let is_dropped = |line: &Line| matches!(line.fate, Fate::Dropped) && line.started.is_some();
+        if !job.lines.iter().any(is_dropped) {
+            continue;
+        }
+        let kept = job.lines.iter().rev().find(|line| matches!(line.fate, Fate::Kept));
+        let Some(newest) = kept.map(|line| line.id.clone()) else { continue };
+        if let Err(error) = in_order(request, &job.job, &newest, ui).await {
+            job.lines.retain(|line| !is_dropped(line));
+            let what = format!("nothing of {} is deleted", job.job);
+            pruned.failed.push((job.job.clone(), error.context(what)));
+        }
+    }
+}
+
+/// Whether an archive, and all that it needs, has the bytes that its manifest names.
+async fn in_order(request: &PruneRequest, job: &str, id: &Id, ui: &Reporter) -> Result<()> {
+    let store: Store = request.store.open(ui)?;
+    let needs = store.manifest(job, id).await?.needs;
+    for id in needs.into_iter().chain([id.clone()]) {
+        let open =
+            OpenRequest { store: request.store.clone(), passphrase: Sources::default(), no_encrypt: false };
+        let verified = VerifyRequest {
+            archive: ArchiveRef { job: job.into(), version: Version::Id(id) },
+            open,
+            depth: Depth::Stored,
+            since_last: false,
+            max_duration: None,
+            check: Check::new(&[], 0)?,
+            record: true,
+        };
+        verify(&verified, ui, &mut |_| {}).await.map_err(|error: Error| error.context("--verify-before"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! What a store holds, as far as it matters to what is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::super::retention::{Archive, JobArchives, Reasons, decide};
+use super::super::stored::no_archive;
+use super::{Fate, Line, PrunedJob, Rules};
+use crate::archive::Id;
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::list::Listed;
+use crate::store::removal::Beside;
+use crate::store::set::{SetManifest, SetRef, SetRun};
+
+/// What a store holds of some jobs.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// The jobs, with their rules.
+    pub(super) jobs: Vec<JobArchives>,
+    /// The runs of sets.
+    runs: BTreeMap<SetRef, SetRun>,
+    /// What lies there of each archive, and of what is none any more.
+    beside: BTreeMap<(String, Id), Beside>,
+}
+
+impl View {
+    /// Looks at some jobs, and those that make sets with them; or at all.
+    pub(super) async fn take(store: &Arc<Store>, asked: &[String], rules: &Rules) -> Result<View> {
+        let listed = list(store, asked).await?;
+        let mut runs: BTreeMap<SetRef, SetRun> = BTreeMap::new();
+        if listed.iter().any(|listed| set_of(listed).is_some()) {
+            for (set, ended) in store.sets().await? {
+                runs.entry(set).or_default().ended = Some(ended);
+            }
+        }
+        for listed in &listed {
+            if let Some(set) = set_of(listed) {
+                runs.entry(set).or_default().archives.push((listed.job.clone(), listed.id.clone()));
+            }
+        }
+        let names = connected(asked, &listed);
+        let mut jobs: BTreeMap<String, Vec<Archive>> = BTreeMap::new();
+        for listed in listed.into_iter().filter(|listed| names.contains(&listed.job)) {
+            jobs.entry(listed.job.clone()).or_default().push(archive(&listed));
+        }
+        let beside = match asked {
+            [job] if names.len() == 1 => store.beside(Some(job)).await?,
+            _ => store.beside(None).await?,
+        };
+        for job in beside.iter().filter(|(_, found)| found.is_broken_off()).map(|((job, _), _)| job) {
+            if asked.is_empty() || names.contains(job) {
+                jobs.entry(job.clone()).or_default();
+            }
+        }
+        let jobs = jobs.into_iter().map(|(job, archives)| {
+            let policy = rules.of(&job).filter(|policy| !policy.is_empty()).cloned();
+            JobArchives { job, policy, archives }
+        });
+        Ok(View { jobs: jobs.collect(), runs, beside })
+    }
+
+    /// Jobs that were not asked for.
+    pub(super) fn also<'a>(&'a self, asked: &'a [String]) -> impl Iterator<Item = &'a String> {
+        let jobs = self.jobs.iter().map(|job| &job.job);
+        jobs.filter(|job| !asked.is_empty() && !asked.contains(job))
+    }
+
+    pub(super) fn decide(&self, now: Timestamp) -> Vec<Reasons> {
+        let complete = self.runs.iter().filter(|(_, run)| run.is_complete()).map(|(set, _)| set.clone());
+        decide(&self.jobs, &complete.collect(), now)
+    }
+
+    /// What is to become of each archive, and of what removals have left that were broken off.
+    pub(super) fn lines(&self, reasons: &[Reasons]) -> Vec<PrunedJob> {
+        let of_job = |(job, reasons): (&JobArchives, &Reasons)| {
+            let bytes =
+                |id: &Id| self.beside.get(&(job.job.clone(), id.clone())).map_or(0, |beside| beside.bytes);
+            let archives = job.archives.iter().zip(reasons).map(|(archive, reasons)| Line {
+                id: archive.id.clone(),
+                started: Some(archive.started),
+                bytes: bytes(&archive.id),
+                reasons: reasons.clone(),
+                fate: if reasons.is_empty() { Fate::Dropped } else { Fate::Kept },
+            });
+            let left =
+                self.beside.iter().filter(|((of, _), beside)| *of == job.job && beside.is_broken_off());
+            let left = left.map(|((_, id), beside)| Line {
+                id: id.clone(),
+                started: None,
+                bytes: beside.bytes,
+                reasons: BTreeSet::new(),
+                fate: Fate::Dropped,
+            });
+            let mut lines: Vec<_> = archives.chain(left).collect();
+            lines.sort_by(|a, b| a.id.cmp(&b.id));
+            PrunedJob { job: job.job.clone(), lines }
+        };
+        self.jobs.iter().zip(reasons).map(of_job).collect()
+    }
+
+    /// The archives of a job that have tombstones.
+    pub(super) fn with_tombstone<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Id> {
+        let marked = self.beside.iter().filter(move |((of, _), beside)| of == job && beside.has_tombstone);
+        marked.map(|((_, id), _)| id)
+    }
+
+    /// Adds archives that have no manifest yet: nobody knows what they need.
+    pub(super) fn add_uncommitted(&mut self, found: &BTreeMap<String, Vec<Id>>) {
+        for job in &mut self.jobs {
+            for id in found.get(&job.job).into_iter().flatten() {
+                if !job.archives.iter().any(|archive| archive.id == *id) {
+                    job.archives.push(Archive {
+                        id: id.clone(),
+                        started: id.time().unwrap_or_default(),
+                        needs: None,
+                        set: None,
+                        is_damaged: false,
+                        is_partial: true,
+                        is_pinned: true,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether an archive is known to be damaged.
+    pub(super) fn is_damaged(&self, job: &str, id: &Id) -> bool {
+        self.archives(job).any(|archive| archive.id == *id && archive.is_damaged)
+    }
+
+    /// Whether a job has another archive that is not.
+    pub(super) fn has_whole(&self, job: &str, but: &Id) -> bool {
+        self.archives(job).any(|archive| archive.id != *but && !archive.is_damaged && !archive.is_partial)
+    }
+
+    fn archives<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Archive> {
+        self.jobs.iter().filter(move |found| found.job == job).flat_map(|found| &found.archives)
+    }
+
+    /// Whether it is the newest complete run of its set.
+    pub(super) fn is_newest_run(&self, set: &SetRef, now: Timestamp) -> bool {
+        let complete = self.runs.iter().filter(|(other, run)| other.name == set.name && run.is_complete());
+        let past = complete.filter(|(other, _)| other.id.time().is_some_and(|begun| begun <= now));
+        past.map(|(other, _)| other).max() == Some(set)
+    }
+
+    /// The runs of sets that have ended, and of which nothing is left.
+    pub(super) fn ended_runs(
+        &self,
+        is_gone: impl Fn(&(String, Id)) -> bool,
+    ) -> impl Iterator<Item = &SetRef> {
+        let members = |manifest: &SetManifest| -> Vec<(String, Id)> {
+            let members = manifest.members.iter();
+            members.filter_map(|member| Some((member.job.clone(), member.id.clone()?))).collect()
+        };
+        let is_over = move |run: &SetRun| match &run.ended {
+            Some(Ok(manifest)) => {
+                let all = members(manifest);
+                !all.is_empty() && all.iter().chain(&run.archives).all(&is_gone)
+            }
+            _ => false,
+        };
+        self.runs.iter().filter(move |(_, run)| is_over(run)).map(|(set, _)| set)
+    }
+}
+
+fn set_of(listed: &Listed) -> Option<SetRef> {
+    listed.manifest.as_ref().ok()?.set.as_ref()?.parse().ok()
+}
+
+fn archive(listed: &Listed) -> Archive {
+    let begun = listed.manifest.as_ref().ok().map(|manifest| manifest.started);
+    Archive {
+        id: listed.id.clone(),
+        started: begun.or_else(|| listed.id.time()).unwrap_or_default(),
+        needs: listed.needs.clone(),
+        set: set_of(listed),
+        is_damaged: !listed.is_whole(),
+        is_partial: false,
+        is_pinned: !listed.marks.pins.is_empty(),
+    }
+}
+
+/// The archives of these jobs; where they belong to sets, or none is named, those of all.
+async fn list(store: &Arc<Store>, asked: &[String]) -> Result<Vec<Listed>> {
+    if asked.is_empty() {
+        return store.archives(None).await;
+    }
+    let mut all = Vec::new();
+    for job in asked {
+        let listed = store.archives(Some(job)).await?;
+        if listed.is_empty() && store.beside(Some(job)).await?.is_empty() {
+            return Err(no_archive(job, store));
+        }
+        all.extend(listed);
+    }
+    match all.iter().any(|listed| set_of(listed).is_some()) {
+        true => store.archives(None).await,
+        false => Ok(all),
+    }
+}
+
+/// The jobs that are asked for, and those that make sets with them.
+fn connected(asked: &[String], listed: &[Listed]) -> BTreeSet<String> {
+    if asked.is_empty() {
+        return listed.iter().map(|listed| listed.job.clone()).collect();
+    }
+    let mut names: BTreeSet<String> = asked.iter().cloned().collect();
+    loop {
+        let of_names = listed.iter().filter(|listed| names.contains(&listed.job));
+        let sets: BTreeSet<_> = of_names.filter_map(set_of).collect();
+        let with_them = listed.iter().filter(|listed| set_of(listed).is_some_and(|set| sets.contains(&set)));
+        let before = names.len();
+        names.extend(with_them.map(|listed| listed.job.clone()).collect::<Vec<_>>());
+        if names.len() == before {
+            return names;
+        }
+    }
+}
