@@ -17,6 +17,8 @@ pub enum Kind {
     WrongPassphrase,
     /// Stored bytes are not what was sealed.
     Damaged,
+    /// Another run of the job is under way.
+    Locked,
     /// It is whole, and is not done all the same: a member that may not be unpacked, or that can be read in two ways.
     Refused,
     /// A signal asked us to stop; everything begun was aborted.
@@ -37,6 +39,7 @@ impl Kind {
             Kind::Failed | Kind::Disconnected => 1,
             Kind::Usage => 2,
             Kind::NotFound => 10,
+            Kind::Locked => 11,
             Kind::WrongPassphrase => 12,
             Kind::Damaged => 13,
             Kind::Refused => 14,
@@ -63,6 +66,16 @@ pub struct Error {
     message: String,
     causes: Vec<Cause>,
     hint: Option<String>,
+    left: Vec<LeftBehind>,
+}
+
+/// What a run that failed could not take back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// The store's name.
+    pub store: String,
+    /// What is left there, or may be.
+    pub what: String,
 }
 
 /// The result of everything here that can fail.
@@ -71,7 +84,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with its message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), causes: Vec::new(), hint: None }
+        Error { kind, message: message.into(), causes: Vec::new(), hint: None, left: Vec::new() }
     }
 
     /// A failure of the work itself: exit 1.
@@ -125,8 +138,8 @@ impl Error {
 
     /// Puts this error below a new message; kind and hint stay.
     pub fn context(mut self, message: impl Into<String>) -> Self {
-        let (kind, hint) = (self.kind, self.hint.take());
-        Error { kind, message: message.into(), causes: vec![Arc::new(self)], hint }
+        let (kind, hint, left) = (self.kind, self.hint.take(), std::mem::take(&mut self.left));
+        Error { kind, message: message.into(), causes: vec![Arc::new(self)], hint, left }
     }
 
     /// This error and all its causes, outermost first, each as its own type.
@@ -158,6 +171,26 @@ impl Error {
             None => hint.to_string(),
         });
         self
+    }
+
+    /// Says what is left in a store, or may be.
+    pub fn leaving(mut self, store: &str, what: impl fmt::Display) -> Self {
+        self.left.push(LeftBehind { store: store.into(), what: what.to_string() });
+        self.and_hint(what)
+    }
+
+    /// Takes over what another error says beside its cause: its hint, and what it names as left.
+    pub fn and_hints_of(mut self, other: &Error) -> Self {
+        self.left.extend(other.left.iter().cloned());
+        match other.hint_text() {
+            Some(hint) => self.and_hint(hint),
+            None => self,
+        }
+    }
+
+    /// What is left in stores, or may be.
+    pub fn left(&self) -> &[LeftBehind] {
+        &self.left
     }
 
     /// What the error means to the caller.
@@ -306,6 +339,17 @@ mod tests {
         assert!(second.source().unwrap().is::<std::io::Error>());
         assert!(second.source().unwrap().source().is_none());
         assert!(Error::failed("alone").source().is_none());
+    }
+
+    #[test]
+    fn what_is_left_is_named_in_the_hint_and_survives_context_and_another_cause() {
+        let left = Error::failed("").leaving("s3://b", "parts of x may be left");
+        let error = Error::interrupted().hint("run it again").and_hints_of(&left).context("j failed");
+        assert_eq!(
+            error.left(),
+            [LeftBehind { store: "s3://b".into(), what: "parts of x may be left".into() }]
+        );
+        assert_eq!(error.hint_text(), Some("parts of x may be left; run it again"));
     }
 
     #[test]

@@ -45,6 +45,9 @@ mod status;
 // Every level finds what it promises to find, and records what it found in order.
 mod verify;
 
+// What a killed run left is taken back, a run under way is not touched, and there is one at a time.
+mod clean;
+
 // ---- what holds for all of them
 
 // With `--cipher aead` every way back works, and OpenPGP.js reads it.

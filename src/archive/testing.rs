@@ -199,7 +199,7 @@ pub(crate) fn tar_checks() -> SourceChecks {
 }
 
 /// Numbers that look random and are the same in every run.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Random(blake3::OutputReader);
 
 impl Random {

@@ -14,6 +14,7 @@ use crate::preset::Preset;
 use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
+mod clean;
 mod docker_run;
 mod doctor;
 mod explicit;
@@ -31,6 +32,7 @@ mod stores;
 mod units;
 mod verify;
 
+pub use clean::Clean;
 pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
@@ -71,8 +73,8 @@ Examples:
 
 Exit codes:
   0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
-  10 no such archive · 12 wrong passphrase · 13 damaged archive · 14 refused: a member may not be unpacked
-  70 internal error · 130 interrupted, aborted cleanly";
+  10 no such archive · 11 another run of the job is under way · 12 wrong passphrase · 13 damaged archive
+  14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
 #[derive(Debug, Clone, Args)]
@@ -130,6 +132,8 @@ pub enum Verb {
     Copy(Copy),
     /// Commit a backup that lies complete in a store, but whose manifest never arrived
     Adopt(Adopt),
+    /// List what failed and killed runs have left, or take it back
+    Clean(Clean),
     /// Delete the archives that no rule keeps; without --confirm only tell which
     Prune(Box<Prune>),
     /// Keep an archive whatever the rules say

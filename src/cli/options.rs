@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::job::backup::{BackupRequest, Compare, Encryption, Increments, Rebase, WarnOk};
+use crate::job::lease::OneAtATime;
 use crate::job::origin::named_host;
 use crate::source::FileFilter;
 use crate::store::{StoreOptions, StoreUrl};
@@ -145,9 +146,14 @@ pub struct BackupOptions {
     allow_empty: bool,
     #[command(flatten)]
     check: CheckOptions,
-    /// Make no backup that does not hold what is expected, by --expect or by a preset; otherwise that is a warning
+    /// Make no backup that does not hold what is expected, by --expect or by a preset, or of a source that has
+    /// shrunk, by --shrink-alarm; otherwise that is a warning
     #[arg(long)]
     strict: bool,
+    /// Warn, with exit code 3, when the source has less than this share of what the job's newest archive has, as in 50%; with
+    /// --strict, make no backup then
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    shrink_alarm: Option<f64>,
     /// Warnings that are no reason for exit code 3
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     warn_ok: Vec<WarnOk>,
@@ -200,6 +206,14 @@ pub struct BackupOptions {
     /// I/O priority: idle, or 0 (first) to 7 (last), as `ionice` sets it
     #[arg(long, value_name = "LEVEL")]
     io_nice: Option<IoNice>,
+    /// When another run of the job is under way, wait so long for it to end, as in 2h; otherwise that is refused, exit
+    /// code 11. A run holds its job by a small object in its stores, ID.running-N.json, which it renews; one that was killed
+    /// holds it for 10 minutes, or no longer at all where its host can see that it is gone
+    #[arg(long, value_name = "TIME", value_parser = age, conflicts_with = "no_lock")]
+    wait: Option<Duration>,
+    /// Neither look for another run of the job nor show this one to others
+    #[arg(long)]
+    no_lock: bool,
     #[command(flatten)]
     store: StoreFlags,
     /// Make the folder of a file:// store where its last part is missing; without it, a missing folder is a disk that is
@@ -244,6 +258,8 @@ impl BackupOptions {
                 compare: self.compare,
                 rebase: Rebase { below: self.rebase, limit: self.rebase_limit },
             }),
+            shrink_alarm: self.shrink_alarm,
+            one_at_a_time: OneAtATime { off: self.no_lock, wait: self.wait.unwrap_or_default() },
             job: self.job,
             host: self.host,
         })

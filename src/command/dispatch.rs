@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, completions, config, copy, diff, doctor, list, ls, plan, prune, restore, show,
+    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, plan, prune, restore, show,
     status, verify,
 };
 use crate::cli::{Cli, Settings, Verb};
@@ -77,6 +77,7 @@ fn writes_to_store(verb: &Verb) -> bool {
         verb,
         Verb::Adopt(_)
             | Verb::Backup(_)
+            | Verb::Clean(_)
             | Verb::Copy(_)
             | Verb::Delete(_)
             | Verb::Doctor(_)
@@ -124,6 +125,7 @@ async fn verb(
         Verb::Delete(options) => until(&cancel, prune::delete(options, ui)).await?,
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
+        Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod backup;
 pub mod cat;
+mod clean;
 pub mod completions;
 pub mod config;
 pub mod copy;

@@ -172,6 +172,7 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
         return None;
     };
     table.settings.retain(|setting| setting.key != "source");
+    problems.extend(keep::problem(&table));
     let limits = defaults::limit_command();
     let watched: Vec<_> = limits.get_arguments().map(|arg| arg.get_id().as_str()).collect();
     keys(command, &table, &[&OF_JOBS[..], &watched].concat(), problems);
@@ -179,7 +180,6 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
     problems.extend(
         table.settings.iter().filter_map(wrong).map(|(at, (text, hint))| table.problem(at, text, hint)),
     );
-    problems.extend(keep::problem(&table));
     problems.extend(conflict_in(command, &table));
     problems.extend(command_in_one_text(&table));
     let required = command.get_positionals().filter(|arg| arg.is_required_set());

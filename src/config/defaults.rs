@@ -71,8 +71,9 @@ pub fn top_takes<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     let is_chosen = groups.flat_map(|group| group.get_args()).any(|id| id == arg.get_id());
     let own = matches!((command.get_name(), key), (_, "job" | "config" | "help") | ("copy", "to"))
         // Rules stand in `keep`, where a job can have others.
-        || command.get_name() == "prune" && (key.starts_with("keep_") || key == "confirm")
-        || (command.get_name(), key) == ("delete", "confirm");
+        || command.get_name() == "prune" && key.starts_with("keep_")
+        // What changes something is said on the spot.
+        || key == "confirm";
     (!is_chosen && !own).then_some(arg)
 }
 

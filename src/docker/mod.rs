@@ -24,6 +24,7 @@ mod exit;
 mod feed;
 mod image;
 pub mod inspect;
+pub mod left;
 pub mod probe;
 mod process;
 pub mod run;

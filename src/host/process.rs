@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 use super::passphrase::VARIABLES;
 
 /// Variables that change what tar and the programs below it do or say.
@@ -70,6 +72,66 @@ pub fn open_files() -> Option<Vec<PathBuf>> {
             numbered.flat_map(|entry| std::fs::read_dir(entry.path().join("fd")).into_iter().flatten());
         files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect()
     })
+}
+
+/// A process among all that ever ran on a machine, so that it can be told later whether it still does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessName {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in the kernel's ticks since the machine was started.
+    begun: u64,
+    /// Which start of which machine that was.
+    boot: String,
+    /// The namespace that its number is of.
+    namespace: String,
+}
+
+impl ProcessName {
+    /// This process.
+    pub fn own() -> Self {
+        let pid = std::process::id();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        ProcessName {
+            pid,
+            begun: stat(pid).map(|(_, begun)| begun).unwrap_or_default(),
+            boot: boot.trim().into(),
+            namespace: namespace.display().to_string(),
+        }
+    }
+
+    /// Whether it is this one.
+    pub fn is_own(&self) -> bool {
+        *self == Self::own()
+    }
+
+    /// Whether it has ended for sure: it ran on this machine, where it would be seen, and is not there.
+    pub fn is_gone(&self) -> bool {
+        let own = Self::own();
+        let is_seen = !own.boot.is_empty() && (&self.boot, &self.namespace) == (&own.boot, &own.namespace);
+        // With hidepid, what others run is not seen; what is there has a number that can be asked for all the same.
+        is_seen
+            && match stat(self.pid) {
+                Some((state, begun)) => begun != self.begun || matches!(state.as_str(), "Z" | "X"),
+                None => !answers(self.pid),
+            }
+    }
+}
+
+/// Whether there is a process of this number, also where nothing else is told of it.
+fn answers(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // ESRCH alone says that there is none.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// The state and the time of the start, fields 3 and 22 of `/proc/PID/stat`; the name before them may hold blanks and
+/// parentheses.
+fn stat(pid: u32) -> Option<(String, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.into(), fields.nth(18)?.parse().ok()?))
 }
 
 fn is_number(name: &str) -> bool {
@@ -149,6 +211,24 @@ mod tests {
         assert!(!is_among_ignored("", 1) && !is_among_ignored(status, 65));
         // Rust's own start ignores SIGPIPE.
         assert!(ignores_signal(13) && !ignores_signal(9));
+    }
+
+    #[test]
+    fn a_process_is_gone_when_it_has_ended_and_only_where_it_would_be_seen() {
+        let own = ProcessName::own();
+        assert!(own.is_own() && !own.is_gone() && own.begun > 0);
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        let gone = ProcessName { pid, ..own.clone() };
+        assert!(gone.is_gone());
+        assert!(ProcessName { begun: own.begun + 1, ..own.clone() }.is_gone(), "its number was given again");
+        for elsewhere in [
+            ProcessName { boot: "other".into(), ..gone.clone() },
+            ProcessName { namespace: "other".into(), ..gone.clone() },
+        ] {
+            assert!(!elsewhere.is_gone(), "{elsewhere:?}");
+        }
     }
 
     #[test]

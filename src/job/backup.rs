@@ -29,12 +29,15 @@ use crate::stream::source::{ByteStream, Running};
 use crate::stream::warning::Warning;
 
 pub use super::Outcome;
+use super::failing::Failing;
 use super::increment::base::{self, Base, Found};
 use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
 pub use super::increment::{Compare, Increments, Rebase};
+use super::lease::RunLease;
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
+use super::shrink::Before;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -52,41 +55,18 @@ pub struct Made {
 /// Backs a source up.
 ///
 /// # Errors
-/// Nothing was committed anywhere.
+/// Nothing was committed anywhere. What could not be taken back is named, and the failure is noted in the stores that
+/// answer.
 pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Result<Made> {
-    let (mut run, source) = BackupRun::prepare(task, ui)?;
-    lower_priority(&run.request, ui).await?;
-    let mut stores = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
-    let engine = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(Error::interrupted()),
-        ready = run.ready(&source, &mut stores, ui) => ready?,
+    let failing = Failing::of(&task);
+    let (mut run, source) = match (BackupRun::prepare(task, ui), &failing) {
+        (Ok(prepared), _) => prepared,
+        (Err(error), Some(failing)) => return Err(failing.before_it_began(error, ui).await),
+        (Err(error), None) => return Err(error),
     };
-    let stop = cancel.child_token();
-    let opening = run.opening(source);
-    let (Running { stream, cleanup }, scanning) =
-        start(opening, engine, run.walk(), ui, &stop, cancel).await?;
-    let streamed = tokio::select! {
-        // First, because a signal may reach the source as well, and its end would look like any other.
-        biased;
-        () = cancel.cancelled() => Err(Error::interrupted()),
-        streamed = run.stream(stream, scanning, &mut stores, ui) => streamed,
-    };
-    let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
-    // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
-    stop.cancel();
-    let stopped = wait_for(cleanup, ui);
-    match streamed {
-        Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
-        Ok(sealed) => {
-            stopped.await;
-            let manifest = run.manifest(&sealed);
-            let needs = run.kept.needs();
-            let (committed, failed) = stores.commit(&manifest, &needs, cancel).await?;
-            let outcome = run.report(&sealed, &committed, &failed, ui);
-            Ok(Made { outcome, job: run.record.job, id: run.record.id })
-        }
-    }
+    let stores = run.stores.clone();
+    let made = run.make(source, ui, cancel).await;
+    run.end(made, failing, &stores, ui).await
 }
 
 /// Others come first. What nobody asked for and cannot be had is no reason to lose the night.
@@ -152,12 +132,55 @@ struct BackupRun {
     base: Option<Arc<Base>>,
     /// What stays in older archives.
     kept: KeptMembers,
+    /// The newest archive, where its manifest can be read.
+    before: Option<Before>,
+    /// Keeps a second run of the job from beginning.
+    lease: Option<RunLease>,
+    /// The stores that a backup which exists did not reach.
+    failed: Vec<Failed>,
     clock: Instant,
     warnings: Vec<String>,
     counters: Arc<Counters>,
 }
 
 impl BackupRun {
+    /// Makes the archive, or takes back what was begun.
+    async fn make(&mut self, source: Source, ui: &Reporter, cancel: &CancellationToken) -> Result<Made> {
+        lower_priority(&self.request, ui).await?;
+        let mut stores = FanOut::new(self.plan.parts.clone(), self.chunks.clone(), ui);
+        let engine = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::interrupted()),
+            ready = self.ready(&source, &mut stores, ui) => ready?,
+        };
+        let stop = cancel.child_token();
+        let opening = self.opening(source);
+        let (Running { stream, cleanup }, scanning) =
+            start(opening, engine, self.walk(), ui, &stop, cancel).await?;
+        let streamed = tokio::select! {
+            // First, because a signal may reach the source as well, and its end would look like any other.
+            biased;
+            () = cancel.cancelled() => Err(Error::interrupted()),
+            streamed = self.stream(stream, scanning, &mut stores, ui) => streamed,
+        };
+        let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
+        let streamed = streamed.and_then(|sealed| self.not_shrunk(sealed, ui));
+        // Whatever happened, the source is stopped and waited for: nothing of it stays behind.
+        stop.cancel();
+        let stopped = wait_for(cleanup, ui);
+        match streamed {
+            Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
+            Ok(sealed) => {
+                stopped.await;
+                let manifest = self.manifest(&sealed);
+                let (committed, failed) = stores.commit(&manifest, &self.kept.needs(), cancel).await?;
+                let outcome = self.report(&sealed, &committed, &failed, ui);
+                self.failed = failed;
+                Ok(Made { outcome, job: self.record.job.clone(), id: self.record.id.clone() })
+            }
+        }
+    }
+
     /// Does all that can be done before anything is asked of anyone.
     fn prepare(task: Task, ui: &Reporter) -> Result<(BackupRun, Source)> {
         let job = task.job().ok_or_else(|| {
@@ -209,6 +232,9 @@ impl BackupRun {
             is_scanned: false,
             base: None,
             kept: KeptMembers::default(),
+            before: None,
+            lease: None,
+            failed: Vec::new(),
             clock: Instant::now(),
             warnings: Vec::new(),
             counters,
@@ -277,30 +303,22 @@ impl BackupRun {
 
     /// Are the stores there, is the newest archive of this source, and does it open with this passphrase?
     async fn probe_stores(&mut self, fan: &mut FanOut, ui: &Reporter) -> Result<()> {
-        let mut seen = Vec::new();
-        for store in std::mem::take(&mut self.stores) {
-            match store.newest(&self.record.job).await {
-                Ok(newest) => {
-                    if let Some(id) = newest {
-                        self.compare(&store, &id, ui).await?;
-                        seen.push(id);
-                    }
-                    store.probe_create_only(&self.record.job, ui).await;
-                    store.clear_abandoned(&self.record.job, ui);
-                    self.stores.push(store);
-                }
-                Err(error) => fan.give_up(&store.name, error),
+        for (store, newest) in self.reserve(fan, ui).await? {
+            if let Some(id) = newest {
+                self.compare(&store, &id, ui).await?;
             }
+            store.probe_create_only(&self.record.job, ui).await;
+            store.clear_abandoned(&self.record.job, ui);
         }
-        // "Newest" is what was made last, whatever the clocks say.
-        self.record.id = Id::after(self.record.started, &seen)?;
-        fan.any_left(self.stores.len())
+        Ok(())
     }
 
     /// Holds the newest archive of a store against this backup.
     async fn compare(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) -> Result<()> {
         // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
+        let before = Before { id: id.clone(), bytes: newest.bytes + newest.kept.bytes };
+        self.before = self.before.take().max(Some(before));
         let named = (self.record.job.as_str(), id);
         let origin = Origin { source_id: self.record.source_id.clone(), ..Origin::default() };
         let is_accepted = self.request.warn_ok.contains(&WarnOk::Source);
@@ -457,5 +475,6 @@ fn largest(plan: &MemoryBudget) -> String {
     }
 }
 
+mod account;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What a backup is asked for, in plain values.
 
 use super::increment::Increments;
+use super::lease::OneAtATime;
 use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::check::Check;
@@ -86,6 +87,10 @@ pub struct BackupRequest {
     pub files: FileFilter,
     /// Whether what older archives hold is left there; none: everything is held.
     pub increments: Option<Increments>,
+    /// Warn where the source has less than this share of what the newest archive has; with [`BackupRequest::strict`], fail.
+    pub shrink_alarm: Option<f64>,
+    /// Whether two runs of the job may go on at once.
+    pub one_at_a_time: OneAtATime,
 }
 
 /// One archive to be made.
@@ -183,6 +188,8 @@ pub(crate) mod tests {
             warn_ok: Vec::new(),
             files: FileFilter::default(),
             increments: None,
+            shrink_alarm: None,
+            one_at_a_time: OneAtATime::default(),
         }
     }
 

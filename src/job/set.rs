@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::{BackupRequest, Encryption, Made, Task, backup};
+use super::failing::Failing;
 use super::{Outcome, Subject, until};
 use crate::archive::Id;
 use crate::docker::Engine;
@@ -47,7 +48,10 @@ pub async fn preset(
     let name = request.job.clone().unwrap_or_else(|| preset.job().into());
     let set = SetRequest { name, jobs: vec![(Subject::Preset(preset), request)], keep_going: false };
     let mut run = SetRun::new(set, ui)?;
-    let parts = until(cancel, run.tasks(0)).await?;
+    let parts = match until(cancel, run.tasks(0)).await {
+        Ok(parts) => parts,
+        Err(error) => return Err(run.note(0, error).await),
+    };
     // One archive needs no set to be found by.
     if let [_] = parts[..] {
         let task = parts.into_iter().next().map(|task| Task { set: None, ..task });
@@ -73,7 +77,10 @@ pub async fn set(set: SetRequest, ui: &Reporter, cancel: &CancellationToken) -> 
         }
         match until(cancel, run.tasks(job)).await {
             Ok(tasks) => run.backup(tasks, cancel).await,
-            Err(error) => run.failed(run.job(job), error),
+            Err(error) => {
+                let error = run.note(job, error).await;
+                run.failed(run.job(job), error);
+            }
         }
     }
     run.finish(cancel).await
@@ -155,6 +162,11 @@ impl<'a> SetRun<'a> {
         let (subject, request) = &self.set.jobs[job];
         let name = request.job.clone().or_else(|| subject.default_job());
         name.unwrap_or_else(|| format!("job {}", job + 1))
+    }
+
+    /// Notes that a job failed before it was known what it consists of.
+    async fn note(&self, job: usize, error: Error) -> Error {
+        Failing::new(self.job(job), &self.set.jobs[job].1).before_it_began(error, self.ui).await
     }
 
     /// Whether nothing more is to be begun.

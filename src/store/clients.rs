@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpClient;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::MultipartStore;
+use object_store::signer::Signer;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
@@ -14,8 +16,10 @@ use super::bucket::Bucket;
 use super::folder::Folder;
 use super::foreign::PassedOver;
 use super::http::Watching;
+use super::leftover::OpenUploads;
 use super::multipart::Uploads;
 use super::roots::Roots;
+use super::uploads::BucketUploads;
 use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
 use crate::error::{Context, Error, Result};
 
@@ -28,6 +32,8 @@ pub(super) struct Client {
     pub(super) requests: Arc<dyn ObjectStore>,
     /// For large objects.
     pub(super) uploads: Uploads,
+    /// Shows uploads under way.
+    pub(super) open_uploads: Option<Arc<dyn OpenUploads>>,
     /// Whether it is to be found out if it can create an object without replacing one.
     pub(super) probes: bool,
     /// Asks the bucket about itself, where there is one that can be asked.
@@ -37,7 +43,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
-        Client { requests: store, uploads, probes: false, bucket: None }
+        Client { requests: store, uploads, open_uploads: None, probes: false, bucket: None }
     }
 }
 
@@ -57,6 +63,7 @@ pub(super) fn open_client(
             Client {
                 requests: Arc::clone(&folder),
                 uploads: Uploads::Whole { store: folder, repeats: false },
+                open_uploads: None,
                 probes: false,
                 bucket: None,
             }
@@ -67,9 +74,10 @@ pub(super) fn open_client(
             let builder = s3(&name, options)?.with_http_connector(watching.clone());
             environment::check_s3(&builder)?;
             let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
-            let client = builder.clone().build().context(cannot)?;
-            let bucket = Bucket::of(&builder, &name, client.credentials(), &watching)?;
-            Client { probes: elsewhere, bucket, ..Client::of(Arc::new(client)) }
+            let store = Arc::new(builder.clone().build().context(cannot)?);
+            let bucket = Bucket::of(&builder, &name, store.credentials(), &watching)?;
+            let open_uploads = shown(&store, watching.made());
+            Client { probes: elsewhere, open_uploads, bucket, ..Client::of(store) }
         }
         Kind::Azure => {
             let container = bucket_of(url)?;
@@ -88,11 +96,21 @@ pub(super) fn open_client(
             }
         }
         Kind::Gcs => {
-            let builder = gcs(&bucket_of(url)?).with_http_connector(watching()?);
+            let watching = watching()?;
+            let builder = gcs(&bucket_of(url)?).with_http_connector(watching.clone());
             environment::check_gcs(&builder)?;
-            Client::of(Arc::new(builder.build().context(cannot)?))
+            let store = Arc::new(builder.build().context(cannot)?);
+            Client { open_uploads: shown(&store, watching.made()), ..Client::of(store) }
         }
     })
+}
+
+/// What shows the uploads under way in a bucket.
+fn shown<S: Signer + MultipartStore>(
+    store: &Arc<S>,
+    client: Option<HttpClient>,
+) -> Option<Arc<dyn OpenUploads>> {
+    client.map(|client| Arc::new(BucketUploads::new(store, client)) as Arc<dyn OpenUploads>)
 }
 
 /// No attempts but the first: what is asked again gets a new signature.

@@ -70,7 +70,7 @@ impl Target {
         let ended =
             tokio::join!(self.archive.abort_because(nothing()), self.catalog.abort_because(nothing()));
         let left = [ended.0, ended.1];
-        left.iter().filter_map(Error::hint_text).fold(cause, |cause, left| cause.and_hint(left))
+        left.iter().fold(cause, Error::and_hints_of)
     }
 
     /// Makes the backup exist.
@@ -207,9 +207,7 @@ impl Target {
         let unknown = why.iter().position(|why| matches!(why, Incomplete::Unknown(_)));
         let first = why.swap_remove(unknown.unwrap_or_default());
         let others = why.into_iter().map(Incomplete::into_error);
-        let error = others.fold(first.into_error(), |error, other| {
-            other.hint_text().into_iter().fold(error, |error, hint| error.and_hint(hint))
-        });
+        let error = others.fold(first.into_error(), |error, other| error.and_hints_of(&other));
         match unknown {
             None => self.abort_because(error).await,
             Some(_) => self.unknown(error.context("commit unknown")),

@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// One create-only write; where the store has none, it is looked whether there is something first.
-    async fn put_absent(&self, key: &Path, text: &str) -> Result<(), Error> {
+    pub(super) async fn put_absent(&self, key: &Path, text: &str) -> Result<(), Error> {
         let payload = PutPayload::from(text.to_string());
         if !self.known.lacks_create_only.load(Ordering::Relaxed) {
             let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };

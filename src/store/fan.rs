@@ -284,20 +284,21 @@ impl FanOut {
                 Ok(_) => {}
                 Err(_) => {
                     handle.abort();
-                    cause = cause.and_hint(format!(
+                    let left = format!(
                         "an upload of {archive} may have been begun at {store}: a lifecycle rule for incomplete \
                          uploads collects it"
-                    ));
+                    );
+                    cause = cause.leaving(&store, left);
                 }
             }
         }
         let aborts = self.targets.into_iter().map(|target| target.abort_because(Error::failed("")));
         for left in join_all(aborts).await {
-            cause = left.hint_text().into_iter().fold(cause, Error::and_hint);
+            cause = cause.and_hints_of(&left);
         }
         for ending in self.ending {
             if let Ok((_, error)) = ending.await {
-                cause = error.hint_text().into_iter().fold(cause, Error::and_hint);
+                cause = cause.and_hints_of(&error);
             }
         }
         cause

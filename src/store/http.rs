@@ -38,12 +38,19 @@ pub(super) struct Watching {
     stall: Duration,
     roots: Roots,
     passed_over: PassedOver,
+    /// The client that was made last.
+    made: Arc<Mutex<Option<HttpClient>>>,
 }
 
 impl Watching {
     /// Connects to servers that these authorities vouch for, too; what lists lose is counted in `passed_over`.
     pub(super) fn new(roots: Roots, passed_over: PassedOver) -> Self {
-        Watching { stall: STALL, roots, passed_over }
+        Watching { stall: STALL, roots, passed_over, made: Arc::default() }
+    }
+
+    /// The client that was made last: those that fetch credentials come before that of a store.
+    pub(super) fn made(&self) -> Option<HttpClient> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -84,7 +91,10 @@ impl HttpConnector for Watching {
         builder = builder.tls_certs_merge(self.roots.certificates());
         let client = builder.build().map_err(failed)?;
         let passed_over = self.passed_over.clone();
-        Ok(HttpClient::new(Watched { client, stall: self.stall, pages: Pages::default(), passed_over }))
+        let client =
+            HttpClient::new(Watched { client, stall: self.stall, pages: Pages::default(), passed_over });
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        Ok(client)
     }
 }
 
@@ -287,11 +297,7 @@ mod tests {
             .with_allow_http(true)
             .with_access_key_id("k")
             .with_secret_access_key("s")
-            .with_http_connector(Watching {
-                stall,
-                roots: Roots::default(),
-                passed_over: PassedOver::default(),
-            })
+            .with_http_connector(Watching { stall, ..Watching::new(Roots::default(), PassedOver::default()) })
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .build()
             .unwrap()

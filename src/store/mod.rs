@@ -31,6 +31,8 @@ mod hints;
 mod http;
 pub mod jobs;
 mod json;
+pub mod lease;
+pub mod leftover;
 pub mod list;
 mod location;
 pub mod manifest;
@@ -52,10 +54,12 @@ mod staged;
 pub mod tombstone;
 pub mod unfinished;
 pub mod upload;
+mod uploads;
 
 use clients::{Client, no_folder, open_client};
 use failure::{Failure, in_short};
 use foreign::PassedOver;
+use leftover::OpenUploads;
 use multipart::Uploads;
 use patient::Patient;
 use retry::Patience;
@@ -150,6 +154,8 @@ pub struct Store {
     /// For everything else.
     down: Arc<dyn ObjectStore>,
     uploads: Uploads,
+    /// Shows uploads under way.
+    open_uploads: Option<Arc<dyn OpenUploads>>,
     patience: Arc<Patience>,
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
@@ -232,7 +238,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, probes, bucket, .. } = client;
+        let Client { uploads, open_uploads, probes, bucket, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -241,6 +247,7 @@ impl Store {
             up,
             down,
             uploads,
+            open_uploads,
             patience,
             known,
             probes,

@@ -114,12 +114,12 @@ fn is_root(text: &str, name: &str) -> bool {
 }
 
 /// The text of an element that has one.
-fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let after = text.split_once(&format!("<{name}>"))?.1;
     after.split_once("</").map(|(value, _)| value.trim()).filter(|value| !value.is_empty())
 }
 
-fn unescaped(text: &str) -> String {
+pub(super) fn unescaped(text: &str) -> String {
     let plain = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
     plain.replace("&apos;", "'").replace("&amp;", "&")
 }

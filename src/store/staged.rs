@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::leftover::{Leftover, What};
 use super::{Place, Store};
 use crate::archive::Id;
+use crate::archive::name::JobName;
 use crate::error::{Context, Result};
 use crate::host::mounts::Mounts;
 use crate::host::process;
@@ -27,6 +29,48 @@ impl Store {
             }),
             Err(error) => ui.warn(&format!("left at {} by a run that was killed: {error}", self.name)),
         }
+    }
+
+    /// The files of uploads in a folder, under way or broken off, of one job or of all.
+    pub(super) fn staged_files(&self, job: Option<&str>, now: jiff::Timestamp) -> Vec<Leftover> {
+        let Place::Folder(root) = &self.place else { return Vec::new() };
+        let mut jobs = Vec::new();
+        match job {
+            Some(job) => jobs.push(job.to_string()),
+            None => jobs_below(root, "", &mut jobs),
+        }
+        let mut found = Vec::new();
+        for job in jobs {
+            for (id, files) in staged(&root.join(&job)) {
+                let written = files.iter().filter_map(|file| std::fs::metadata(file).ok());
+                let (mut bytes, mut youngest) = (0, None);
+                for meta in written {
+                    bytes += meta.len();
+                    youngest = youngest.max(meta.modified().ok());
+                }
+                let youngest = youngest.and_then(|time| jiff::Timestamp::try_from(time).ok());
+                let age = youngest.and_then(|time| Duration::try_from(now.duration_since(time)).ok());
+                let names = files.iter().filter_map(|file| Some(file.file_name()?.to_str()?.to_string()));
+                let (names, age) = (names.collect(), age.unwrap_or_default());
+                found.push(Leftover { job: job.clone(), id, what: What::Staged, names, bytes, age });
+            }
+        }
+        found
+    }
+
+    /// Deletes files of uploads.
+    pub(super) fn drop_staged_files(&self, left: &Leftover) -> Result<()> {
+        let Place::Folder(root) = &self.place else { return Ok(()) };
+        for name in &left.names {
+            let file = root.join(&left.job).join(name);
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).context(|| format!("cannot delete {}", file.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what runs of this job that were killed have left in a folder; returns the names. What belongs to a run that
@@ -53,6 +97,18 @@ impl Store {
             }
         }
         Ok(deleted)
+    }
+}
+
+/// The folders below `root` whose names may be jobs'. Links are not followed.
+fn jobs_below(root: &Path, below: &str, jobs: &mut Vec<String>) {
+    for entry in std::fs::read_dir(root.join(below)).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let name = if below.is_empty() { name } else { format!("{below}/{name}") };
+        if name.parse::<JobName>().is_ok() && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            jobs_below(root, &name, jobs);
+            jobs.push(name);
+        }
     }
 }
 

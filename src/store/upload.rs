@@ -120,7 +120,7 @@ impl Upload {
         let inner = begun.map_err(|e| {
             let refused = store.is_refusal(&e);
             let error = store.explain("beginning the upload", e);
-            if refused { error } else { error.and_hint(begun_unseen(&key, store)) }
+            if refused { error } else { error.leaving(&store.name, begun_unseen(&key, store)) }
         })?;
         let (store, taken, parts) = (Arc::clone(store), Arc::clone(taken), JoinSet::new());
         Ok(Upload { store, key, inner, parts, parallel, sent: 0, taken, state: State::Open })
@@ -265,15 +265,19 @@ impl Upload {
                 let cause = hint.into_iter().fold(cause, Error::and_hint);
                 match self.abort().await {
                     Ok(()) => cause,
-                    Err(_) if kind == Kind::Azure => cause.and_hint(format!(
-                        "uncommitted blocks of {key} may be left at {store}; Azure collects them after 7 days"
-                    )),
-                    Err(_) if kind == Kind::File => {
-                        cause.and_hint(format!("{key}#… may be left at {store}: delete it"))
+                    Err(_) => {
+                        let left = match kind {
+                            Kind::Azure => format!(
+                                "uncommitted blocks of {key} may be left at {store}; Azure collects them after 7 days"
+                            ),
+                            Kind::File => format!("{key}#… may be left at {store}: delete it"),
+                            _ => format!(
+                                "parts of {key} may be left at {store}: a lifecycle rule for incomplete uploads \
+                                 collects them"
+                            ),
+                        };
+                        cause.leaving(&store, left)
                     }
-                    Err(_) => cause.and_hint(format!(
-                        "parts of {key} may be left at {store}: a lifecycle rule for incomplete uploads collects them"
-                    )),
                 }
             }
         }
@@ -342,7 +346,10 @@ impl Completed {
         };
         match tokio::time::timeout(ABORT, deleting).await {
             Ok(true) => cause,
-            _ => cause.and_hint(format!("{} is left at {} without a manifest", self.key, self.store.name)),
+            _ => {
+                let left = format!("{} is left at {} without a manifest", self.key, self.store.name);
+                cause.leaving(&self.store.name, left)
+            }
         }
     }
 }

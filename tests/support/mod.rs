@@ -383,8 +383,14 @@ impl AnyStore {
         }
     }
 
-    /// Names of all objects, those under way as well.
+    /// Names of all objects, those under way as well, but for what runs note about themselves.
     pub fn names(&self) -> Vec<String> {
+        let is_note = |name: &String| name.contains(".failed.json") || name.contains(".running-");
+        self.all_names().into_iter().filter(|name| !is_note(name)).collect()
+    }
+
+    /// Names of all objects.
+    pub fn all_names(&self) -> Vec<String> {
         match self {
             AnyStore::File(dir) => {
                 let found = sh(&format!(

@@ -196,7 +196,16 @@ fn with_failure(known: Known, id: &Id, record: Result<Option<Failure>>) -> Known
 }
 
 fn failure(at: Timestamp) -> Result<Option<Failure>> {
-    Ok(Some(Failure { at, code: Some(1), cause: Some("the store\nis full".into()) }))
+    let cause = Some("the store\nis full".into());
+    Ok(Some(Failure {
+        format: 1,
+        at,
+        code: Some(1),
+        cause,
+        left: Vec::new(),
+        host: None,
+        tool: String::new(),
+    }))
 }
 
 #[test]

@@ -12,9 +12,18 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::Notify;
 
 use super::super::clients::Client;
+use super::super::leftover::OpenUpload;
 use super::super::memory;
 use super::turns::Turns;
 use super::{Faults, Faulty, Rule};
+use crate::archive::testing::Random;
+
+/// Uploads under way, by the name of the store; a kill of one run does not end them.
+static OPEN: Mutex<BTreeMap<String, Arc<Mutex<Vec<OpenUpload>>>>> = Mutex::new(BTreeMap::new());
+
+fn open_of(name: &str) -> Arc<Mutex<Vec<OpenUpload>>> {
+    Arc::clone(OPEN.lock().unwrap().entry(name.into()).or_default())
+}
 
 /// The store that a name stands for, and its faults.
 type Halting = BTreeMap<String, (String, Arc<Faults>)>;
@@ -43,10 +52,19 @@ impl Halt {
 /// Has `memory://NAME` answer so many more requests of whoever opens it from now on. The first that is not answered is
 /// told.
 pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
+    halt_with(name, after, None)
+}
+
+/// [`halt`], where every request takes a while, as drawn from this seed.
+pub(crate) fn halt_slowly(name: &str, after: u64, seed: u64) -> Arc<Notify> {
+    halt_with(name, after, Some(Mutex::new(Random::new(seed))))
+}
+
+fn halt_with(name: &str, after: u64, slow: Option<Mutex<Random>>) -> Arc<Notify> {
     let halted = Arc::new(Notify::new());
     let halt = Some(Halt { after, seen: AtomicU64::new(0), halted: Arc::clone(&halted) });
-    let faults = Arc::new(Faults { halt, ..Faults::default() });
-    HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
+    let faults = Arc::new(Faults { halt, slow, open: open_of(name), ..Faults::default() });
+    insert(name, faults);
     halted
 }
 
@@ -54,6 +72,26 @@ pub(crate) fn halt(name: &str, after: u64) -> Arc<Notify> {
 pub(crate) fn fail(name: &str, rules: Vec<Rule>) {
     let faults = Arc::new(Faults { rules, ..Faults::default() });
     HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
+}
+
+fn insert(name: &str, faults: Arc<Faults>) {
+    HALTING.lock().unwrap().insert(name.into(), (name.into(), faults));
+}
+
+/// Has every request to `memory://NAME` of whoever opens it from now on take a while, as drawn from this seed. Returns what
+/// comes of the requests.
+pub(crate) fn slow(name: &str, seed: u64, rules: Vec<Rule>) -> Arc<Faults> {
+    let slow = Some(Mutex::new(Random::new(seed)));
+    let faults = Arc::new(Faults { slow, rules, open: open_of(name), ..Faults::default() });
+    insert(name, Arc::clone(&faults));
+    faults
+}
+
+/// Has `memory://NAME` show what whoever opens it from now on asks of it, and its uploads under way.
+pub(crate) fn watch(name: &str, rules: Vec<Rule>) -> Arc<Faults> {
+    let faults = Arc::new(Faults { rules, open: open_of(name), ..Faults::default() });
+    insert(name, Arc::clone(&faults));
+    faults
 }
 
 /// Gives a store another name, for one of several that take turns, and that may be killed after some requests.

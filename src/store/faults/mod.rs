@@ -3,7 +3,6 @@
 //! Rules say which request fails, and how. What is begun and never ended is counted, so that a test can ask for what an
 //! abort left behind.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,14 +19,17 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result, UploadPart,
+    Result,
 };
 use tokio::time::Instant;
 
 use super::clients::Client;
+use super::leftover::{OpenUpload, OpenUploads};
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
+use crate::archive::testing::Random;
 
+mod forgetful;
 pub(crate) mod halt;
 mod in_flight;
 mod needs;
@@ -35,6 +37,7 @@ mod outages;
 mod tests;
 pub(crate) mod turns;
 
+use forgetful::Forgetful;
 use halt::Halt;
 use turns::Turns;
 
@@ -137,19 +140,28 @@ pub(crate) struct Faults {
     rules: Vec<Rule>,
     halt: Option<Halt>,
     turns: Option<(Arc<Turns>, usize)>,
-    open: Mutex<Vec<String>>,
+    /// Each request takes a while, as drawn here.
+    slow: Option<Mutex<Random>>,
+    open: Arc<Mutex<Vec<OpenUpload>>>,
+    /// How many requests that change something were made.
+    writes: AtomicU64,
     fired: AtomicU64,
 }
 
 impl Faults {
     /// Keys of uploads that were neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
-        self.open.lock().unwrap().clone()
+        self.open.lock().unwrap().iter().map(|open| open.key.to_string()).collect()
     }
 
     /// How many requests failed as a rule says.
     pub(crate) fn fired(&self) -> u64 {
         self.fired.load(Ordering::Relaxed)
+    }
+
+    /// How many requests that change something were made.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     fn hit(&self, op: Op, key: &Path) -> Option<Fault> {
@@ -162,6 +174,13 @@ impl Faults {
     async fn meet(&self, op: Op, key: &Path) -> Result<Meet> {
         if self.halt.as_ref().is_some_and(Halt::is_due) {
             return std::future::pending().await;
+        }
+        if !matches!(op, Op::Head | Op::Get | Op::List) {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        let takes = self.slow.as_ref().map(|random| random.lock().unwrap().below(30) as u64);
+        if let Some(takes) = takes {
+            tokio::time::sleep(Duration::from_millis(takes)).await;
         }
         self.turn().await;
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
@@ -176,7 +195,7 @@ impl Faults {
 
     fn close(&self, key: &Path) {
         let mut open = self.open.lock().unwrap();
-        if let Some(i) = open.iter().position(|other| other == key.as_ref()) {
+        if let Some(i) = open.iter().position(|other| other.key == *key) {
             open.remove(i);
         }
     }
@@ -282,7 +301,9 @@ impl Store {
         let inner = memory::shared(url::Url::parse(url).unwrap().host_str());
         let faulty = Arc::new(Faulty { inner, faults: Arc::clone(&faults) });
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        let decorate = |_| Client { requests, uploads: uploads(faulty), probes: true, bucket: None };
+        let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
+        let decorate =
+            |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true, bucket: None };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -291,7 +312,8 @@ impl Faulty {
     fn client(self) -> Client {
         let faulty = Arc::new(self);
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
-        Client { requests, uploads: Uploads::Numbered(faulty), probes: true, bucket: None }
+        let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
+        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true, bucket: None }
     }
 }
 
@@ -406,39 +428,16 @@ impl ObjectStore for Faulty {
     }
 }
 
-/// An upload as those of the client library: it forgets its parts when it is completed, also where that fails.
-#[derive(Debug)]
-struct Forgetful {
-    store: Faulty,
-    key: Path,
-    id: MultipartId,
-    begun: usize,
-    parts: Arc<Mutex<BTreeMap<usize, PartId>>>,
-}
-
 #[async_trait]
-impl MultipartUpload for Forgetful {
-    fn put_part(&mut self, part: PutPayload) -> UploadPart {
-        let (store, key, id) = (self.store.clone(), self.key.clone(), self.id.clone());
-        let (n, parts) = (self.begun, Arc::clone(&self.parts));
-        self.begun += 1;
-        Box::pin(async move {
-            let sent = store.put_part(&key, &id, n, part).await?;
-            parts.lock().unwrap().insert(n, sent);
-            Ok(())
-        })
+impl OpenUploads for Faulty {
+    async fn open(&self, prefix: &Path) -> Result<Vec<OpenUpload>> {
+        self.faults.meet(Op::List, prefix).await?;
+        let open = self.faults.open.lock().unwrap();
+        Ok(open.iter().filter(|open| open.key.prefix_matches(prefix)).cloned().collect())
     }
 
-    async fn complete(&mut self) -> Result<PutResult> {
-        let parts: Vec<_> = std::mem::take(&mut *self.parts.lock().unwrap()).into_values().collect();
-        if parts.len() != self.begun {
-            return Err(failed("Missing part"));
-        }
-        self.store.complete_multipart(&self.key, &self.id, parts).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.store.abort_multipart(&self.key, &self.id).await
+    async fn abort(&self, key: &Path, id: &str) -> Result<()> {
+        self.abort_multipart(key, &id.to_string()).await
     }
 }
 
@@ -455,7 +454,8 @@ impl MultipartStore for Faulty {
     async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
         let meet = self.faults.meet(Op::Create, key).await?;
         let id = self.inner.create_multipart(key).await?;
-        self.faults.open.lock().unwrap().push(key.to_string());
+        let open = OpenUpload { key: key.clone(), id: id.clone(), begun: jiff::Timestamp::now() };
+        self.faults.open.lock().unwrap().push(open);
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(id) }
     }
 

@@ -1,0 +1,185 @@
+//! A run that fails says so in its stores, so that whoever looks there can tell it from one that never began; and it names
+//! what it could not take back, and how that is done later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::request::{BackupRequest, Task};
+use crate::archive::Id;
+use crate::error::{Error, Kind};
+use crate::report::Reporter;
+use crate::source::Source;
+use crate::store::failed::Failure;
+use crate::store::{Store, StoreUrl};
+
+/// How long the stores may take to note a failure: nobody waits for that.
+const NOTED: Duration = Duration::from_secs(5);
+/// And when somebody asked to stop.
+const NOTED_IN_HASTE: Duration = Duration::from_secs(2);
+/// Shorter values of variables stand in too many words.
+const SHORTEST_SECRET: usize = 4;
+
+/// What is known of a run in case that it fails.
+pub(super) struct Failing {
+    job: String,
+    urls: Vec<StoreUrl>,
+    /// What no record may hold.
+    secrets: Vec<SecretString>,
+}
+
+impl Failing {
+    /// A run that is to make an archive; none where its job has no name.
+    pub(super) fn of(task: &Task) -> Option<Self> {
+        let mut failing = Self::new(task.job()?, &task.request);
+        if let Source::Run(spec) = &task.source {
+            let values = spec.env.iter().filter_map(|pair| pair.split_once('='));
+            let values = values.filter(|(name, _)| is_secret(name)).map(|(_, value)| value.to_string());
+            failing.secrets.extend(values.chain(spec.secrets.iter().cloned()).map(SecretString::from));
+        }
+        Some(failing)
+    }
+
+    /// A run of this job.
+    pub(super) fn new(job: String, request: &BackupRequest) -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            is_secret(name.to_str()?).then(|| value.into_string().ok().map(SecretString::from)).flatten()
+        });
+        Failing { job, urls: request.stores.clone(), secrets: variables.collect() }
+    }
+
+    /// Adds something that no record may hold.
+    pub(super) fn hide(&mut self, secret: Option<&SecretString>) {
+        self.secrets.extend(secret.cloned());
+    }
+
+    /// Notes a failure before anything was opened; `error` stays the error. A passphrase that is not there is one, too: the
+    /// night is lost all the same.
+    pub(super) async fn before_it_began(&self, error: Error, ui: &Reporter) -> Error {
+        let stores: Vec<_> =
+            self.urls.iter().filter_map(|url| url.create(&Reporter::silent()).ok()).map(Arc::new).collect();
+        match Id::new(jiff::Timestamp::now()) {
+            Ok(id) => self.note(&stores, &id, error, ui).await,
+            Err(_) => error,
+        }
+    }
+
+    /// Notes a failure at each of these stores that answers soon, and says what to do about what is left; `error` stays the
+    /// error.
+    pub(super) async fn note(&self, stores: &[Arc<Store>], id: &Id, error: Error, ui: &Reporter) -> Error {
+        let failure = Failure::of(&error, |text| self.without_secrets(text));
+        let limit = if error.kind() == Kind::Interrupted { NOTED_IN_HASTE } else { NOTED };
+        let notes = stores.iter().map(|store| async {
+            // What concerns another store says nothing here.
+            let left = error.left().iter().filter(|left| left.store == store.name);
+            let left = left.map(|left| self.without_secrets(&left.what)).collect();
+            let failure = Failure { left, ..failure.clone() };
+            match tokio::time::timeout(limit, store.put_failure(&self.job, id, &failure)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(unwritten)) => ui.detail(&format!("the failure is not noted: {unwritten}")),
+                Err(_) => ui.detail(&format!("the failure is not noted at {}: no answer", store.name)),
+            }
+        });
+        join_all(notes).await;
+        self.with_clean_line(error)
+    }
+
+    /// Names the commands that take back what is left.
+    fn with_clean_line(&self, error: Error) -> Error {
+        let mut stores: Vec<_> = error.left().iter().map(|left| left.store.clone()).collect();
+        stores.sort();
+        stores.dedup();
+        stores.into_iter().fold(error, |error, store| {
+            error.and_hint(format!(
+                "`sealift clean {} --from {store}` shows what is left, and takes it back with --confirm once it is a day old",
+                self.job
+            ))
+        })
+    }
+
+    fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.secrets.iter().map(ExposeSecret::expose_secret);
+        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET);
+        secrets.fold(text.to_string(), |text, secret| text.replace(secret, "<redacted>"))
+    }
+}
+
+/// Whether a variable of this name holds a secret, by what such variables are called.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let names_one = ["SECRET", "PASSW", "PASSPHRASE", "TOKEN", "CREDENTIAL", "_KEY", "PWD"];
+    let leads_to_one = ["_FILE", "_COMMAND", "_PATH", "_DIR"];
+    names_one.iter().any(|part| name.contains(part))
+        && !leads_to_one.iter().any(|part| name.ends_with(part))
+        && !matches!(name.as_str(), "PWD" | "OLDPWD")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::tests::request;
+    use super::*;
+
+    fn failing(url: &str) -> Failing {
+        Failing::new("db".into(), &request(&[url]))
+    }
+
+    #[test]
+    fn a_variable_that_holds_a_secret_is_known_by_its_name() {
+        for name in
+            ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MYSQL_PWD", "PGPASSWORD", "SEALIFT_PASSPHRASE"]
+        {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in
+            ["PWD", "OLDPWD", "HOME", "SEALIFT_PASSPHRASE_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "KEYBOARD"]
+        {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_noted_without_secrets_and_names_what_is_left_and_the_line_that_takes_it_back() {
+        let url = "memory://failing";
+        let mut failing = failing(url);
+        failing.hide(Some(&"correct horse".to_string().into()));
+        let store = Arc::new(Store::open(url, &Default::default()).unwrap());
+        let error = Error::failed("the command said: correct horse").leaving(url, "parts of x may be left");
+        let error = error.leaving("s3://other", "more is left there");
+        let id: Id = "20261122T020000Z-1f2e3d4c".parse().unwrap();
+        let error = failing.note(&[Arc::clone(&store)], &id, error, &Reporter::silent()).await;
+        let hint = error.hint_text().unwrap();
+        for words in
+            ["parts of x may be left", "`sealift clean db --from memory://failing`", "--from s3://other`"]
+        {
+            assert!(hint.contains(words), "{hint}");
+        }
+        let noted = store.failure("db", &id).await.unwrap().unwrap();
+        assert_eq!(noted.cause.as_deref(), Some("the command said: <redacted>"));
+        assert_eq!(noted.left, ["parts of x may be left"]);
+    }
+
+    #[tokio::test]
+    async fn a_failure_before_anything_began_is_noted_and_nothing_is_left_to_clean() {
+        let url = "memory://failing-early";
+        let store = Store::open(url, &Default::default()).unwrap();
+        let (failing, ui) = (failing(url), Reporter::silent());
+        let error = failing.before_it_began(Error::usage("the vault is sealed"), &ui).await;
+        assert_eq!((error.to_string().as_str(), error.hint_text()), ("the vault is sealed", None));
+        assert_eq!(store.sizes("db").await.unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_delays_nobody_for_long() {
+        use crate::store::faults::{Fault, Op, Rule};
+        let (store, _) = Store::faulty("memory://failing-stalls", vec![Rule::on(Op::Put, "", Fault::Stall)]);
+        let (failing, id) =
+            (failing("memory://failing-stalls"), "20261122T020000Z-1f2e3d4c".parse().unwrap());
+        for (error, limit) in [(Error::failed("x"), NOTED), (Error::interrupted(), NOTED_IN_HASTE)] {
+            let began = tokio::time::Instant::now();
+            failing.note(&[Arc::clone(&store)], &id, error, &Reporter::silent()).await;
+            assert_eq!(began.elapsed().as_secs(), limit.as_secs());
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One run of a job at a time: a run holds the job by a lease in each of its stores ([`crate::store::lease`]).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Id;
+use crate::error::{Error, Result};
+use crate::report::Reporter;
+use crate::store::Store;
+use crate::store::lease::{self, Lease, Verdict, verdict};
+
+/// How long a run that begins together with ours may take to see ours and to end.
+const SETTLES: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const LOOKED: Duration = Duration::from_millis(250);
+/// How long ending a lease may take.
+const ENDED: Duration = Duration::from_secs(3);
+/// How long after a renewal that failed the next is tried.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// How often it is looked again whether another run has ended that is waited for.
+const WAITED: Duration = Duration::from_secs(5);
+
+/// What to do about another run.
+pub(super) const HINT: &str =
+    "let it end, or give --wait 2h; one that was killed on another host holds its job for 10 minutes";
+
+/// The runs of this process.
+static RUNNING: Mutex<BTreeSet<Id>> = Mutex::new(BTreeSet::new());
+
+/// How a run regards others of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OneAtATime {
+    /// Neither looks for others nor shows itself to them.
+    pub off: bool,
+    /// How long it waits for another to end.
+    pub wait: Duration,
+}
+
+/// The lease of a run. It ends with it, also where it is merely dropped: then the process is known to hold it no more.
+pub(super) struct RunLease {
+    job: String,
+    id: Id,
+    started: jiff::Timestamp,
+    /// Where it was written, or may have been.
+    stores: Vec<Arc<Store>>,
+    /// How often it was renewed.
+    renewed: Arc<AtomicU32>,
+    stop: CancellationToken,
+    renewing: Option<JoinHandle<()>>,
+}
+
+impl RunLease {
+    pub(super) fn new(job: &str, id: &Id, started: jiff::Timestamp) -> Self {
+        running().insert(id.clone());
+        let (renewed, stop) = (Arc::default(), CancellationToken::new());
+        RunLease {
+            job: job.into(),
+            id: id.clone(),
+            started,
+            stores: Vec::new(),
+            renewed,
+            stop,
+            renewing: None,
+        }
+    }
+
+    /// Writes the lease to these stores, and sees that nobody else has one.
+    ///
+    /// # Errors
+    /// [`Kind::Locked`](crate::error::Kind::Locked): another run holds the job. The lease is still to be ended.
+    pub(super) async fn take(&mut self, stores: &[Arc<Store>], ui: &Reporter) -> Result<()> {
+        self.stores = stores.to_vec();
+        let lease = Lease::new(self.started);
+        let puts = stores.iter().map(|store| store.put_lease(&self.job, &self.id, 0, &lease));
+        let puts = join_all(puts).await;
+        let mut held = Vec::new();
+        for (store, put) in stores.iter().zip(puts) {
+            match put {
+                Ok(()) => held.push(Arc::clone(store)),
+                Err(error) => {
+                    ui.detail(&format!("a second run of {} would not see this one: {error}", self.job))
+                }
+            }
+        }
+        self.is_alone(&held, ui).await?;
+        self.stores = held;
+        self.renew();
+        Ok(())
+    }
+
+    async fn is_alone(&self, stores: &[Arc<Store>], ui: &Reporter) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let mut waits = None;
+            for store in stores {
+                let others = match self.others(store).await {
+                    Ok(others) => others,
+                    Err(error) => {
+                        ui.detail(&format!("other runs of {} would not be seen: {error}", self.job));
+                        continue;
+                    }
+                };
+                let Some(first) = others.iter().min_by_key(|other| &other.id) else { continue };
+                let error = lease::is_held(&self.job, &store.name, first);
+                match verdict(&self.id, &others) {
+                    Verdict::GoOn => {}
+                    Verdict::End => return Err(error),
+                    Verdict::WaitForThem => waits = Some(error),
+                }
+            }
+            match waits {
+                None => return Ok(()),
+                Some(error) if began.elapsed() >= SETTLES => return Err(error),
+                Some(_) => sleep(LOOKED).await,
+            }
+        }
+    }
+
+    async fn others(&self, store: &Store) -> Result<Vec<lease::Holder>> {
+        let runs = store.runs(&self.job).await?;
+        // What the store says of our own is its clock.
+        let now = runs.taken(&self.id).unwrap_or_else(jiff::Timestamp::now);
+        let mut holders = store.holders(&self.job, &runs, now, is_gone).await?;
+        holders.retain(|holder| holder.id != self.id);
+        Ok(holders)
+    }
+
+    fn renew(&mut self) {
+        let (job, id, started) = (self.job.clone(), self.id.clone(), self.started);
+        let (stores, renewed, stop) = (self.stores.clone(), Arc::clone(&self.renewed), self.stop.clone());
+        self.renewing = Some(tokio::spawn(async move {
+            let mut pause = lease::RENEWED;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(pause) => {}
+                }
+                let (before, lease) = (renewed.fetch_add(1, Ordering::Relaxed), Lease::new(started));
+                let renewals = stores.iter().map(|store| async {
+                    store.put_lease(&job, &id, before + 1, &lease).await?;
+                    // A key that may not delete leaves it: its successor counts.
+                    let _ = store.drop_lease(&job, &id, before).await;
+                    Ok::<_, Error>(())
+                });
+                let failed = tokio::select! {
+                    () = stop.cancelled() => return,
+                    done = join_all(renewals) => done.iter().any(Result::is_err),
+                };
+                pause = if failed { AGAIN } else { lease::RENEWED };
+            }
+        }));
+    }
+
+    /// Ends it; whether it is gone everywhere. A store that does not delete it sees the end by the run's manifest or failure
+    /// record.
+    pub(super) async fn end(mut self, ui: &Reporter) -> bool {
+        self.stop.cancel();
+        if let Some(renewing) = self.renewing.take() {
+            let _ = renewing.await;
+        }
+        let renewed = self.renewed.load(Ordering::Relaxed);
+        let this = &self;
+        let ends = this.stores.iter().map(|store| async move {
+            // The one before may be there where the latest renewal was broken off.
+            for renewed in renewed.saturating_sub(1)..=renewed {
+                store.drop_lease(&this.job, &this.id, renewed).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        let late = |_| vec![Err(Error::failed("the store does not answer"))];
+        let ended = tokio::time::timeout(ENDED, join_all(ends)).await.unwrap_or_else(late);
+        for error in ended.iter().filter_map(|ended| ended.as_ref().err()) {
+            ui.detail(&format!("the lease of {}@{} stays: {error}", self.job, self.id));
+        }
+        ended.iter().all(Result::is_ok)
+    }
+}
+
+impl Drop for RunLease {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        running().remove(&self.id);
+    }
+}
+
+/// Waits before it is looked again whether the run that holds the job has ended.
+pub(super) async fn wait_for_others(held: &Error, left: Duration, ui: &Reporter) {
+    ui.detail(&format!("{held}: waiting for it"));
+    sleep(WAITED.min(left)).await;
+}
+
+/// Whether whoever wrote a lease is no more: a process that has ended, or a run of this process that has.
+pub(super) fn is_gone(id: &Id, lease: &Lease) -> bool {
+    match lease.process.is_own() {
+        true => !running().contains(id),
+        false => lease.process.is_gone(),
+    }
+}
+
+fn running() -> std::sync::MutexGuard<'static, BTreeSet<Id>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
