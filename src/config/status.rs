@@ -139,9 +139,9 @@ mod tests {
     fn a_job_is_kept_as_it_says_or_as_its_set_does() {
         let jobs = expected(
             "[jobs.a]\nsource = \"stdin\"\nkeep = { daily = 7, within = \"30d\" }\n[jobs.b]\nsource = \"stdin\"\n\
-             [jobs.c]\nsource = \"stdin\"\n[sets.night]\njobs = [\"a\", \"b\"]\nkeep = \"14d\"\n",
+             [jobs.c]\nsource = \"stdin\"\n[sets.night]\njobs = [\"a\", \"b\"]\nkeep = { within = \"14d\" }\n",
         );
         let keep: Vec<_> = jobs.iter().map(|job| job.keep.as_deref()).collect();
-        assert_eq!(keep, [Some("daily 7, within 30d"), Some("14d"), None]);
+        assert_eq!(keep, [Some("daily 7, within 30d"), Some("within 14d"), None]);
     }
 }
