@@ -102,7 +102,7 @@ fn a_second_run_of_a_job_is_refused_while_one_is_under_way_and_not_when_it_was_k
         !store.all_names().iter().any(|name| name.ends_with(".failed.json")),
         "the other one accounts for it"
     );
-    lab.backup_stdin(&store.url(), b"x", &["--no-encrypt", "--no-lock"]).expect(0);
+    lab.backup_stdin(&store.url(), b"x", &["--no-encrypt", "--no-lease"]).expect(0);
     let other = ["backup", "stdin", "--no-encrypt", "--job", "other", "--to", &store.url()];
     lab.feed(&other, b"x").expect(0);
     child.kill().expect("a kill");

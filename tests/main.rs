@@ -28,6 +28,7 @@ mod doctor;
 mod diff;
 // What has a manifest is listed, oldest first, and what is damaged is named.
 mod list;
+mod locks;
 // The members are listed from the catalog alone, their names escaped.
 mod ls;
 // What a set would hold, and what not, is said before anything is begun.

@@ -209,11 +209,11 @@ pub struct BackupOptions {
     /// When another run of the job is under way, wait so long for it to end, as in 2h; otherwise that is refused, exit
     /// code 11. A run holds its job by a small object in its stores, ID.running-N.json, which it renews; one that was killed
     /// holds it for 10 minutes, or no longer at all where its host can see that it is gone
-    #[arg(long, value_name = "TIME", value_parser = age, conflicts_with = "no_lock")]
+    #[arg(long, value_name = "TIME", value_parser = age, conflicts_with = "no_lease")]
     wait: Option<Duration>,
     /// Neither look for another run of the job nor show this one to others
     #[arg(long)]
-    no_lock: bool,
+    no_lease: bool,
     #[command(flatten)]
     store: StoreFlags,
     /// Make the folder of a file:// store where its last part is missing; without it, a missing folder is a disk that is
@@ -259,7 +259,7 @@ impl BackupOptions {
                 rebase: Rebase { below: self.rebase, limit: self.rebase_limit },
             }),
             shrink_alarm: self.shrink_alarm,
-            one_at_a_time: OneAtATime { off: self.no_lock, wait: self.wait.unwrap_or_default() },
+            one_at_a_time: OneAtATime { off: self.no_lease, wait: self.wait.unwrap_or_default() },
             job: self.job,
             host: self.host,
         })

@@ -38,7 +38,7 @@ Example of a sealift.toml:
 
   [stores.offsite]                 # --to offsite, --from offsite
   url = \"s3://backups/prod\"
-  storage_class = \"STANDARD_IA\"    # also sse, sse_kms_key_id, checksum, retry_for
+  storage_class = \"STANDARD_IA\"    # also sse, sse_kms_key_id, checksum, lock, retry_for
 
   [jobs.images]                    # sealift backup job images
   source = \"volume\"              # a command of `sealift backup`, and its words by their names

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::duration;
+use super::{age, duration};
 use crate::error::{Error, Result};
-use crate::store::{StoreOptions, locate};
+use crate::store::{Lock, LockMode, StoreOptions, locate};
 
 /// How a store is to be used, as far as that can differ from store to store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -28,6 +28,13 @@ pub struct StoreFlags {
     /// S3 checksum on every part: sha256, crc64nvme
     #[arg(long, value_name = "KIND")]
     checksum: Option<String>,
+    /// S3 Object Lock: nothing of the backup, nor what an increment needs of older ones, can be deleted for so long (30d)
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    lock: Option<Duration>,
+    /// Who may end a --lock before its time: governance (whoever has s3:BypassGovernanceRetention), compliance (nobody)
+    /// [default: governance]
+    #[arg(long, value_name = "MODE")]
+    lock_mode: Option<LockMode>,
     /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
     /// place of the system's
     #[arg(long, value_name = "FILE")]
@@ -45,6 +52,8 @@ impl StoreFlags {
             sse: self.sse.or(other.sse),
             sse_kms_key_id: self.sse_kms_key_id.or(keys),
             checksum: self.checksum.or(other.checksum),
+            lock: self.lock.or(other.lock),
+            lock_mode: self.lock_mode.or(other.lock_mode),
             ca_file: self.ca_file.or(other.ca_file),
         }
     }
@@ -58,12 +67,18 @@ impl StoreFlags {
             return Err(Error::usage("--sse-kms-key-id means nothing without --sse")
                 .hint("say --sse aws:kms too, or sse = \"aws:kms\" in the settings file"));
         }
+        if self.lock_mode.is_some() && self.lock.is_none() {
+            return Err(Error::usage("--lock-mode means nothing without --lock")
+                .hint("say --lock 30d too, or lock = \"30d\" in the settings file"));
+        }
+        let mode = self.lock_mode.unwrap_or(LockMode::Governance);
         let usual = StoreOptions::default();
         Ok(StoreOptions {
             storage_class: self.storage_class,
             sse: self.sse,
             sse_kms_key_id: self.sse_kms_key_id,
             checksum: self.checksum,
+            lock: self.lock.map(|time| Lock { time, mode }),
             ca_file: self.ca_file,
             retry_for: self.retry_for.unwrap_or(usual.retry_for),
             ..usual

@@ -13,7 +13,8 @@ const HEAD: &str = r#"# Backups of this host, by sealift. `sealift config check`
 #
 #   what        everything that cannot be made anew: dumps of databases, volumes, settings. Not images that a registry has.
 #   how often   every night, by cron or a systemd timer:   0 2 * * * root sealift backup set nightly
-#   how long    7 days, 5 weeks, 12 months, 3 years; never less than the newest whole archive of a job
+#   how long    7 days, 5 weeks, 12 months, 3 years; never less than the newest whole archive of a job. What is not kept goes
+#               by hand or by cron:                     0 6 * * 0 root sealift prune --confirm
 #   tested      every night by `sealift verify JOB`, every month by a restore of one job into an empty folder
 #   who is told whoever reads what cron writes:            0 9 * * * root sealift status --quiet
 
@@ -25,18 +26,18 @@ const HEAD: &str = r#"# Backups of this host, by sealift. `sealift config check`
 to = ["offsite"]
 from = "offsite"
 
+# ---- how long archives are kept, and when a job is a problem for `sealift status`; a job may say it otherwise
+
+keep = { daily = 7, weekly = 5, monthly = 12, yearly = 3 }
+max_age = "26h"
+verified_within = "30d"
+shrink = "50%"
+
 [stores.offsite]
 # Change this. A second store of another kind, at another place, is worth its price: to = ["offsite", "near"]
 url = "s3://change-me/backups"
 
 # ---- what
-"#;
-
-/// When a job is a problem, and how long its archives are kept.
-const NIGHTLY: &str = r#"max_age = "26h"           # late for `sealift status` from then on
-verified_within = "30d"
-shrink = "50%"
-keep = { daily = 7, weekly = 5, monthly = 12, yearly = 3 }
 "#;
 
 /// The text of a settings file for what was found.
@@ -88,7 +89,7 @@ fn add(text: &mut String, jobs: &mut Vec<String>, called: &str, settings: &str) 
     let free = |name: &String| !jobs.contains(name);
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     let name = std::iter::once(name.clone()).chain(numbered).find(free).unwrap_or(name);
-    text.push_str(&format!("\n[jobs.{}]\n{settings}{NIGHTLY}", quoted_key(&name)));
+    text.push_str(&format!("\n[jobs.{}]\n{settings}", quoted_key(&name)));
     jobs.push(name);
 }
 
@@ -232,7 +233,8 @@ mod tests {
         assert!(jobs.iter().all(|(.., request)| request.stores[0].url == "s3://change-me/backups"));
         let limits: Vec<_> =
             config.expected().into_iter().flat_map(|(_, job)| job.unwrap().archives).collect();
-        assert!(limits.iter().all(|job| job.limits.max_age.is_some() && job.keep.is_some()));
+        assert!(limits.iter().all(|job| job.keep.as_deref().is_some_and(|keep| keep.contains("weekly 5"))));
+        assert!(["max_age", "verified_within", "shrink"].iter().all(|key| config.top().get(key).is_some()));
     }
 
     #[test]

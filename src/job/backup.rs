@@ -20,7 +20,7 @@ use crate::host::priority;
 use crate::report::{Event, Reporter, event, human_bytes};
 use crate::source::{Source, StoreFolder, Walk};
 use crate::store::download::Object;
-use crate::store::fan::{Failed, FanOut, ObjectName};
+use crate::store::fan::{Committed, Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl};
@@ -173,9 +173,9 @@ impl BackupRun {
             Ok(sealed) => {
                 stopped.await;
                 let manifest = self.manifest(&sealed);
-                let (committed, failed) = stores.commit(&manifest, &self.kept.needs(), cancel).await?;
-                let outcome = self.report(&sealed, &committed, &failed, ui);
-                self.failed = failed;
+                let committed = stores.commit(&manifest, &self.kept.needs(), cancel).await?;
+                let outcome = self.report(&sealed, &committed, ui);
+                self.failed = committed.failed;
                 Ok(Made { outcome, job: self.record.job.clone(), id: self.record.id.clone() })
             }
         }
@@ -394,8 +394,8 @@ impl BackupRun {
         Manifest::of(&self.record, &sealed.end, self.kept.needs().ids(), (&sealed.catalog).into())
     }
 
-    fn report(&self, sealed: &Sealed, committed: &[String], failed: &[Failed], ui: &Reporter) -> Outcome {
-        let end = &sealed.end;
+    fn report(&mut self, sealed: &Sealed, committed: &Committed, ui: &Reporter) -> Outcome {
+        let (end, Committed { stores, unlocked, failed }) = (&sealed.end, committed);
         let accepts = |warning: &&Warning| WarnOk::accept(&self.request.warn_ok, warning.kind);
         let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
         accepted.iter().for_each(|warning| ui.note(&warning.text));
@@ -404,6 +404,12 @@ impl BackupRun {
         for Failed { store, error } in failed {
             ui.warn(&format!("not at {store}: {error}"));
             error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
+        }
+        for Failed { store, error } in unlocked {
+            let text = format!("not everything of it is locked at {store}: {error}");
+            ui.warn(&text);
+            error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
+            self.warnings.push(text);
         }
         let open = open.iter().map(|warning| &warning.text);
         let warnings: Vec<_> = self.warnings.iter().chain(open).cloned().collect();
@@ -414,7 +420,7 @@ impl BackupRun {
         let stored = sealed.archive.size + sealed.catalog.size;
         let (id, seconds) = (self.record.id.as_str(), self.clock.elapsed().as_secs_f64());
         ui.emit(Event::Sealed(event::Sealed {
-            stores: committed.to_vec(),
+            stores: stores.clone(),
             failed: failed.iter().map(Failed::event).collect(),
             warnings,
             notes: end.notes.clone(),

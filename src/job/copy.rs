@@ -15,7 +15,7 @@ use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
 use crate::store::download::Object;
-use crate::store::fan::{FanOut, ObjectName};
+use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::Manifest;
 use crate::store::needs::{Need, Needs};
 use crate::store::rate::RateLimiter;
@@ -128,8 +128,11 @@ async fn copy_one(
     };
     until(cancel, probe).await?;
     let sent = once_more_if_damaged(|| send(found, store, limit_rate, ui, cancel)).await?;
-    sent.commit(&found.manifest, needs, cancel).await?;
-    Ok(copied(false))
+    let unlocked = sent.commit(&found.manifest, needs, cancel).await?.unlocked;
+    match unlocked.into_iter().next() {
+        Some(Failed { error, .. }) => Err(error.context("it was copied, but not everything of it is locked")),
+        None => Ok(copied(false)),
+    }
 }
 
 /// Sends archive and catalog, to the point where only the commit is missing. Where it fails nothing is left there.

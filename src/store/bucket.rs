@@ -1,32 +1,7 @@
-//! What an S3 bucket says of itself: versioning, object lock, lifecycle rules. The client library asks for objects only, so
-//! these requests are made here, and signed by the library's own code. They only read.
+//! What an S3 bucket says of itself: versioning, object lock, lifecycle rules.
 
-use std::fmt;
-use std::sync::Arc;
-
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredentialProvider};
-use object_store::client::{ClientOptions, HttpClient, HttpConnector, HttpRequestBody};
-
-use super::http::Watching;
-use crate::error::{Context, Error, Result};
-
-/// The largest answer that is read: a bucket has a thousand lifecycle rules at most.
-const LARGEST: usize = 4 << 20;
-
-/// Asks a bucket about itself.
-#[derive(Clone)]
-pub(super) struct Bucket {
-    client: HttpClient,
-    credentials: AwsCredentialProvider,
-    region: String,
-    url: String,
-}
-
-impl fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bucket").field("url", &self.url).finish_non_exhaustive()
-    }
-}
+use super::failure::{service_code, status_of};
+use crate::error::{Error, Result};
 
 /// What a bucket answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,54 +14,27 @@ pub(super) enum Answer {
     Refused(String),
 }
 
-impl Bucket {
-    /// Of the bucket that `builder` is for; none where requests are not signed.
-    pub(super) fn of(
-        builder: &AmazonS3Builder,
-        bucket: &str,
-        credentials: &AwsCredentialProvider,
-        watching: &Watching,
-    ) -> Result<Option<Self>> {
-        let value = |key| builder.get_config_value(&key).filter(|value| !value.is_empty());
-        let is_true = |key| value(key).as_deref() == Some("true");
-        if is_true(AmazonS3ConfigKey::SkipSignature) {
-            return Ok(None);
-        }
-        let region = value(AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".into());
-        let endpoint = value(AmazonS3ConfigKey::Endpoint);
-        let url = match endpoint.as_deref().map(|endpoint| endpoint.trim_end_matches('/')) {
-            Some(endpoint) if is_true(AmazonS3ConfigKey::VirtualHostedStyleRequest) => endpoint.into(),
-            Some(endpoint) => format!("{endpoint}/{bucket}"),
-            None => format!("https://s3.{region}.amazonaws.com/{bucket}"),
-        };
-        let options = ClientOptions::new().with_allow_http(url.starts_with("http://"));
-        let client = watching.connect(&options).context(|| "cannot make a client".into())?;
-        Ok(Some(Bucket { client, credentials: Arc::clone(credentials), region, url }))
-    }
-
-    /// Asks for one of its settings: `versioning`, `object-lock`, `lifecycle`.
+impl Answer {
+    /// What came of asking for one of its settings.
     ///
     /// # Errors
     /// It does not answer.
-    pub(super) async fn ask(&self, setting: &str) -> Result<Answer> {
-        let cannot = || format!("asking the bucket for its {setting} failed");
-        let credential = self.credentials.get_credential().await.context(cannot)?;
-        let request = http::Request::builder().uri(format!("{}?{setting}=", self.url));
-        let mut request = request.body(HttpRequestBody::empty()).context(cannot)?;
-        let signer = AwsAuthorizer::new(&credential, "s3", &self.region);
-        signer.try_authorize(&mut request, None).context(cannot)?;
-        let response = self.client.execute(request).await.context(cannot)?;
-        let status = response.status();
-        let bytes = response.into_body().bytes().await.context(cannot)?;
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LARGEST)]).into_owned();
-        match (status.as_u16(), element(&text, "Code")) {
-            (200..300, _) => Ok(Answer::Text(text)),
-            (404, Some(code)) if code.starts_with("NoSuch") && code != "NoSuchBucket" => Ok(Answer::None),
-            (404, Some(code)) if code.starts_with("ObjectLockConfigurationNotFound") => Ok(Answer::None),
-            (401 | 403 | 405 | 400 | 404 | 501, code) => {
-                Ok(Answer::Refused(code.map_or(format!("HTTP {status}"), String::from)))
+    pub(super) fn of(setting: &str, asked: object_store::Result<String>) -> Result<Answer> {
+        let error = match asked {
+            Ok(text) => return Ok(Answer::Text(text)),
+            Err(error) => error,
+        };
+        match (status_of(&error), service_code(&error)) {
+            (Some(404), Some(code)) if code.starts_with("NoSuch") && code != "NoSuchBucket" => {
+                Ok(Answer::None)
             }
-            (_, code) => Err(Error::failed(cannot()).because(code.map_or(status.to_string(), String::from))),
+            (Some(404), Some(code)) if code.starts_with("ObjectLockConfigurationNotFound") => {
+                Ok(Answer::None)
+            }
+            (Some(status @ (401 | 403 | 405 | 400 | 404 | 501)), code) => {
+                Ok(Answer::Refused(code.unwrap_or_else(|| format!("HTTP {status}"))))
+            }
+            _ => Err(Error::failed(format!("asking the bucket for its {setting} failed")).because(error)),
         }
     }
 }

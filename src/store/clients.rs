@@ -12,13 +12,13 @@ use object_store::signer::Signer;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
-use super::bucket::Bucket;
 use super::folder::Folder;
 use super::foreign::PassedOver;
 use super::http::Watching;
 use super::leftover::OpenUploads;
 use super::multipart::Uploads;
 use super::roots::Roots;
+use super::s3::Api;
 use super::uploads::BucketUploads;
 use super::{Kind, StoreOptions, bucket_of, environment, folder_of, memory};
 use crate::error::{Context, Error, Result};
@@ -36,14 +36,14 @@ pub(super) struct Client {
     pub(super) open_uploads: Option<Arc<dyn OpenUploads>>,
     /// Whether it is to be found out if it can create an object without replacing one.
     pub(super) probes: bool,
-    /// Asks the bucket about itself, where there is one that can be asked.
-    pub(super) bucket: Option<Bucket>,
+    /// What S3 is asked beside that.
+    pub(super) s3: Option<Arc<Api>>,
 }
 
 impl Client {
     pub(super) fn of<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let uploads = Uploads::Numbered(Arc::clone(&store) as Arc<dyn MultipartStore>);
-        Client { requests: store, uploads, open_uploads: None, probes: false, bucket: None }
+        Client { requests: store, uploads, open_uploads: None, probes: false, s3: None }
     }
 }
 
@@ -65,19 +65,20 @@ pub(super) fn open_client(
                 uploads: Uploads::Whole { store: folder, repeats: false },
                 open_uploads: None,
                 probes: false,
-                bucket: None,
+                s3: None,
             }
         }
         Kind::Memory => memory::client(url.host_str()),
         Kind::S3 => {
-            let (name, watching) = (bucket_of(url)?, watching()?);
-            let builder = s3(&name, options)?.with_http_connector(watching.clone());
+            let watching = watching()?;
+            let builder = s3(&bucket_of(url)?, options)?.with_http_connector(watching.clone());
             environment::check_s3(&builder)?;
             let elsewhere = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some();
-            let store = Arc::new(builder.clone().build().context(cannot)?);
-            let bucket = Bucket::of(&builder, &name, store.credentials(), &watching)?;
+            let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+            let store = Arc::new(builder.build().context(cannot)?);
+            let api = watching.made().map(|client| Api::new(Arc::clone(&store), client, region));
             let open_uploads = shown(&store, watching.made());
-            Client { probes: elsewhere, open_uploads, bucket, ..Client::of(store) }
+            Client { open_uploads, probes: elsewhere, s3: api.map(Arc::new), ..Client::of(store) }
         }
         Kind::Azure => {
             let container = bucket_of(url)?;

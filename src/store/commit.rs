@@ -77,7 +77,8 @@ impl Target {
     ///
     /// Both uploads are completed and looked at; only then is the manifest put, create-only, and read back. Readers see
     /// nothing before that, and all of it after. A request whose answer was lost is made again for as long as the store's
-    /// options say. When this returns without an error, archive, catalog and manifest are in the store.
+    /// options say. When this returns without an error, archive, catalog and manifest are in the store. What could not be
+    /// locked there, though it was to be, is given: a backup that is not locked is better than none.
     ///
     /// # Errors
     /// The backup does not exist, and what was uploaded is taken back, where the store refused something or the work was
@@ -137,7 +138,7 @@ impl Target {
         manifest: &Manifest,
         needs: &Needs,
         cancel: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<Option<Error>> {
         let text = manifest.to_text()?;
         let completing = async { tokio::join!(self.archive.complete(), self.catalog.complete()) };
         let completed = tokio::select! {
@@ -163,13 +164,17 @@ impl Target {
                 Err(error) => return Err(self.unknown(error.context("commit unknown"))),
             }
         }
+        let unlocked = self.store.lock_contents(manifest).await;
         let put = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(self.unknown(Error::interrupted())),
             put = self.store.put_once(&self.manifest, text) => put,
         };
         match put {
-            Ok(()) => self.look_again(manifest, needs).await,
+            Ok(()) => {
+                let unlocked = unlocked.or(self.store.lock_manifest(manifest).await);
+                self.look_again(manifest, needs).await.map(|()| unlocked)
+            }
             Err(CreateError::Another) => {
                 Err(Error::failed(format!("{} has another manifest at {}", self.store.name, self.manifest))
                     .hint("two backups cannot share an id: run it again"))

@@ -46,6 +46,17 @@ impl Failed {
     }
 }
 
+/// Where a backup exists.
+#[derive(Debug)]
+pub struct Committed {
+    /// The stores that have it.
+    pub stores: Vec<String>,
+    /// Those of them where not everything is locked that was to be, and why.
+    pub unlocked: Vec<Failed>,
+    /// Those that do not have it.
+    pub failed: Vec<Failed>,
+}
+
 /// The stores of one backup.
 ///
 /// What begins or ends an upload runs in a task of its own: a signal stops this from waiting for it, and
@@ -249,8 +260,7 @@ impl FanOut {
         self.any_left(self.targets.len())
     }
 
-    /// Makes the backup exist in every store that is left; returns where it does, and which stores failed. No store waits
-    /// for another.
+    /// Makes the backup exist in every store that is left. No store waits for another.
     ///
     /// # Errors
     /// It exists nowhere, as far as is known.
@@ -259,21 +269,25 @@ impl FanOut {
         manifest: &Manifest,
         needs: &Needs,
         cancel: &CancellationToken,
-    ) -> Result<(Vec<String>, Vec<Failed>)> {
+    ) -> Result<Committed> {
         let targets = std::mem::take(&mut self.targets);
         let commits = targets.into_iter().map(|target| async {
             let name = target.name().to_string();
             (name, target.commit(manifest, needs, cancel).await)
         });
-        let mut committed = Vec::new();
-        for (name, outcome) in join_all(commits).await {
+        let (mut stores, mut unlocked) = (Vec::new(), Vec::new());
+        for (store, outcome) in join_all(commits).await {
             match outcome {
-                Ok(()) => committed.push(name),
-                Err(error) => self.give_up(&name, error),
+                Ok(None) => stores.push(store),
+                Ok(Some(error)) => {
+                    stores.push(store.clone());
+                    unlocked.push(Failed { store, error });
+                }
+                Err(error) => self.give_up(&store, error),
             }
         }
-        self.any_left(committed.len())?;
-        Ok((committed, self.failed))
+        self.any_left(stores.len())?;
+        Ok(Committed { stores, unlocked, failed: self.failed })
     }
 
     /// Ends every upload without an object. `cause` stays the cause.

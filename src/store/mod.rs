@@ -35,6 +35,7 @@ pub mod lease;
 pub mod leftover;
 pub mod list;
 mod location;
+pub mod lock;
 pub mod manifest;
 mod mark;
 mod memory;
@@ -49,6 +50,7 @@ pub mod record;
 pub mod removal;
 mod retry;
 mod roots;
+mod s3;
 pub mod set;
 mod staged;
 pub mod tombstone;
@@ -67,6 +69,7 @@ use retry::Patience;
 pub use failure::status_of;
 pub use location::{StoreUrl, locate};
 use location::{bucket_of, folder_of, prefix_of, shown_as};
+pub use lock::{Lock, LockMode};
 
 const MIB: u64 = 1 << 20;
 
@@ -111,6 +114,8 @@ pub struct StoreOptions {
     pub checksum: Option<String>,
     /// Certificates, in PEM, of authorities that are trusted beside the system's.
     pub ca_file: Option<std::path::PathBuf>,
+    /// S3 Object Lock: how long nothing of a backup can be deleted.
+    pub lock: Option<Lock>,
     /// How long a request is tried again.
     pub retry_for: Duration,
     /// Make the folder of a `file://` store where its last part is missing.
@@ -125,6 +130,7 @@ impl Default for StoreOptions {
             sse_kms_key_id: None,
             checksum: None,
             ca_file: None,
+            lock: None,
             retry_for: Duration::from_secs(300),
             make_folder: false,
         }
@@ -160,10 +166,11 @@ pub struct Store {
     known: Arc<Known>,
     /// Whether it is to be found out if it can create an object without replacing one.
     probes: bool,
-    /// Asks the bucket about itself.
-    bucket: Option<bucket::Bucket>,
     attributes: Attributes,
     passed_over: PassedOver,
+    /// What S3 is asked beside what every store is.
+    s3: Option<Arc<s3::Api>>,
+    lock: Option<Lock>,
 }
 
 /// What was found out about a store and the key to it.
@@ -238,7 +245,7 @@ impl Store {
         let up: Arc<dyn ObjectStore> =
             Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
         let (down, known) = (Arc::clone(&up), Arc::default());
-        let Client { uploads, open_uploads, probes, bucket, .. } = client;
+        let Client { uploads, open_uploads, probes, s3, .. } = client;
         Ok(Store {
             name,
             kind,
@@ -251,9 +258,10 @@ impl Store {
             patience,
             known,
             probes,
-            bucket,
             attributes,
             passed_over,
+            s3,
+            lock: options.lock,
         })
     }
 
@@ -287,6 +295,7 @@ impl Store {
             ("--storage-class", options.storage_class.is_some(), self.kind != Kind::File),
             ("--sse", options.sse.is_some(), self.kind == Kind::S3),
             ("--checksum", options.checksum.is_some(), self.kind == Kind::S3),
+            ("--lock", options.lock.is_some(), self.s3.is_some()),
         ];
         given
             .into_iter()

@@ -215,9 +215,9 @@ impl Store {
 
     /// Asks for versioning, object lock and lifecycle rules.
     async fn ask_bucket(&self, builds_on: bool) -> Vec<Finding> {
-        let Some(bucket) = &self.bucket else { return Vec::new() };
+        let Some(s3) = &self.s3 else { return Vec::new() };
         let mut found = Vec::new();
-        let ask = async |setting| bucket.ask(setting).await;
+        let ask = async |setting| Answer::of(setting, s3.ask_bucket(setting).await);
         let unknown = |check: String, why: String| {
             Finding::ok(check, format!("not known: this key or server gives no answer ({why})"))
         };

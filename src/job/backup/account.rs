@@ -77,7 +77,11 @@ impl BackupRun {
         loop {
             let (mut listed, mut seen) = (Vec::new(), Vec::new());
             for store in std::mem::take(&mut self.stores) {
-                match store.runs(&self.record.job).await {
+                let reached = async {
+                    store.check_lock().await?;
+                    store.runs(&self.record.job).await
+                };
+                match reached.await {
                     Ok(runs) => {
                         seen.extend(runs.newest.iter().chain(runs.with_lease()).cloned());
                         listed.push((store, runs.newest));

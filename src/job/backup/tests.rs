@@ -202,7 +202,7 @@ async fn a_run_waits_for_another_as_long_as_it_is_asked_to() {
 }
 
 #[tokio::test]
-async fn a_run_of_this_process_that_was_dropped_holds_its_job_no_more_and_no_lock_asks_nobody() {
+async fn a_run_of_this_process_that_was_dropped_holds_its_job_no_more_and_no_lease_asks_nobody() {
     let url = "memory://dropped-run";
     let reserve = async |off: bool| {
         let one_at_a_time = OneAtATime { off, wait: Duration::ZERO };

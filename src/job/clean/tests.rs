@@ -75,7 +75,7 @@ async fn back_up(store: Arc<Store>, leased: bool, fails: bool) -> Result<Id> {
     if let Err(error) = &ended {
         store.put_failure(JOB, &id, &Failure::of(error, str::to_string)).await?;
     }
-    ended.map(|()| id)
+    ended.map(|_| id)
 }
 
 /// Does work of which the store answers no more after so many requests, as if its process were killed there.

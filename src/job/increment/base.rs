@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Increments, Rebase};
+use super::{Increments, Rebase, locked};
 use crate::archive::catalog::paged::PagedCatalog;
 use crate::archive::catalog::{ArchiveRecord, RefRecord};
 use crate::archive::openpgp::Head;
@@ -218,7 +218,19 @@ impl Search<'_> {
                 }
             }
         }
-        Ok(Base { own, gone, warnings, notes: Vec::new(), catalog })
+        let mut notes = Vec::new();
+        for store in self.stores {
+            let needed = catalog.refs().iter().chain([&own]);
+            for record in locked::ending_soon(store, &archive.job, needed, &gone).await? {
+                gone.insert(record.n);
+                let name = format!("{}@{}", archive.job, record.id);
+                notes.push(format!(
+                    "{name} is needed no more: its lock at {} ends before long, and this key may not make it longer",
+                    store.name
+                ));
+            }
+        }
+        Ok(Base { own, gone, warnings, notes, catalog })
     }
 }
 

@@ -8,6 +8,7 @@ mod content;
 pub mod keep;
 #[cfg(test)]
 mod large;
+mod locked;
 pub(super) mod reading;
 pub mod runs;
 mod stamps;

@@ -296,7 +296,7 @@ impl Store {
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
         let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
         let decorate =
-            |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true, bucket: None };
+            |_| Client { requests, uploads: uploads(faulty), open_uploads, probes: true, s3: None };
         (Arc::new(Store::open_through(url, options, decorate).unwrap()), faults)
     }
 }
@@ -306,7 +306,7 @@ impl Faulty {
         let faulty = Arc::new(self);
         let requests = Arc::clone(&faulty) as Arc<dyn ObjectStore>;
         let open_uploads = Some(Arc::clone(&faulty) as Arc<dyn OpenUploads>);
-        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true, bucket: None }
+        Client { requests, uploads: Uploads::Numbered(faulty), open_uploads, probes: true, s3: None }
     }
 }
 

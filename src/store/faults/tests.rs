@@ -124,7 +124,8 @@ pub(super) async fn back_up_until(
     if let Err(error) = worked {
         return Err(fan.abort_because(error).await);
     }
-    fan.commit(&manifest(), &Needs::default(), cancel).await
+    let committed = fan.commit(&manifest(), &Needs::default(), cancel).await?;
+    Ok((committed.stores, committed.failed))
 }
 
 /// A store of its own for each test, and the same without faults.
