@@ -186,13 +186,6 @@ impl Faults {
         self.hit(op, key).map_or(Ok(Meet::Do), |fault| meet_of(fault, key))?.wait().await
     }
 
-    /// Waits until it is this one's turn, where several take turns.
-    async fn turn(&self) {
-        if let Some((turns, who)) = &self.turns {
-            turns.take(*who).await;
-        }
-    }
-
     fn close(&self, key: &Path) {
         let mut open = self.open.lock().unwrap();
         if let Some(i) = open.iter().position(|other| other.key == *key) {

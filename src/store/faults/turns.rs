@@ -49,7 +49,7 @@ impl Turns {
     }
 
     /// Waits for a turn of one of them, and takes it.
-    pub(super) async fn take(&self, who: usize) {
+    async fn take(&self, who: usize) {
         loop {
             let changed = self.changed.notified();
             {
@@ -73,5 +73,14 @@ impl Turns {
         state.there.retain(|other| *other != who);
         state.choose();
         self.changed.notify_waiters();
+    }
+}
+
+impl super::Faults {
+    /// Waits until it is this one's turn, where several take turns.
+    pub(super) async fn turn(&self) {
+        if let Some((turns, who)) = &self.turns {
+            turns.take(*who).await;
+        }
     }
 }
