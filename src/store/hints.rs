@@ -111,6 +111,20 @@ const MESSAGES: [(&[&str], &str); 3] = [
     ),
 ];
 
+/// What to look at where a key is refused and nothing says why.
+pub(super) fn of_credentials(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Azure => {
+            "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)"
+        }
+        Kind::Gcs => "check GOOGLE_SERVICE_ACCOUNT, or run `gcloud auth application-default login`",
+        _ => {
+            "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do; profiles in ~/.aws are \
+             not read: eval \"$(aws configure export-credentials --format env)\""
+        }
+    }
+}
+
 /// What helps, where the store's answer says what is wrong.
 pub(super) fn of_answer(error: &object_store::Error, kind: Kind) -> Option<&'static str> {
     if matches!(kind, Kind::File | Kind::Memory) {

@@ -383,7 +383,7 @@ impl Store {
             Failure::Full => "the file system is full: make room, or choose another store",
             Failure::NotWritable => "may this user write there?",
             Failure::NoBucket => "does the bucket or container exist? sealift does not create it",
-            Failure::Refused => self.credentials_hint(),
+            Failure::Refused => hints::of_credentials(self.kind),
             Failure::Unreachable => {
                 "is the endpoint right (AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT), and the network up?"
             }
@@ -392,19 +392,6 @@ impl Store {
         let hint = hints::of_answer(&error, self.kind).unwrap_or_else(by_class);
         let explained = Error::failed(format!("{what} at {} failed", self.name)).because(in_short(&error));
         if hint.is_empty() { explained } else { explained.hint(hint) }
-    }
-
-    fn credentials_hint(&self) -> &'static str {
-        match self.kind {
-            Kind::Azure => {
-                "check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)"
-            }
-            Kind::Gcs => "check GOOGLE_SERVICE_ACCOUNT, or run `gcloud auth application-default login`",
-            _ => {
-                "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and what the key may do; profiles in \
-                 ~/.aws are not read: eval \"$(aws configure export-credentials --format env)\""
-            }
-        }
     }
 }
 

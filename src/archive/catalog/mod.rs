@@ -212,6 +212,7 @@ impl Totals {
 const CHUNKS: usize = 12;
 
 /// What is written of another catalog.
+#[expect(clippy::large_enum_variant, reason = "one at a time is handed on, and none is kept")]
 pub enum Copied {
     /// A record.
     Record(Record),
