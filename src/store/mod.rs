@@ -328,11 +328,6 @@ impl Store {
         Ok(())
     }
 
-    /// Some file systems have no hard links, by which a folder's create-only works: there the id alone keeps keys apart.
-    async fn put_where_links_are_missing(&self, key: &Path, text: &str) -> bool {
-        self.kind == Kind::File && self.up.put(key, text.to_string().into()).await.is_ok()
-    }
-
     /// The key of one of an archive's objects: derived from job and id, never taken from what is stored.
     pub fn key(&self, job: &str, id: &Id, suffix: &str) -> Path {
         self.below(&format!("{job}/{id}{suffix}"))
