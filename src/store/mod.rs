@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt};
+use object_store::{Attribute, Attributes, ObjectStore};
 
 use crate::archive::Id;
 use crate::archive::budget::PartLimits;
@@ -268,7 +268,8 @@ impl Store {
     /// Puts an object under a key, whatever is there.
     #[cfg(test)]
     pub(crate) async fn put_for_tests(&self, key: &str, text: &str) {
-        self.up.put(&self.below(key), text.to_string().into()).await.unwrap();
+        let payload = text.to_string().into();
+        self.up.put_opts(&self.below(key), payload, Default::default()).await.unwrap();
     }
 
     /// Tells `ui` when a request is tried again for long.
