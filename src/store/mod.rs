@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt};
+use object_store::{Attribute, Attributes, ObjectStore};
 
 use crate::archive::Id;
 use crate::archive::budget::PartLimits;
@@ -268,7 +268,8 @@ impl Store {
     /// Puts an object under a key, whatever is there.
     #[cfg(test)]
     pub(crate) async fn put_for_tests(&self, key: &str, text: &str) {
-        self.up.put(&self.below(key), text.to_string().into()).await.unwrap();
+        let payload = text.to_string().into();
+        self.up.put_opts(&self.below(key), payload, Default::default()).await.unwrap();
     }
 
     /// Tells `ui` when a request is tried again for long.
@@ -326,11 +327,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Some file systems have no hard links, by which a folder's create-only works: there the id alone keeps keys apart.
-    async fn put_where_links_are_missing(&self, key: &Path, text: &str) -> bool {
-        self.kind == Kind::File && self.up.put(key, text.to_string().into()).await.is_ok()
     }
 
     /// The key of one of an archive's objects: derived from job and id, never taken from what is stored.
