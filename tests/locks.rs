@@ -111,6 +111,42 @@ fn what_is_locked_cannot_be_deleted_before_its_time_and_can_be_then() {
 }
 
 #[test]
+fn what_is_locked_is_kept_by_prune_with_its_date_and_goes_when_the_lock_is_over_with_all_versions() {
+    if missing("s3") {
+        return;
+    }
+    let (lab, bucket) = (Lab::new(), LockBucket::new());
+    let run = |words: &[&str]| {
+        let mut command = lab.sealift();
+        Ended::from(command.args(words).args(["--from", &bucket.url()]).output().expect("sealift runs"))
+    };
+    for night in 1..=3 {
+        in_source(&lab, &format!("echo {night} > f"));
+        let mut command = lab.sealift();
+        command.args(["backup", "path", "s", "--job", "j", "--lock", "20s", "--to", &bucket.url()]);
+        Ended::from(command.output().expect("sealift runs")).expect(0);
+    }
+    let versions = bucket.versions();
+    let pruned = run(&["prune", "--keep-last", "1", "--versions", "--confirm"]).expect(0);
+    assert_eq!(pruned.text().matches("locked until 20").count(), 2, "{}", pruned.text());
+    assert_eq!(bucket.versions(), versions, "nothing is deleted, not even hidden");
+    let oldest = bucket.names("j").into_iter().next().expect("an archive");
+    let id = oldest.split('.').next().expect("an id");
+    let one = format!("j@{id}");
+    run(&["delete", &one, "--confirm"]).expect_error(1, "locked until");
+    until("the lock is over", || {
+        let dry = run(&["prune", "--keep-last", "1", "--versions"]).expect(0);
+        !dry.text().contains("locked until")
+    });
+    let dry = run(&["prune", "--keep-last", "1"]).expect(0);
+    assert!(dry.stderr.contains("keeps older versions of what is deleted"), "{}", dry.stderr);
+    run(&["prune", "--keep-last", "1", "--versions", "--confirm"]).expect(0);
+    assert_eq!(bucket.names("j").len(), 3, "one archive is left");
+    assert!(!bucket.keys_of_versions().iter().any(|key| key.contains(id)), "and no version of the others");
+    run(&["verify", "j", "--whole"]).expect(0);
+}
+
+#[test]
 fn a_bucket_without_object_lock_is_told_before_anything_is_read() {
     if missing("s3") {
         return;

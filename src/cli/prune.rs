@@ -10,6 +10,7 @@ use crate::job::prune::pins::PinRequest;
 use crate::job::prune::{PruneRequest, Rules};
 use crate::job::retention::policy::{Count, Policy, Span};
 use crate::job::stored::ArchiveRef;
+use crate::store::StoreUrl;
 use crate::store::tombstone::STALE;
 
 /// What is kept.
@@ -100,6 +101,12 @@ impl KeepOptions {
     }
 }
 
+/// The store as it is to be deleted from.
+fn with_versions(mut store: StoreUrl, all_versions: bool) -> StoreUrl {
+    store.options.all_versions = all_versions;
+    store
+}
+
 /// `prune`
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -117,6 +124,9 @@ pub struct Prune {
     /// Before anything of a job is deleted, read all stored bytes of the newest archive that is kept, and of what it needs
     #[arg(long)]
     verify_before: bool,
+    /// In an S3 bucket that keeps older versions: remove these, too, where the key may (s3:DeleteObjectVersion)
+    #[arg(long)]
+    versions: bool,
 }
 
 impl Prune {
@@ -134,7 +144,7 @@ impl Prune {
     /// As [`FromStore::request`].
     pub fn request(self, settings: Rules) -> Result<PruneRequest> {
         Ok(PruneRequest {
-            store: self.from.request()?,
+            store: with_versions(self.from.request()?, self.versions),
             jobs: self.jobs,
             rules: self.keep.rules(settings),
             confirm: self.confirm,
@@ -152,7 +162,8 @@ fail cost nothing. The times are those at which the backups began. Without rules
 
 Whatever the rules say, these stay: the newest archive of a job that is not known to be damaged, and the newest complete
 run of a set; what is pinned; what a kept increment needs, and what that needs; all of a run of a set of which one archive
-is kept; what is newer than the clock. What `verify` found damaged is never counted.
+is kept; what is newer than the clock; what an object lock holds, until its end. What `verify` found damaged is never
+counted.
 
 Examples:
   sealift prune --from s3://backups/prod
@@ -220,6 +231,9 @@ pub struct Delete {
     /// Delete; otherwise only tell what would be deleted
     #[arg(long)]
     confirm: bool,
+    /// In an S3 bucket that keeps older versions: remove these, too, where the key may (s3:DeleteObjectVersion)
+    #[arg(long)]
+    versions: bool,
 }
 
 impl Delete {
@@ -228,7 +242,7 @@ impl Delete {
     /// # Errors
     /// As [`FromStore::request`].
     pub fn request(self) -> Result<DeleteRequest> {
-        let (store, archive) = (self.from.request()?, self.archive);
+        let (store, archive) = (with_versions(self.from.request()?, self.versions), self.archive);
         Ok(DeleteRequest { store, archive, confirm: self.confirm, stale: STALE })
     }
 }

@@ -117,11 +117,14 @@ pub struct Pruned {
 /// said of it.
 pub async fn prune(request: &PruneRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Pruned> {
     let store = Arc::new(request.store.open(ui)?);
-    let view = View::take(&store, &request.jobs, &request.rules).await?;
+    let mut view = View::take(&store, &request.jobs, &request.rules).await?;
     has_rules(&view, request)?;
     view.also(&request.jobs)
         .for_each(|job| ui.note(&format!("{job} makes sets with them: it is pruned, too")));
     let reasons = view.decide(Timestamp::now());
+    view.add_locks(&store, &reasons).await;
+    let reasons = view.decide(Timestamp::now());
+    tell_of_versions(&store, &reasons, ui).await;
     let mut pruned = Pruned { store: store.name.clone(), jobs: view.lines(&reasons), failed: Vec::new() };
     if !request.confirm {
         return Ok(pruned);
@@ -131,6 +134,18 @@ pub async fn prune(request: &PruneRequest, ui: &Reporter, cancel: &CancellationT
     }
     Acting { store: &store, request, ui, cancel }.act(&view, &mut pruned).await?;
     Ok(pruned)
+}
+
+/// Says that a bucket keeps what is deleted.
+async fn tell_of_versions(store: &Store, reasons: &[Reasons], ui: &Reporter) {
+    let deletes = reasons.iter().flatten().any(BTreeSet::is_empty);
+    if deletes && store.keeps_versions().await {
+        ui.warn(&format!(
+            "{} keeps older versions of what is deleted, and these cost as much as before: --versions removes them, too, \
+             where the key may (s3:DeleteObjectVersion), and otherwise a lifecycle rule for noncurrent versions",
+            store.name
+        ));
+    }
 }
 
 /// Without a rule nothing is to be deleted; whoever asks for that has forgotten something.

@@ -33,6 +33,8 @@ pub struct Archive {
     pub is_partial: bool,
     /// It is pinned.
     pub is_pinned: bool,
+    /// Until then the store deletes nothing of it.
+    pub locked_until: Option<Timestamp>,
 }
 
 /// The archives of a job, and what is to be kept of them.
@@ -65,6 +67,8 @@ pub enum Reason {
     MinKeep,
     /// It is pinned.
     Pinned,
+    /// The store deletes nothing of it before that time.
+    Locked(Timestamp),
     /// It lies in the future.
     Future,
     /// It is a part of a run that may still go on.
@@ -91,6 +95,7 @@ impl fmt::Display for Reason {
             Reason::Newest => f.write_str("newest"),
             Reason::MinKeep => f.write_str("min-keep"),
             Reason::Pinned => f.write_str("pinned"),
+            Reason::Locked(until) => write!(f, "locked until {}", until.strftime("%Y-%m-%d %H:%M:%SZ")),
             Reason::Future => f.write_str("newer than the clock"),
             Reason::Unfinished => f.write_str("part of an unfinished run"),
             Reason::NeededBy(id, 0) => write!(f, "needed by {id}"),
@@ -150,6 +155,7 @@ fn of_one_job(job: &JobArchives, complete: &BTreeSet<SetRef>, now: Timestamp) ->
     for (archive, reasons) in archives.iter().zip(&mut kept) {
         let is_open = archive.is_partial && newest_id.is_none_or(|newest| archive.id > *newest);
         reasons.extend(archive.is_pinned.then_some(Reason::Pinned));
+        reasons.extend(archive.locked_until.filter(|until| *until > now).map(Reason::Locked));
         reasons.extend((archive.started > now).then_some(Reason::Future));
         reasons.extend(is_open.then_some(Reason::Unfinished));
         // Made last, whatever clocks said.

@@ -12,6 +12,7 @@ use object_store::path::Path;
 
 use super::Store;
 use super::manifest::{Manifest, SUFFIX, catalog_suffix};
+use super::s3::Api;
 use crate::archive::Id;
 use crate::error::{Error, Result};
 
@@ -160,24 +161,27 @@ impl Store {
         Ok(first.zip(ends().flatten().max()))
     }
 
-    /// Whether what is deleted or replaced stays in the bucket as an older version, that is, still costs what it did; false
-    /// where that is not known.
-    pub async fn is_versioned(&self) -> bool {
+    /// Whether objects of the bucket may be locked: true where that cannot be seen.
+    pub async fn may_lock(&self) -> bool {
         match &self.s3 {
-            Some(s3) => self.patience.read(|| s3.is_versioned()).await.unwrap_or(false),
+            Some(s3) => self.patience.read(|| s3.has_lock()).await.unwrap_or(true),
             None => false,
         }
     }
 
-    /// Removes an object with all its versions, of a bucket that keeps them.
-    ///
-    /// # Errors
-    /// A version is locked, or the key may not delete versions (`s3:DeleteObjectVersion`).
-    pub async fn delete_versions(&self, key: &Path) -> Result<()> {
-        let Some(s3) = &self.s3 else { return Ok(()) };
-        let explain = |e| self.explain("deleting versions", e);
-        for version in self.patience.read(|| s3.versions(key)).await.map_err(explain)? {
-            self.patience.read(|| s3.delete_version(key, &version)).await.map_err(explain)?;
+    /// Whether what is deleted stays in the bucket as an older version, that is, still costs what it did; false where that is
+    /// not known.
+    pub async fn keeps_versions(&self) -> bool {
+        match &self.s3 {
+            Some(s3) if !self.all_versions => self.patience.read(|| s3.is_versioned()).await.unwrap_or(false),
+            _ => false,
+        }
+    }
+
+    /// Removes all versions of an object.
+    pub(super) async fn delete_versions(&self, s3: &Api, key: &Path) -> object_store::Result<()> {
+        for version in self.patience.read(|| s3.versions(key)).await? {
+            self.patience.read(|| s3.delete_version(key, &version)).await?;
         }
         Ok(())
     }

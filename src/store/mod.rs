@@ -116,6 +116,8 @@ pub struct StoreOptions {
     pub ca_file: Option<std::path::PathBuf>,
     /// S3 Object Lock: how long nothing of a backup can be deleted.
     pub lock: Option<Lock>,
+    /// S3: what is deleted is deleted with all its older versions.
+    pub all_versions: bool,
     /// How long a request is tried again.
     pub retry_for: Duration,
     /// Make the folder of a `file://` store where its last part is missing.
@@ -131,6 +133,7 @@ impl Default for StoreOptions {
             checksum: None,
             ca_file: None,
             lock: None,
+            all_versions: false,
             retry_for: Duration::from_secs(300),
             make_folder: false,
         }
@@ -171,6 +174,7 @@ pub struct Store {
     /// What S3 is asked beside what every store is.
     s3: Option<Arc<s3::Api>>,
     lock: Option<Lock>,
+    all_versions: bool,
 }
 
 /// What was found out about a store and the key to it.
@@ -262,6 +266,7 @@ impl Store {
             passed_over,
             s3,
             lock: options.lock,
+            all_versions: options.all_versions,
         })
     }
 

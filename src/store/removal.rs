@@ -371,7 +371,11 @@ impl Store {
     /// # Errors
     /// The store does not answer, or refuses.
     pub(super) async fn delete_object(&self, key: &Path) -> Result<()> {
-        match self.down.delete(key).await {
+        let deleted = match &self.s3 {
+            Some(s3) if self.all_versions => self.delete_versions(s3, key).await,
+            _ => self.down.delete(key).await,
+        };
+        match deleted {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.explain(&format!("deleting {}", self.shown(key)), error)),
         }

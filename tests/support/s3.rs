@@ -116,10 +116,25 @@ impl LockBucket {
         keys.map(|key| (name(&key), until(&key))).collect()
     }
 
-    /// Versions of all objects, and delete markers: their number.
+    /// The objects of a job, by name.
+    #[track_caller]
+    pub fn names(&self, job: &str) -> Vec<String> {
+        let list = self.get("", &format!("list-type=2&prefix=backups%2F{job}%2F"));
+        let keys = all(&list, "Key").into_iter().filter(|key| !key.ends_with("/.sealift-probe"));
+        keys.filter_map(|key| key.rsplit('/').next().map(String::from)).collect()
+    }
+
+    /// The keys of all versions and delete markers that are no probe's.
+    #[track_caller]
+    pub fn keys_of_versions(&self) -> Vec<String> {
+        let keys = all(&self.get("", "versions="), "Key").into_iter();
+        keys.filter(|key| !key.ends_with("/.sealift-probe")).collect()
+    }
+
+    /// How many there are.
     #[track_caller]
     pub fn versions(&self) -> usize {
-        all(&self.get("", "versions="), "VersionId").len()
+        self.keys_of_versions().len()
     }
 
     /// Tries to delete the version of an object, as its owner; whether that was done.

@@ -102,6 +102,8 @@ async fn may_go(store: &Arc<Store>, job: &str, id: &Id) -> Result<Deleted> {
         }
     }
     let reasons = view.decide(Timestamp::now());
+    view.add_locks(store, &reasons).await;
+    let reasons = view.decide(Timestamp::now());
     let lines = view.lines(&reasons).into_iter().find(|pruned| pruned.job == job).map(|pruned| pruned.lines);
     let line = lines.into_iter().flatten().find(|line| line.id == *id);
     let line = line.ok_or_else(|| Error::new(Kind::NotFound, format!("{job}@{id} is not there any more")))?;

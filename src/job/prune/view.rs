@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::super::retention::{Archive, JobArchives, Reasons, decide};
@@ -15,6 +16,9 @@ use crate::store::list::Listed;
 use crate::store::removal::Beside;
 use crate::store::set::{SetManifest, SetRef, SetRun};
 
+/// Archives whose locks are asked for at once.
+const AT_ONCE: usize = 8;
+
 /// What a store holds of some jobs.
 #[derive(Debug, Default)]
 pub(super) struct View {
@@ -24,6 +28,8 @@ pub(super) struct View {
     runs: BTreeMap<SetRef, SetRun>,
     /// What lies there of each archive, and of what is none any more.
     beside: BTreeMap<(String, Id), Beside>,
+    /// What the names of their objects end with, where a manifest says it.
+    suffixes: BTreeMap<(String, Id), String>,
 }
 
 impl View {
@@ -42,9 +48,12 @@ impl View {
             }
         }
         let names = connected(asked, &listed);
-        let mut jobs: BTreeMap<String, Vec<Archive>> = BTreeMap::new();
+        let (mut jobs, mut suffixes) = (BTreeMap::<String, Vec<Archive>>::new(), BTreeMap::new());
         for listed in listed.into_iter().filter(|listed| names.contains(&listed.job)) {
             jobs.entry(listed.job.clone()).or_default().push(archive(&listed));
+            if let Ok(manifest) = listed.manifest {
+                suffixes.insert((listed.job, listed.id), manifest.suffix);
+            }
         }
         let beside = match asked {
             [job] if names.len() == 1 => store.beside(Some(job)).await?,
@@ -59,7 +68,28 @@ impl View {
             let policy = rules.of(&job).filter(|policy| !policy.is_empty()).cloned();
             JobArchives { job, policy, archives }
         });
-        Ok(View { jobs: jobs.collect(), runs, beside })
+        Ok(View { jobs: jobs.collect(), runs, beside, suffixes })
+    }
+
+    /// Asks of what would be deleted, for no reason keeps it, until when the store keeps it locked.
+    pub(super) async fn add_locks(&mut self, store: &Store, reasons: &[Reasons]) {
+        if !store.may_lock().await {
+            return;
+        }
+        let suffixes = &self.suffixes;
+        let dropped = self.jobs.iter_mut().zip(reasons).flat_map(|(job, reasons)| {
+            let all = job.archives.iter_mut().zip(reasons).filter(|(_, reasons)| reasons.is_empty());
+            all.map(|(archive, _)| (&job.job, archive))
+        });
+        let asked =
+            futures_util::stream::iter(dropped).for_each_concurrent(AT_ONCE, |(job, archive)| async move {
+                let Some(suffix) = suffixes.get(&(job.clone(), archive.id.clone())) else { return };
+                // A key that may not ask is told by the store when it deletes.
+                if let Ok(Some((_, last))) = store.locked_until(job, &archive.id, suffix).await {
+                    archive.locked_until = Some(last);
+                }
+            });
+        asked.await;
     }
 
     /// Jobs that were not asked for.
@@ -120,6 +150,7 @@ impl View {
                         is_damaged: false,
                         is_partial: true,
                         is_pinned: true,
+                        locked_until: None,
                     });
                 }
             }
@@ -181,6 +212,7 @@ fn archive(listed: &Listed) -> Archive {
         is_damaged: !listed.is_whole(),
         is_partial: false,
         is_pinned: !listed.marks.pins.is_empty(),
+        locked_until: None,
     }
 }
 

@@ -183,6 +183,7 @@ impl Decade {
             is_damaged: false,
             is_partial,
             is_pinned: false,
+            locked_until: None,
         });
     }
 

@@ -24,6 +24,7 @@ fn archive(at: &str) -> Archive {
         is_damaged: false,
         is_partial: false,
         is_pinned: false,
+        locked_until: None,
     }
 }
 
