@@ -112,7 +112,7 @@ impl LockBucket {
             all(&answer.stdout, "RetainUntilDate").pop().unwrap_or_default()
         };
         let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_string();
-        let keys = all(&list, "Key").into_iter().filter(|key| !key.ends_with("/.sealift-probe"));
+        let keys = all(&list, "Key").into_iter().filter(|key| is_content(key));
         keys.map(|key| (name(&key), until(&key))).collect()
     }
 
@@ -120,15 +120,15 @@ impl LockBucket {
     #[track_caller]
     pub fn names(&self, job: &str) -> Vec<String> {
         let list = self.get("", &format!("list-type=2&prefix=backups%2F{job}%2F"));
-        let keys = all(&list, "Key").into_iter().filter(|key| !key.ends_with("/.sealift-probe"));
+        let keys = all(&list, "Key").into_iter().filter(|key| is_content(key));
         keys.filter_map(|key| key.rsplit('/').next().map(String::from)).collect()
     }
 
-    /// The keys of all versions and delete markers that are no probe's.
+    /// The keys of all versions and delete markers.
     #[track_caller]
     pub fn keys_of_versions(&self) -> Vec<String> {
         let keys = all(&self.get("", "versions="), "Key").into_iter();
-        keys.filter(|key| !key.ends_with("/.sealift-probe")).collect()
+        keys.filter(|key| is_content(key)).collect()
     }
 
     /// How many there are.
@@ -153,6 +153,11 @@ impl LockBucket {
         curl.arg(format!("{}/{}/{path}?{query}", endpoint(), self.name));
         Ended::from(curl.output().expect("curl runs")).expect(0).stdout
     }
+}
+
+/// Whether it is no probe and no lease: a key that may not delete leaves these.
+fn is_content(key: &str) -> bool {
+    !key.ends_with("/.sealift-probe") && !key.contains(".running-")
 }
 
 /// The settings of the other key.
