@@ -110,6 +110,17 @@ pub struct Pruned {
     pub failed: Vec<(String, Error)>,
 }
 
+impl Pruned {
+    /// Nothing of a job could be deleted.
+    fn fail(&mut self, place: usize, error: Error) {
+        let PrunedJob { job, lines } = &mut self.jobs[place];
+        for line in lines.iter_mut().filter(|line| matches!(line.fate, Fate::Dropped)) {
+            line.fate = Fate::Failed(Error::failed(error.to_string()));
+        }
+        self.failed.push((job.clone(), error));
+    }
+}
+
 /// Says what no rule keeps, and deletes it where that was confirmed.
 ///
 /// # Errors
@@ -175,7 +186,7 @@ struct Acting<'a> {
 impl Acting<'_> {
     /// Puts the tombstones, looks again, and deletes what still nothing keeps.
     async fn act(&self, view: &View, pruned: &mut Pruned) -> Result<()> {
-        let mut removals = Vec::new();
+        let (mut removals, mut failed) = (Vec::new(), Vec::new());
         for (place, job) in pruned.jobs.iter().enumerate() {
             let marked: Vec<_> = job.lines.iter().filter(|line| matches!(line.fate, Fate::Dropped)).collect();
             let left = view.with_tombstone(&job.job);
@@ -186,8 +197,11 @@ impl Acting<'_> {
             let begun = Removal::begin(self.store, &job.job, ids, "no rule keeps it", self.request.stale);
             match begun.await {
                 Ok(removal) => removals.push((place, removal)),
-                Err(error) => pruned.failed.push((job.job.clone(), error)),
+                Err(error) => failed.push((place, error)),
             }
+        }
+        for (place, error) in failed {
+            pruned.fail(place, error);
         }
         match self.look_again(view, &mut removals).await {
             Ok(again) => self.delete_all(&again, removals, pruned).await,

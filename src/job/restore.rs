@@ -201,7 +201,7 @@ impl Plan {
                     let mut rest = Members::of(request, lost)?;
                     archive.look_again(|_| None, |entry| rest.look(entry)).await?;
                     rest.look_on(&archive).await?;
-                    (roots, left_out) = (rest.roots.clone(), std::mem::take(&mut rest.left_out));
+                    (roots, left_out) = (rest.roots.clone(), rest.left_out.clone());
                     handing = rest.handing_of(&archive, request)?;
                 }
             }
