@@ -48,7 +48,12 @@ fn passphrases_that_are_none() {
     );
     ended.expect_error(2, "no passphrase was given").hint("--passphrase-file");
     lab.backup_stdin(&store, b"x", &["--passphrase", "secret"]).expect(2);
-    assert!(!lab.path("store").join(JOB).exists());
+    assert!(lab.list(&store).is_empty());
+    // A night without a passphrase is a failed one, and noted.
+    let left = std::fs::read_dir(lab.path("store").join(JOB)).expect("the job's folder");
+    let left: Vec<_> =
+        left.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+    assert!(left.iter().all(|name| name.ends_with(".failed.json")), "{left:?}");
 }
 
 #[test]
