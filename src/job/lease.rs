@@ -133,6 +133,21 @@ impl RunLease {
         Ok(holders)
     }
 
+    /// Goes on under the id of the next archive, before the one of this id is there: its manifest marks the end of a run.
+    pub(super) async fn go_on_as(&mut self, id: &Id, ui: &Reporter) {
+        running().insert(id.clone());
+        let lease = Lease::new(self.started);
+        let puts = self.stores.iter().map(|store| store.put_lease(&self.job, id, 0, &lease));
+        for error in join_all(puts).await.into_iter().filter_map(Result::err) {
+            ui.detail(&format!("a second run of {} would not see this one: {error}", self.job));
+        }
+        self.end_renewing().await;
+        self.drop_all(ui).await;
+        running().remove(&std::mem::replace(&mut self.id, id.clone()));
+        (self.renewed, self.stop) = (Arc::default(), CancellationToken::new());
+        self.renew();
+    }
+
     fn renew(&mut self) {
         let (job, id, started) = (self.job.clone(), self.id.clone(), self.started);
         let (stores, renewed, stop) = (self.stores.clone(), Arc::clone(&self.renewed), self.stop.clone());
@@ -162,16 +177,24 @@ impl RunLease {
     /// Ends it; whether it is gone everywhere. A store that does not delete it sees the end by the run's manifest or failure
     /// record.
     pub(super) async fn end(mut self, ui: &Reporter) -> bool {
+        self.end_renewing().await;
+        self.drop_all(ui).await
+    }
+
+    async fn end_renewing(&mut self) {
         self.stop.cancel();
         if let Some(renewing) = self.renewing.take() {
             let _ = renewing.await;
         }
+    }
+
+    /// Deletes what was written under its id; whether all of it is gone.
+    async fn drop_all(&self, ui: &Reporter) -> bool {
         let renewed = self.renewed.load(Ordering::Relaxed);
-        let this = &self;
-        let ends = this.stores.iter().map(|store| async move {
+        let ends = self.stores.iter().map(|store| async move {
             // The one before may be there where the latest renewal was broken off.
             for renewed in renewed.saturating_sub(1)..=renewed {
-                store.drop_lease(&this.job, &this.id, renewed).await?;
+                store.drop_lease(&self.job, &self.id, renewed).await?;
             }
             Ok::<_, Error>(())
         });

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tar::stat::Stat;
+use crate::tar::stat::{FileTime, Stat};
 
 /// When the backup before began, in seconds since 1970.
 const STARTED: i64 = 1_000;
