@@ -97,6 +97,16 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
         .hint(format!("see `sealift list --from {}`", store.name))
 }
 
+/// No archive of a job that has all of its source.
+async fn none_complete(store: &Store, job: &str) -> Error {
+    match store.ids(job).await {
+        Ok(ids) if !ids.is_empty() => no_archive(job, store).and_hint(
+            "a long run broke off and left parts (`list --partial`): the next backup --incremental builds on them",
+        ),
+        _ => no_archive(job, store),
+    }
+}
+
 /// The archive of a job that is meant; of a day the last one that is not partial.
 async fn pick(store: &Store, job: &str, version: &Version) -> Result<(Id, Manifest)> {
     let at = |error: Error| error.context(format!("looking at {}", store.name));
@@ -141,8 +151,9 @@ impl StoredArchive {
         let (id, manifest) = match &archive.version {
             Version::Id(id) => (id.clone(), store.manifest(&job, id).await?),
             Version::Latest => {
-                let newest = store.newest_complete(&job).await?;
-                let (id, manifest) = newest.ok_or_else(|| no_archive(&job, &store))?;
+                let Some((id, manifest)) = store.newest_complete(&job).await? else {
+                    return Err(none_complete(&store, &job).await);
+                };
                 (id, manifest?)
             }
             version => pick(&store, &job, version).await?,

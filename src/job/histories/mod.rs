@@ -138,7 +138,7 @@ impl History {
         let is = snapshot(&self.source());
         // A run of many segments makes more requests.
         let requests = if self.random.one_in(2) { 30 } else { 200 };
-        self.segment = self.random.one_in(2).then(|| 1 + self.random.below(40_000) as u64);
+        self.segment = self.random.one_in(2).then(|| 1 + self.random.below(8_000) as u64);
         let killed_after =
             (mishaps == Mishaps::Kills && self.random.one_in(2)).then(|| self.random.below(requests) as u64);
         self.told.nights += 1;

@@ -329,12 +329,24 @@ mod tests {
                 now,
             )
         };
-        let both = [full, later];
+        let both = [full.clone(), later.clone()];
         assert_eq!(due(None, &both), None);
         assert_eq!(due(Some(21), &both), None);
         let why = due(Some(20), &both).unwrap();
         assert_eq!(why, "the last one, j@20261101T020000Z-00000001, is 20 days old");
         assert_eq!(due(Some(90), &both[1..]).as_deref(), Some("there is no full backup any more"));
+        // A full that broke off is gone on with, and is one when it has ended; parts of an increment are not.
+        let part = |full: bool, partial: bool| {
+            let (id, manifest) = later.clone();
+            (id, Manifest { full, partial, ..manifest })
+        };
+        assert_eq!(due(Some(20), &[full.clone(), part(true, true)]), None);
+        assert_eq!(due(Some(20), &[full.clone(), part(true, false)]), None);
+        assert_eq!(due(Some(20), &[part(true, true)]), None);
+        for other in [part(false, true), part(false, false)] {
+            assert!(due(Some(20), &[full.clone(), other]).is_some());
+        }
+        assert!(due(Some(1), &[full.clone(), part(true, true)]).is_some(), "it is too old for that");
     }
 
     #[test]
