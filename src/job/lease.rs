@@ -231,3 +231,28 @@ pub(super) fn is_gone(id: &Id, lease: &Lease) -> bool {
 fn running() -> std::sync::MutexGuard<'static, BTreeSet<Id>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::manifest::{Manifest, example};
+
+    #[tokio::test]
+    async fn a_run_that_goes_on_after_its_first_archive_still_holds_its_job() {
+        let store = Arc::new(Store::open("memory://lease-goes-on", &Default::default()).unwrap());
+        let ids = ["20261122T020000Z-1f2e3d4c", "20261122T020001Z-1f2e3d4c"].map(|id| id.parse().unwrap());
+        let [first, next]: [Id; 2] = ids;
+        let ui = Reporter::silent();
+        let mut lease = RunLease::new("db", &first, jiff::Timestamp::now());
+        lease.take(&[Arc::clone(&store)], &ui).await.unwrap();
+        lease.go_on_as(&next, &ui).await;
+        let part = Manifest { id: first.clone(), partial: true, ..example() };
+        store.put_manifest(&part).await.unwrap();
+        let runs = store.runs("db").await.unwrap();
+        assert_eq!(runs.with_lease().collect::<Vec<_>>(), [&next]);
+        let holders = store.holders("db", &runs, jiff::Timestamp::now(), is_gone).await.unwrap();
+        assert_eq!(holders.iter().map(|holder| &holder.id).collect::<Vec<_>>(), [&next]);
+        assert!(lease.end(&ui).await);
+        assert_eq!(store.sizes("db").await.unwrap().len(), 1, "nothing of any lease is left");
+    }
+}
