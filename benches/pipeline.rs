@@ -141,6 +141,7 @@ fn options(workers: usize, cipher: Cipher) -> SealOptions {
         frame_len,
         head_len: 0,
         started,
+        full: false,
     };
     SealOptions {
         archive,

@@ -61,6 +61,8 @@ mod damage;
 mod increments;
 // What is interrupted, vanishes or has an odd name spoils neither that night nor the next.
 mod increment_failures;
+// Long runs commit as they go, and what was committed is not sent again.
+mod segments;
 // At every store, at several at once, after older formats and after a copy, increments go on.
 mod increment_stores;
 // Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.

@@ -23,8 +23,13 @@ use sealift::tar::Walker;
 /// Bytes in a piece of a source, as an engine or a store delivers them at best.
 const PIECE: usize = 1 << 20;
 /// What a source's end is believed by.
-const PROOF: Proof =
-    Proof { exit_code: Some(0), warnings: Vec::new(), notes: Vec::new(), unproved: Vec::new() };
+const PROOF: Proof = Proof {
+    exit_code: Some(0),
+    warnings: Vec::new(),
+    notes: Vec::new(),
+    unproved: Vec::new(),
+    is_partial: false,
+};
 
 /// A source that has all its bytes in memory.
 pub fn source(data: &Bytes) -> ByteStream {

@@ -140,6 +140,7 @@ type Lock = (MessageKey, SecretString);
 ///     frame_len: 1 << 20,
 ///     head_len: 0, // known once it is sealed
 ///     started,
+///     full: false,
 /// };
 /// let request = BudgetRequest { frame_len: archive.frame_len, ..BudgetRequest::default() };
 /// let plan = MemoryBudget::new(&request, PartLimits::NONE)?;
@@ -344,6 +345,7 @@ fn end_record(totals: Totals, proof: Proof, stored: &ObjectDigest) -> EndRecord 
         entries: totals.entries,
         bytes: totals.bytes,
         kept: totals.kept,
+        partial: proof.is_partial,
         stored_bytes: stored.size,
         blake3: stored.blake3.clone(),
         exit_code: proof.exit_code,

@@ -64,6 +64,7 @@ impl How {
             frame_len,
             head_len: 0,
             started,
+            full: false,
         };
         let passphrase = self.cipher.map(|_| SecretString::from(PASSPHRASE));
         let (expected, chunks) = (self.checks.clone(), block_pool(plan.chunks));

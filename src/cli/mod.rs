@@ -46,7 +46,7 @@ pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
-use units::{age, duration, rate, share, size};
+use units::{age, duration, rate, segment, share, size};
 pub use verify::{CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.

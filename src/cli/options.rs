@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, share, size};
+use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, segment, share, size};
 use crate::archive::Format;
 use crate::archive::budget::{BudgetRequest, PARALLEL};
 use crate::archive::frame::{Codec, FRAME_LEN};
@@ -199,6 +199,11 @@ pub struct BackupOptions {
     /// The most that --rebase reads again in one backup, as a share of the job's bytes
     #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
     rebase_limit: f64,
+    /// With --incremental: commit what was read each time that it is so much, and go on. A run that dies then loses what came
+    /// after that, and the next one builds on the rest. Such parts are no backups of their own: the last archive needs them.
+    /// off, or 0: one archive, however long it takes
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = segment)]
+    segment: u64,
     /// Nice value, 0 to 19, but never below what sealift was started with; the I/O priority follows it, unless --io-nice
     /// is given [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
@@ -257,6 +262,7 @@ impl BackupOptions {
                 full_every: self.full_every,
                 compare: self.compare,
                 rebase: Rebase { below: self.rebase, limit: self.rebase_limit },
+                segment: (self.segment > 0).then_some(self.segment),
             }),
             shrink_alarm: self.shrink_alarm,
             one_at_a_time: OneAtATime { off: self.no_lease, wait: self.wait.unwrap_or_default() },

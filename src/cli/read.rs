@@ -301,6 +301,9 @@ pub struct List {
     /// Sets, and whether each is complete
     #[arg(long, conflicts_with = "job")]
     pub sets: bool,
+    /// Partial archives, too: parts of long runs (backup --segment), which later archives need or the next run builds on
+    #[arg(long, conflicts_with = "sets")]
+    pub partial: bool,
 }
 
 impl List {
@@ -309,7 +312,7 @@ impl List {
     /// # Errors
     /// As [`OpenOptions::request`].
     pub fn request(self) -> Result<ListRequest> {
-        Ok(ListRequest { store: self.from.request()?, job: self.job })
+        Ok(ListRequest { store: self.from.request()?, job: self.job, partial: self.partial })
     }
 }
 

@@ -25,6 +25,14 @@ pub(super) fn size(text: &str) -> Result<u64> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// The size of a segment: `64GiB`; `off` and 0 mean none.
+pub(super) fn segment(text: &str) -> Result<u64> {
+    match text {
+        "off" => Ok(0),
+        text => size(text),
+    }
+}
+
 /// A size a second, which may say so.
 pub(super) fn rate(text: &str) -> Result<u64> {
     match size(text.strip_suffix("/s").unwrap_or(text))? {

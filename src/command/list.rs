@@ -83,7 +83,7 @@ fn json_line(listed: &Listed) -> String {
             "finished": m.finished, "bytes": m.bytes, "stored": m.archive.size + m.catalog.size,
             "object": format!("{}/{}{}", listed.job, listed.id, m.suffix), "warnings": m.warnings,
             "pinned": !listed.marks.pins.is_empty(),
-            "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs,
+            "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs, "partial": m.partial,
             "verified": listed.verified().map(|mark| json!({
                 "level": mark.level, "at": mark.at.time(), "share": f64::from(mark.share) / f64::from(WHOLE),
             })),
@@ -121,6 +121,7 @@ fn remarks(listed: &Listed, warnings: u64) -> String {
 /// `full`, or `+1.20 GiB of 9.80 TiB`: what it adds, and what is restored from it.
 fn share(manifest: &Manifest) -> String {
     match manifest.needs.is_empty() {
+        _ if manifest.partial => format!("part: {}", human_bytes(manifest.bytes)),
         true => "full".into(),
         false => {
             let all = manifest.bytes.saturating_add(manifest.kept.bytes);

@@ -133,6 +133,8 @@ fn unproved(one: &Unfinished) -> Manifest {
         entries: 0,
         kept: Default::default(),
         needs: Vec::new(),
+        partial: false,
+        full: false,
         archive: nothing(),
         catalog: nothing(),
         warnings: 0,

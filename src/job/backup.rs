@@ -1,6 +1,6 @@
 //! `backup`: source → archive → stores. Everything is aborted unless the end was proved.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
@@ -17,27 +17,28 @@ use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
 use crate::host::priority;
-use crate::report::{Event, Reporter, event, human_bytes};
+use crate::report::{Reporter, human_bytes};
 use crate::source::{Source, StoreFolder, Walk};
 use crate::store::download::Object;
-use crate::store::fan::{Committed, Failed, FanOut, ObjectName};
+use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl};
 use crate::stream::counters::{Counter, Counters};
 use crate::stream::source::{ByteStream, Running};
-use crate::stream::warning::Warning;
 
 pub use super::Outcome;
 use super::failing::Failing;
 use super::increment::base::{self, Base, Found};
-use super::increment::reading::{KeptMembers, Opening, Scanning, SharedCheck};
+use super::increment::reading::{KeptMembers, Opening, Scanning};
+use super::increment::shared_check::SharedCheck;
 pub use super::increment::{Compare, Increments, Rebase};
 use super::lease::RunLease;
 use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
 use super::shrink::Before;
+use segments::Segments;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
 const CLEANUP: Duration = Duration::from_secs(300);
@@ -132,6 +133,10 @@ struct BackupRun {
     base: Option<Arc<Base>>,
     /// What stays in older archives.
     kept: KeptMembers,
+    /// The file at which the scan was cut, if it was.
+    cut: Arc<OnceLock<Vec<u8>>>,
+    /// The archives that this run has made, of which none is the last.
+    segments: Segments,
     /// The newest archive, where its manifest can be read.
     before: Option<Before>,
     /// Keeps a second run of the job from beginning.
@@ -153,15 +158,27 @@ impl BackupRun {
             () = cancel.cancelled() => return Err(Error::interrupted()),
             ready = self.ready(&source, &mut stores, ui) => ready?,
         };
+        self.make_all(source, engine, stores, ui, cancel).await
+    }
+
+    /// Streams the source, or a segment of it, to the point where only the commit is missing; or takes it back.
+    async fn stream_once(
+        &mut self,
+        source: Source,
+        engine: Option<Engine>,
+        mut stores: FanOut,
+        ui: &Reporter,
+        cancel: &CancellationToken,
+    ) -> Result<(Sealed, FanOut)> {
         let stop = cancel.child_token();
-        let opening = self.opening(source);
+        let (opening, expected) = self.opening(source);
         let (Running { stream, cleanup }, scanning) =
             start(opening, engine, self.walk(), ui, &stop, cancel).await?;
         let streamed = tokio::select! {
             // First, because a signal may reach the source as well, and its end would look like any other.
             biased;
             () = cancel.cancelled() => Err(Error::interrupted()),
-            streamed = self.stream(stream, scanning, &mut stores, ui) => streamed,
+            streamed = self.stream(stream, expected, scanning, &mut stores, ui) => streamed,
         };
         let streamed = if cancel.is_cancelled() { Err(Error::interrupted()) } else { streamed };
         let streamed = streamed.and_then(|sealed| self.not_shrunk(sealed, ui));
@@ -172,11 +189,7 @@ impl BackupRun {
             Err(error) => Err(tokio::join!(stores.abort_because(error), stopped).0),
             Ok(sealed) => {
                 stopped.await;
-                let manifest = self.manifest(&sealed);
-                let committed = stores.commit(&manifest, &self.kept.needs(), cancel).await?;
-                let outcome = self.report(&sealed, &committed, ui);
-                self.failed = committed.failed;
-                Ok(Made { outcome, job: self.record.job.clone(), id: self.record.id.clone() })
+                Ok((sealed, stores))
             }
         }
     }
@@ -207,6 +220,7 @@ impl BackupRun {
             frame_len: request.budget.frame_len,
             head_len: 0,
             started,
+            full: false,
         };
         let expected = SourceChecks {
             allow_empty: request.allow_empty,
@@ -232,6 +246,8 @@ impl BackupRun {
             is_scanned: false,
             base: None,
             kept: KeptMembers::default(),
+            cut: Arc::default(),
+            segments: Segments::default(),
             before: None,
             lease: None,
             failed: Vec::new(),
@@ -272,20 +288,23 @@ impl BackupRun {
                 base.warnings.iter().for_each(|text| ui.warn(text));
                 base.notes.iter().for_each(|text| ui.note(text));
                 self.warnings.extend(base.warnings.iter().cloned());
+                self.record.full = base.is_of_a_full;
                 self.base = Some(base.into());
             }
         }
         Ok(())
     }
 
-    fn opening(&mut self, source: Source) -> Opening {
+    /// How the source is read next, and what is expected of what comes then.
+    fn opening(&mut self, source: Source) -> (Opening, SourceChecks) {
         let (is_scanned, base) = (self.is_scanned, self.base.take());
-        let mut check = SharedCheck::default();
-        if base.is_some() {
-            (self.expected.check, check) = SharedCheck::of(std::mem::take(&mut self.expected.check));
+        let segment = self.segment();
+        let (mut expected, mut check) = (self.expected.clone(), SharedCheck::default());
+        if base.is_some() || segment.is_some() {
+            (expected.check, check) = SharedCheck::of(expected.check);
         }
         let compared_at_once = self.compares_content().then_some(self.plan.workers);
-        Opening { source, is_scanned, base, compared_at_once, check }
+        (Opening { source, is_scanned, base, compared_at_once, check, segment }, expected)
     }
 
     /// Whether files are compared by what is in them, now or the next time.
@@ -317,8 +336,14 @@ impl BackupRun {
     async fn compare(&mut self, store: &Arc<Store>, id: &Id, ui: &Reporter) -> Result<()> {
         // It is another day's archive: whatever else is wrong with it is no matter of this backup.
         let Ok(newest) = store.manifest(&self.record.job, id).await else { return Ok(()) };
-        let before = Before { id: id.clone(), bytes: newest.bytes + newest.kept.bytes };
-        self.before = self.before.take().max(Some(before));
+        let complete = match newest.partial {
+            true => store.newest_complete(&self.record.job).await.ok().flatten(),
+            false => Some((id.clone(), Ok(newest.clone()))),
+        };
+        let of = |(id, manifest): (Id, Result<Manifest>)| {
+            manifest.ok().map(|manifest| Before { id, bytes: manifest.bytes + manifest.kept.bytes })
+        };
+        self.before = self.before.take().max(complete.and_then(of));
         let named = (self.record.job.as_str(), id);
         let origin = Origin { source_id: self.record.source_id.clone(), ..Origin::default() };
         let is_accepted = self.request.warn_ok.contains(&WarnOk::Source);
@@ -353,6 +378,7 @@ impl BackupRun {
     async fn stream(
         &mut self,
         mut stream: ByteStream,
+        expected: SourceChecks,
         scanning: Option<Scanning>,
         fan: &mut FanOut,
         ui: &Reporter,
@@ -371,12 +397,12 @@ impl BackupRun {
             expected: SourceChecks {
                 format: self.record.kind,
                 content: scanning.is_some() && self.compares_content(),
-                ..std::mem::take(&mut self.expected)
+                ..expected
             },
             plan: self.plan.clone(),
             chunks: self.chunks.clone(),
             scanned: scanning.map(|scanning| {
-                self.kept = scanning.kept;
+                (self.kept, self.cut) = (scanning.kept, scanning.cut);
                 scanning.catalog
             }),
         };
@@ -392,46 +418,6 @@ impl BackupRun {
 
     fn manifest(&self, sealed: &Sealed) -> Manifest {
         Manifest::of(&self.record, &sealed.end, self.kept.needs().ids(), (&sealed.catalog).into())
-    }
-
-    fn report(&mut self, sealed: &Sealed, committed: &Committed, ui: &Reporter) -> Outcome {
-        let (end, Committed { stores, unlocked, failed }) = (&sealed.end, committed);
-        let accepts = |warning: &&Warning| WarnOk::accept(&self.request.warn_ok, warning.kind);
-        let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
-        accepted.iter().for_each(|warning| ui.note(&warning.text));
-        open.iter().for_each(|warning| ui.warn(&warning.text));
-        end.notes.iter().for_each(|text| ui.note(text));
-        for Failed { store, error } in failed {
-            ui.warn(&format!("not at {store}: {error}"));
-            error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
-        }
-        for Failed { store, error } in unlocked {
-            let text = format!("not everything of it is locked at {store}: {error}");
-            ui.warn(&text);
-            error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
-            self.warnings.push(text);
-        }
-        let open = open.iter().map(|warning| &warning.text);
-        let warnings: Vec<_> = self.warnings.iter().chain(open).cloned().collect();
-        let outcome = match warnings.is_empty() && failed.is_empty() {
-            true => Outcome::Done,
-            false => Outcome::Warned,
-        };
-        let stored = sealed.archive.size + sealed.catalog.size;
-        let (id, seconds) = (self.record.id.as_str(), self.clock.elapsed().as_secs_f64());
-        ui.emit(Event::Sealed(event::Sealed {
-            stores: stores.clone(),
-            failed: failed.iter().map(Failed::event).collect(),
-            warnings,
-            notes: end.notes.clone(),
-            kept: (!end.kept.is_nothing()).then(|| event::KeptMembers {
-                entries: end.kept.entries,
-                bytes: end.kept.bytes,
-                needs: self.kept.needs().ids().iter().map(ToString::to_string).collect(),
-            }),
-            ..event::Sealed::new(&self.record.job, id, end.bytes, stored, seconds)
-        }));
-        outcome
     }
 }
 
@@ -482,5 +468,7 @@ fn largest(plan: &MemoryBudget) -> String {
 }
 
 mod account;
+mod report;
+mod segments;
 #[cfg(test)]
 mod tests;

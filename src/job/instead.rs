@@ -21,7 +21,8 @@ pub(super) async fn or_newest_whole(
         return error;
     }
     let listed = async { from.open(ui)?.archives(Some(&archive.job)).await };
-    let Ok(listed) = listed.await else { return error };
+    let Ok(mut listed) = listed.await else { return error };
+    listed.retain(|listed| !listed.is_partial());
     let Some((newest, before)) = listed.split_last() else { return error };
     let reads = |listed: &Listed| {
         let needs = listed.manifest.iter().flat_map(|manifest| manifest.needs.iter().cloned());

@@ -133,6 +133,21 @@ impl RunLease {
         Ok(holders)
     }
 
+    /// Goes on under the id of the next archive, before the one of this id is there: its manifest marks the end of a run.
+    pub(super) async fn go_on_as(&mut self, id: &Id, ui: &Reporter) {
+        running().insert(id.clone());
+        let lease = Lease::new(self.started);
+        let puts = self.stores.iter().map(|store| store.put_lease(&self.job, id, 0, &lease));
+        for error in join_all(puts).await.into_iter().filter_map(Result::err) {
+            ui.detail(&format!("a second run of {} would not see this one: {error}", self.job));
+        }
+        self.end_renewing().await;
+        self.drop_all(ui).await;
+        running().remove(&std::mem::replace(&mut self.id, id.clone()));
+        (self.renewed, self.stop) = (Arc::default(), CancellationToken::new());
+        self.renew();
+    }
+
     fn renew(&mut self) {
         let (job, id, started) = (self.job.clone(), self.id.clone(), self.started);
         let (stores, renewed, stop) = (self.stores.clone(), Arc::clone(&self.renewed), self.stop.clone());
@@ -162,16 +177,24 @@ impl RunLease {
     /// Ends it; whether it is gone everywhere. A store that does not delete it sees the end by the run's manifest or failure
     /// record.
     pub(super) async fn end(mut self, ui: &Reporter) -> bool {
+        self.end_renewing().await;
+        self.drop_all(ui).await
+    }
+
+    async fn end_renewing(&mut self) {
         self.stop.cancel();
         if let Some(renewing) = self.renewing.take() {
             let _ = renewing.await;
         }
+    }
+
+    /// Deletes what was written under its id; whether all of it is gone.
+    async fn drop_all(&self, ui: &Reporter) -> bool {
         let renewed = self.renewed.load(Ordering::Relaxed);
-        let this = &self;
-        let ends = this.stores.iter().map(|store| async move {
+        let ends = self.stores.iter().map(|store| async move {
             // The one before may be there where the latest renewal was broken off.
             for renewed in renewed.saturating_sub(1)..=renewed {
-                store.drop_lease(&this.job, &this.id, renewed).await?;
+                store.drop_lease(&self.job, &self.id, renewed).await?;
             }
             Ok::<_, Error>(())
         });
@@ -207,4 +230,29 @@ pub(super) fn is_gone(id: &Id, lease: &Lease) -> bool {
 
 fn running() -> std::sync::MutexGuard<'static, BTreeSet<Id>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::manifest::{Manifest, example};
+
+    #[tokio::test]
+    async fn a_run_that_goes_on_after_its_first_archive_still_holds_its_job() {
+        let store = Arc::new(Store::open("memory://lease-goes-on", &Default::default()).unwrap());
+        let ids = ["20261122T020000Z-1f2e3d4c", "20261122T020001Z-1f2e3d4c"].map(|id| id.parse().unwrap());
+        let [first, next]: [Id; 2] = ids;
+        let ui = Reporter::silent();
+        let mut lease = RunLease::new("db", &first, jiff::Timestamp::now());
+        lease.take(&[Arc::clone(&store)], &ui).await.unwrap();
+        lease.go_on_as(&next, &ui).await;
+        let part = Manifest { id: first.clone(), partial: true, ..example() };
+        store.put_manifest(&part).await.unwrap();
+        let runs = store.runs("db").await.unwrap();
+        assert_eq!(runs.with_lease().collect::<Vec<_>>(), [&next]);
+        let holders = store.holders("db", &runs, jiff::Timestamp::now(), is_gone).await.unwrap();
+        assert_eq!(holders.iter().map(|holder| &holder.id).collect::<Vec<_>>(), [&next]);
+        assert!(lease.end(&ui).await);
+        assert_eq!(store.sizes("db").await.unwrap().len(), 1, "nothing of any lease is left");
+    }
 }

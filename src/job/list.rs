@@ -13,6 +13,8 @@ pub struct ListRequest {
     pub store: StoreUrl,
     /// Archives of this job only.
     pub job: Option<String>,
+    /// Partial archives, too.
+    pub partial: bool,
 }
 
 /// What a store holds.
@@ -41,7 +43,8 @@ impl<T> Listing<T> {
 /// The store does not answer.
 pub async fn archives(request: &ListRequest, ui: &Reporter) -> Result<Listing<Listed>> {
     let store = request.store.open(ui)?;
-    let items = store.archives(request.job.as_deref()).await?;
+    let mut items = store.archives(request.job.as_deref()).await?;
+    items.retain(|listed| request.partial || !listed.is_partial());
     Ok(Listing::new(&store, items))
 }
 

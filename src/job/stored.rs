@@ -97,6 +97,30 @@ pub fn no_archive(job: &str, store: &Store) -> Error {
         .hint(format!("see `sealift list --from {}`", store.name))
 }
 
+/// No archive of a job that has all of its source.
+async fn none_complete(store: &Store, job: &str) -> Error {
+    match store.ids(job).await {
+        Ok(ids) if !ids.is_empty() => no_archive(job, store).and_hint(
+            "a long run broke off and left parts (`list --partial`): the next backup --incremental builds on them",
+        ),
+        _ => no_archive(job, store),
+    }
+}
+
+/// The archive of a job that is meant; of a day the last one that is not partial.
+async fn pick(store: &Store, job: &str, version: &Version) -> Result<(Id, Manifest)> {
+    let at = |error: Error| error.context(format!("looking at {}", store.name));
+    let mut ids = store.ids(job).await?;
+    loop {
+        let id = version.pick(Owner::Job(job), &ids).map_err(at)?;
+        let manifest = store.manifest(job, &id).await?;
+        if !manifest.partial || !matches!(version, Version::Day(_)) {
+            return Ok((id, manifest));
+        }
+        ids.retain(|other| *other != id);
+    }
+}
+
 /// Bytes of a catalog that are held in memory at most.
 const HELD_CATALOG: u64 = 64 << 20;
 
@@ -124,16 +148,25 @@ impl StoredArchive {
     pub async fn find(from: &StoreUrl, archive: &ArchiveRef, ui: &Reporter) -> Result<StoredArchive> {
         let store = Arc::new(from.open(ui)?);
         let job = archive.job.clone();
-        let id = match &archive.version {
-            Version::Id(id) => id.clone(),
-            Version::Latest => store.newest(&job).await?.ok_or_else(|| no_archive(&job, &store))?,
-            version => {
-                let at = || format!("looking at {}", store.name);
-                version.pick(Owner::Job(&job), &store.ids(&job).await?).map_err(|e| e.context(at()))?
+        let (id, manifest) = match &archive.version {
+            Version::Id(id) => (id.clone(), store.manifest(&job, id).await?),
+            Version::Latest => {
+                let Some((id, manifest)) = store.newest_complete(&job).await? else {
+                    return Err(none_complete(&store, &job).await);
+                };
+                (id, manifest?)
             }
+            version => pick(&store, &job, version).await?,
         };
-        let manifest = store.manifest(&job, &id).await?;
-        Ok(StoredArchive { store, job, id, manifest })
+        let found = StoredArchive { store, job, id, manifest };
+        if found.manifest.partial {
+            ui.warn(&format!(
+                "{} is partial: it is a part of a run that went on in a later archive, or broke off, and has only what was \
+                 read until then",
+                found.name()
+            ));
+        }
+        Ok(found)
     }
 
     /// Another archive of its job, at the same store.

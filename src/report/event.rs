@@ -45,6 +45,19 @@ pub enum Event {
         /// What each store has taken.
         stores: Vec<StoreBytes>,
     },
+    /// A part of a long run exists, which goes on.
+    Segment {
+        /// Its job.
+        job: String,
+        /// The id of its archive, which is partial.
+        id: String,
+        /// Bytes of source.
+        bytes: u64,
+        /// Bytes stored, archive and catalog.
+        stored: u64,
+        /// The stores in which it exists.
+        stores: Vec<String>,
+    },
     /// A backup exists.
     Sealed(Sealed),
     /// A set has ended.
@@ -114,6 +127,9 @@ pub struct Sealed {
     /// Of an increment: what stays in older archives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptMembers>,
+    /// Of a run in segments: how many archives it made. `bytes` and `stored` are those of all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u64>,
 }
 
 /// What stays in older archives.
@@ -152,6 +168,7 @@ impl Sealed {
             warnings: Vec::new(),
             notes: Vec::new(),
             kept: None,
+            segments: None,
         }
     }
 }
@@ -250,9 +267,16 @@ impl fmt::Display for Event {
             Event::Progress { bytes, stored, .. } => {
                 write!(f, "{} in, {} stored", human_bytes(*bytes), human_bytes(*stored))
             }
+            Event::Segment { job, id, bytes, stored, stores } => write!(
+                f,
+                "committed {job}@{id}, a part: {} in, {} stored → {}",
+                human_bytes(*bytes),
+                human_bytes(*stored),
+                stores.join(", ")
+            ),
             Event::Sealed(sealed) => write!(
                 f,
-                "sealed {}@{}: {} in, {} stored (ratio {:.2}), {:.1} s, {:.0} MB/s{} → {}",
+                "sealed {}@{}: {} in, {} stored (ratio {:.2}), {:.1} s, {:.0} MB/s{}{} → {}",
                 sealed.job,
                 sealed.id,
                 human_bytes(sealed.bytes),
@@ -260,6 +284,7 @@ impl fmt::Display for Event {
                 sealed.ratio,
                 sealed.seconds,
                 sealed.mb_per_second,
+                sealed.segments.map(|count| format!(", {count} segments")).unwrap_or_default(),
                 sealed.kept.as_ref().map(ToString::to_string).unwrap_or_default(),
                 sealed.stores.join(", "),
             ),

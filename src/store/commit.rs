@@ -122,6 +122,8 @@ impl Target {
     ///     entries: 0,
     ///     kept: Default::default(),
     ///     needs: Vec::new(),
+    ///     partial: false,
+    ///     full: false,
     ///     archive: digest(b"the archive"),
     ///     catalog: digest(b"the catalog"),
     ///     warnings: 0,

@@ -51,6 +51,11 @@ impl Listed {
         marks.iter().filter(|mark| Some(mark.level) == level).max_by_key(|mark| &mark.at)
     }
 
+    /// Whether it is a part of a run that went on, or is to go on, in another archive.
+    pub fn is_partial(&self) -> bool {
+        self.manifest.as_ref().is_ok_and(|manifest| manifest.partial)
+    }
+
     /// Whether all of it can be restored, as far as a list shows.
     pub fn is_whole(&self) -> bool {
         let Listed { manifest, damaged, missing, damaged_needs, .. } = self;
@@ -135,6 +140,24 @@ impl Store {
     /// The store does not answer.
     pub async fn newest(&self, job: &str) -> Result<Option<Id>> {
         Ok(self.keys(Some(job)).await?.pop_last().map(|((_, id), _)| id))
+    }
+
+    /// The newest archive of a job that is not partial, with its manifest, which may be damaged.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn newest_complete(&self, job: &str) -> Result<Option<(Id, Result<Manifest>)>> {
+        let mut ids = self.ids(job).await?;
+        while let Some(id) = ids.pop() {
+            match self.manifest(job, &id).await {
+                Ok(manifest) if manifest.partial => {}
+                // Deleted since it was listed.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) if error.kind() != Kind::Damaged => return Err(error),
+                manifest => return Ok(Some((id, manifest))),
+            }
+        }
+        Ok(None)
     }
 
     /// The ids of a job's archives, oldest first.

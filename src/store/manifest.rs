@@ -67,6 +67,12 @@ pub struct Manifest {
     /// Those archives, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Id>,
+    /// It is a part of a run that goes on in another archive: no restore point, though others may need it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// Whether what it needs are partial archives that go back to one that needs nothing: together they are a full.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
     /// The archive object.
     pub archive: Object,
     /// The catalog object.
@@ -121,11 +127,18 @@ impl Manifest {
             entries: end.entries,
             kept: end.kept,
             needs,
+            partial: end.partial,
+            full: archive.full,
             archive: Object { size: end.stored_bytes, blake3: end.blake3.clone() },
             catalog,
             warnings: end.warnings.len() as u64,
             tool: concat!("sealift ", env!("CARGO_PKG_VERSION")).into(),
         }
+    }
+
+    /// Whether it needs nothing that was there before the run that it ends, or is a part of.
+    pub fn stands_alone(&self) -> bool {
+        self.needs.is_empty() || self.full
     }
 
     /// The text that is stored.
@@ -177,6 +190,8 @@ pub(crate) fn example() -> Manifest {
         entries: 0,
         kept: Default::default(),
         needs: Vec::new(),
+        partial: false,
+        full: false,
         archive: object.clone(),
         catalog: object,
         warnings: 0,
@@ -215,6 +230,8 @@ mod tests {
             entries: 2,
             kept: Kept { entries: 1, bytes: 5 },
             needs: vec![Id::new(now).unwrap()],
+            partial: true,
+            full: true,
             archive: object.clone(),
             catalog: object,
             warnings: 0,

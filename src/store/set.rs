@@ -156,7 +156,8 @@ impl Store {
             runs.entry(set).or_default().ended = Some(ended);
         }
         for listed in self.archives(None).await? {
-            let set = listed.manifest.ok().and_then(|manifest| manifest.set?.parse().ok());
+            let complete = listed.manifest.ok().filter(|manifest| !manifest.partial);
+            let set = complete.and_then(|manifest| manifest.set?.parse().ok());
             if let Some(set) = set {
                 runs.entry(set).or_default().archives.push((listed.job, listed.id));
             }

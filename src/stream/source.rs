@@ -20,6 +20,8 @@ pub struct Proof {
     pub notes: Vec<String>,
     /// What the source itself cannot prove; the end of a tar, or of a message, may prove it all the same.
     pub unproved: Vec<String>,
+    /// It ended before all was read, and another one goes on there.
+    pub is_partial: bool,
 }
 
 /// A source that was started.

@@ -88,6 +88,9 @@ pub struct ArchiveRecord {
     pub head_len: u64,
     /// When the backup began, RFC 3339.
     pub started: jiff::Timestamp,
+    /// Whether what it needs are partial archives that go back to one that needs nothing: together they are a full.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
 }
 
 /// The first archives say `openpgp` for `cfb`, and `none` for null.
@@ -143,6 +146,9 @@ pub struct EndRecord {
     /// Members that older archives hold, and their bytes there; none in a full.
     #[serde(default, skip_serializing_if = "Kept::is_nothing")]
     pub kept: Kept,
+    /// It is a part of a run that goes on in another archive, and does not hold all of the source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// Bytes of the stored object.
     pub stored_bytes: u64,
     /// BLAKE3 of the stored object, hex.

@@ -16,6 +16,9 @@ use crate::store::fan::{Failed, FanOut};
 impl BackupRun {
     /// Whether the source has as much as it should have, after what the newest archive has; otherwise that is a warning.
     pub(super) fn not_shrunk(&mut self, sealed: Sealed, ui: &Reporter) -> Result<Sealed> {
+        if sealed.end.partial {
+            return Ok(sealed);
+        }
         let bytes = sealed.end.bytes + sealed.end.kept.bytes;
         let alarm = self
             .request

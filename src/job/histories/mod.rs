@@ -30,6 +30,7 @@ use crate::sink::target::RestoreTarget;
 use crate::source::Source;
 use crate::store::StoreUrl;
 use crate::store::faults::halt;
+use crate::store::list::Listed;
 use tree::{Snapshot, Tree, difference, snapshot, without_folder_times};
 
 mod by_hand;
@@ -62,6 +63,8 @@ struct History {
     random: Random,
     nights: usize,
     rebase: Rebase,
+    /// Runs commit each time that so many bytes were read.
+    segment: Option<u64>,
     /// What each backup that is listed must bring back.
     listed: BTreeMap<Id, Snapshot>,
     /// Those that do not come back, for they were damaged.
@@ -81,6 +84,8 @@ struct Told {
     increments: u64,
     /// Nights that plain tools brought back.
     by_hand: u64,
+    /// Partial archives of runs that commit as they go.
+    parts: u64,
     killed: u64,
     /// Of the killed ones, those that are listed.
     committed: u64,
@@ -104,6 +109,7 @@ impl History {
             random,
             nights,
             rebase,
+            segment: None,
             listed: BTreeMap::new(),
             broken: BTreeSet::new(),
             flipped: BTreeSet::new(),
@@ -130,8 +136,11 @@ impl History {
             self.tree.copy_anew();
         }
         let is = snapshot(&self.source());
+        // A run of many segments makes more requests.
+        let requests = if self.random.one_in(2) { 30 } else { 200 };
+        self.segment = self.random.one_in(2).then(|| 1 + self.random.below(8_000) as u64);
         let killed_after =
-            (mishaps == Mishaps::Kills && self.random.one_in(2)).then(|| self.random.below(30) as u64);
+            (mishaps == Mishaps::Kills && self.random.one_in(2)).then(|| self.random.below(requests) as u64);
         self.told.nights += 1;
         let compare = if mishaps == Mishaps::Copies { Compare::Content } else { Compare::Stat };
         let made = self.back_up(compare, killed_after);
@@ -165,7 +174,8 @@ impl History {
 
     /// One backup; none that is killed after some requests.
     fn back_up(&self, compare: Compare, killed_after: Option<u64>) -> Option<Result<Made>> {
-        let increments = Some(Increments { full: false, full_every: None, compare, rebase: self.rebase });
+        let (rebase, segment) = (self.rebase, self.segment);
+        let increments = Some(Increments { full: false, full_every: None, compare, rebase, segment });
         let mut made = BackupRequest {
             job: Some(JOB.into()),
             increments,
@@ -199,8 +209,16 @@ impl History {
     fn list(&self) -> Vec<(Id, Vec<Id>)> {
         let store = StoreUrl::new(format!("memory://{}", self.store())).open(&Reporter::silent()).unwrap();
         let listed = runtime().block_on(store.archives(Some(JOB))).unwrap();
-        let listed = listed.into_iter().filter(|listed| !self.broken.contains(&listed.id));
+        let is_shown = |listed: &Listed| !listed.is_partial() && !self.broken.contains(&listed.id);
+        let listed = listed.into_iter().filter(is_shown);
         listed.filter_map(|listed| Some((listed.id, listed.manifest.ok()?.needs))).collect()
+    }
+
+    /// How many partial archives there are.
+    fn parts(&self) -> u64 {
+        let store = StoreUrl::new(format!("memory://{}", self.store())).open(&Reporter::silent()).unwrap();
+        let listed = runtime().block_on(store.archives(Some(JOB))).unwrap();
+        listed.iter().filter(|listed| listed.is_partial()).count() as u64
     }
 
     /// A backup comes back as its source was, by us and by hand.
@@ -302,7 +320,9 @@ fn go_through(seeds: std::ops::Range<u64>, mishaps: Mishaps) -> Told {
     for history in histories {
         let history = history.into_inner().unwrap();
         history.listed.keys().for_each(|id| history.comes_back(id, mishaps != Mishaps::Damage));
-        let Told { nights, increments, by_hand, killed, committed, partial, left_out } = history.told;
+        let Told { nights, increments, by_hand, parts: _, killed, committed, partial, left_out } =
+            history.told;
+        all.parts += history.parts();
         all.by_hand += by_hand;
         all.nights += nights;
         all.increments += increments;
@@ -322,13 +342,15 @@ fn count() -> u64 {
 #[test]
 fn every_night_comes_back_as_it_was_by_us_and_by_plain_tools() {
     let told = go_through(0..count(), Mishaps::None);
-    assert!(told.increments > told.nights / 2 && told.killed == 0, "{} of {}", told.increments, told.nights);
+    let Told { nights, increments, parts, killed, .. } = told;
+    assert!(increments > nights / 2 && parts > nights / 2 && killed == 0, "{nights} {increments} {parts}");
 }
 
 #[test]
 fn what_is_listed_comes_back_whenever_runs_are_killed() {
     let told = go_through(1_000_000..1_000_000 + count(), Mishaps::Kills);
-    let Told { nights, increments, killed, committed, .. } = told;
+    let Told { nights, increments, parts, killed, committed, .. } = told;
+    assert!(parts > nights / 2, "{nights} {parts}");
     assert!(
         // A run that is killed and yet lists its archive is rare: of a few histories there may be none.
         increments > nights / 4 && killed > nights / 8 && (committed > 0 || count() < 100),

@@ -11,7 +11,7 @@ use crate::archive::catalog::paged::PagedCatalog;
 use crate::archive::catalog::{ArchiveRecord, RefRecord};
 use crate::archive::openpgp::Head;
 use crate::archive::{Format, Id, open};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::human_bytes;
 use crate::store::Store;
 use crate::store::damage;
@@ -32,6 +32,8 @@ pub(in crate::job) struct Base {
     pub(super) own: RefRecord,
     /// References of its catalog to archives that are gone, or are not what they were.
     pub(super) gone: HashSet<u32>,
+    /// Whether it is the end of partial archives that go back to one that needs nothing: what goes on there is a full.
+    pub(in crate::job) is_of_a_full: bool,
     /// What is said of those.
     pub(in crate::job) warnings: Vec<String>,
     /// What is said of archives that are not needed any more from this backup on.
@@ -126,6 +128,18 @@ impl Search<'_> {
         Ok(Found::Nothing(first.unwrap_or_default()))
     }
 
+    /// Opens the partial archive that this run has just made, to go on there.
+    ///
+    /// # Errors
+    /// A store does not answer, or what was written is not there.
+    pub(in crate::job) async fn go_on(&self, manifest: &Manifest) -> Result<Base> {
+        let name = format!("{}@{}", manifest.job, manifest.id);
+        match self.open(manifest).await.map_err(|error| error.context(format!("going on after {name}")))? {
+            Ok(base) => Ok(base),
+            Err(why) => Err(Error::failed(format!("{name} {why}: the run cannot go on there"))),
+        }
+    }
+
     /// The backups that every store has, by id.
     async fn listed(&self) -> Result<BTreeMap<Id, Manifest>> {
         let mut all: Option<BTreeMap<Id, Manifest>> = None;
@@ -175,7 +189,8 @@ impl Search<'_> {
             );
         }
         confirm_frames(&catalog).await?;
-        self.with_archives(catalog, store, &manifest.suffix).await.map(Ok)
+        let base = self.with_archives(catalog, store, &manifest.suffix).await?;
+        Ok(Ok(Base { is_of_a_full: manifest.partial && manifest.stands_alone(), ..base }))
     }
 
     async fn head(&self, object: &Object) -> Result<Option<Head>> {
@@ -230,7 +245,7 @@ impl Search<'_> {
                 ));
             }
         }
-        Ok(Base { own, gone, warnings, notes, catalog })
+        Ok(Base { own, gone, is_of_a_full: false, warnings, notes, catalog })
     }
 }
 
@@ -263,9 +278,15 @@ fn little_needed(refs: &[RefRecord], all: u64, rebase: Rebase) -> Vec<&RefRecord
 /// Why everything is to be held again, if it is.
 fn full_is_due(increments: &Increments, listed: &BTreeMap<Id, Manifest>, now: Timestamp) -> Option<String> {
     let every = increments.full_every?;
-    let full = listed.values().rev().find(|manifest| manifest.needs.is_empty());
+    let age_of = |manifest: &Manifest| now.duration_since(manifest.started).unsigned_abs();
+    // A full that broke off is gone on with.
+    let newest = listed.values().next_back().filter(|newest| newest.partial && newest.stands_alone());
+    if newest.is_some_and(|newest| age_of(newest) < every) {
+        return None;
+    }
+    let full = listed.values().rev().find(|manifest| !manifest.partial && manifest.stands_alone());
     let Some(full) = full else { return Some("there is no full backup any more".into()) };
-    let age = now.duration_since(full.started).unsigned_abs();
+    let age = age_of(full);
     let days = age.as_secs() / 86_400;
     (age >= every).then(|| format!("the last one, {}@{}, is {days} days old", full.job, full.id))
 }
@@ -302,17 +323,30 @@ mod tests {
                     full_every,
                     compare: super::super::Compare::Stat,
                     rebase: Rebase::default(),
+                    segment: None,
                 },
                 &listed.iter().cloned().collect(),
                 now,
             )
         };
-        let both = [full, later];
+        let both = [full.clone(), later.clone()];
         assert_eq!(due(None, &both), None);
         assert_eq!(due(Some(21), &both), None);
         let why = due(Some(20), &both).unwrap();
         assert_eq!(why, "the last one, j@20261101T020000Z-00000001, is 20 days old");
         assert_eq!(due(Some(90), &both[1..]).as_deref(), Some("there is no full backup any more"));
+        // A full that broke off is gone on with, and is one when it has ended; parts of an increment are not.
+        let part = |full: bool, partial: bool| {
+            let (id, manifest) = later.clone();
+            (id, Manifest { full, partial, ..manifest })
+        };
+        assert_eq!(due(Some(20), &[full.clone(), part(true, true)]), None);
+        assert_eq!(due(Some(20), &[full.clone(), part(true, false)]), None);
+        assert_eq!(due(Some(20), &[part(true, true)]), None);
+        for other in [part(false, true), part(false, false)] {
+            assert!(due(Some(20), &[full.clone(), other]).is_some());
+        }
+        assert!(due(Some(1), &[full.clone(), part(true, true)]).is_some(), "it is too old for that");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::content::{Expected, ToRead};
 use super::runs::Named;
 use crate::error::Result;
 use crate::source::Scanned;
-use crate::tar::stat::FileTime;
+use crate::tar::stat::Stat;
 use crate::tar::{Entry, EntryType, name};
 
 /// How much older than the beginning of the backup before a file's times must be, in seconds. What is changed within one
@@ -23,6 +23,8 @@ pub struct Kept {
     references: BTreeMap<u32, Live>,
     /// Members whose names are still there.
     known: u64,
+    /// Members that were taken over without a look at their files.
+    unseen: u64,
     /// Bytes of the members in the archive of the backup before itself, kept or not.
     own: u64,
 }
@@ -81,7 +83,7 @@ impl Kept {
 
     /// How many members are still there by name, and how many of these are sent again.
     pub(super) fn known_and_sent(&self) -> (u64, u64) {
-        (self.known, self.known.saturating_sub(self.count()))
+        (self.known, self.known.saturating_sub(self.count().saturating_sub(self.unseen)))
     }
 
     fn place(number: u64) -> (usize, u64) {
@@ -108,6 +110,14 @@ pub struct Before<M> {
     pub started: jiff::Timestamp,
     /// References of its catalog to archives that are gone, or are not what they were.
     pub gone: HashSet<u32>,
+}
+
+impl<M> Before<M> {
+    /// Whether a file that had these times then, and has them now, was not changed within one tick of them.
+    fn is_settled(&self, stat: &Stat) -> bool {
+        let latest = self.started.as_second().saturating_sub(TICK);
+        stat.mtime.seconds < latest && stat.ctime.seconds < latest
+    }
 }
 
 /// The most bytes that may be held back of files with several names; what comes beyond that is sent.
@@ -296,12 +306,34 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
         while self.peek()?.is_some() {
             self.pass(None);
         }
+        Ok(self.end())
+    }
+
+    /// Ends it where no more files are looked at, as [`Comparison::finish`]. What lies behind that is taken over as the backup
+    /// before has it, for the next one to compare: that is told another time to trust, so only what this one would trust if
+    /// its file were still the same. Names of files that have several are not: what they are links to may be sent anew.
+    ///
+    /// # Errors
+    /// As [`Comparison::take`].
+    pub fn cut(mut self) -> Result<(Vec<Scanned>, Kept)> {
+        while let Some((_, member)) = self.peek()? {
+            let (reference, len, stat) = (member.reference, member.len, member.stat);
+            let is_taken = member.kind != EntryType::Link
+                && stat.is_some_and(|stat| self.before.is_settled(&stat))
+                && !self.before.gone.contains(&reference);
+            self.kept.unseen += u64::from(is_taken);
+            self.pass(is_taken.then_some((reference, len)));
+        }
+        Ok(self.end())
+    }
+
+    fn end(mut self) -> (Vec<Scanned>, Kept) {
         // Some of their names lie elsewhere.
         for group in std::mem::take(&mut self.groups).into_values().filter(|group| !group.is_kept()) {
             self.defer(group.names);
         }
         self.deferred.sort_unstable_by(|a, b| name::path_order(&a.name, &b.name));
-        Ok((self.deferred, self.kept))
+        (self.deferred, self.kept)
     }
 
     /// The member that is still the file.
@@ -334,11 +366,8 @@ impl<M: FnMut() -> Result<Option<Entry>>> Comparison<M> {
     /// Whether the file is still what the member at hand was, as far as anybody can know who does not read it.
     fn is_same(&self, file: &Scanned) -> bool {
         let Some((_, member)) = &self.next else { return false };
-        let latest = self.before.started.as_second().saturating_sub(TICK);
-        let settled = |time: FileTime| time.seconds < latest;
         member.stat == Some(file.stat)
-            && settled(file.stat.mtime)
-            && settled(file.stat.ctime)
+            && self.before.is_settled(&file.stat)
             && !self.before.gone.contains(&member.reference)
             // Of the names of one file, others may have been left out of the backup since.
             && (member.kind != EntryType::Link || file.links > 1)

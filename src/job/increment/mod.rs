@@ -11,6 +11,8 @@ mod large;
 mod locked;
 pub(super) mod reading;
 pub mod runs;
+pub(super) mod segment;
+pub(super) mod shared_check;
 mod stamps;
 
 /// How a backup is made that need not hold what older ones hold.
@@ -24,6 +26,8 @@ pub struct Increments {
     pub compare: Compare,
     /// When older archives are not needed any more.
     pub rebase: Rebase,
+    /// How many bytes are read until what was read is committed, and the run goes on; none: all of them.
+    pub segment: Option<u64>,
 }
 
 /// How it is told that a file is still the one that a backup has.

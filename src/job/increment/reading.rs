@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -13,9 +13,10 @@ use super::compare::{Before, Comparison, Kept};
 use super::content::{Decided, Reading, Turns};
 use super::keep::write_kept;
 use super::runs::Members;
+use super::segment::Segment;
+use super::shared_check::SharedCheck;
 use super::stamps::{Sent, Stamps};
 use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
-use crate::archive::check::{Check, MemberCheck};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
@@ -41,6 +42,8 @@ pub(in crate::job) struct Opening {
     pub(in crate::job) compared_at_once: Option<usize>,
     /// What the members are expected to be, kept ones among them.
     pub(in crate::job) check: SharedCheck,
+    /// Where the scan is cut; none: it is not.
+    pub(in crate::job) segment: Option<Segment>,
 }
 
 /// What comes of files that are looked at one by one.
@@ -49,6 +52,8 @@ pub(in crate::job) struct Scanning {
     pub(in crate::job) catalog: ScannedCatalog,
     /// What stays in older archives.
     pub(in crate::job) kept: KeptMembers,
+    /// The file at which the scan was cut, once that is known.
+    pub(in crate::job) cut: Arc<OnceLock<Vec<u8>>>,
 }
 
 /// What stays in older archives, once that is known.
@@ -96,10 +101,10 @@ impl Opening {
     ) -> Result<(Running, Option<Scanning>)> {
         if self.is_scanned {
             if let Some(prepared) = self.source.scan(engine, walk, ui).await? {
-                let Opening { base, check, compared_at_once, .. } = self;
+                let Opening { base, check, compared_at_once, segment, .. } = self;
                 let from = prepared.files.from().map(PathBuf::from);
                 let reading = compared_at_once.map(|at_once| Reading { from, at_once });
-                return start(prepared, base, reading, check, ui, stop)
+                return start(prepared, base, reading, (check, segment), ui, stop)
                     .map(|(running, scanning)| (running, Some(scanning)));
             }
             ui.detail("so it is backed up in full");
@@ -113,7 +118,7 @@ fn start(
     prepared: Prepared,
     base: Option<Arc<Base>>,
     reading: Option<Reading>,
-    check: SharedCheck,
+    (check, segment): (SharedCheck, Option<Segment>),
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<(Running, Scanning)> {
@@ -121,6 +126,7 @@ fn start(
     let (stamps, stamped) = mpsc::channel();
     let (found, finding) = oneshot::channel();
     let (runtime, kept) = (Handle::current(), KeptMembers { base, kept: Arc::default() });
+    let cut = Arc::default();
     let (told, telling) = running.stream.intercept_proof();
     tokio::spawn(async move {
         let own = telling.await.unwrap_or_else(|_| Err(Error::failed("the source vanished without a word")));
@@ -135,6 +141,8 @@ fn start(
         kept: kept.clone(),
         runtime: runtime.clone(),
         reading,
+        segment,
+        cut: Arc::clone(&cut),
     };
     let scan = prepared.scan;
     thread("scan", move || drop(found.send(search.run(scan))))?;
@@ -147,7 +155,7 @@ fn start(
         }),
         kept: Box::new(move |write| members.write(&runtime, write)),
     };
-    Ok((running, Scanning { catalog, kept }))
+    Ok((running, Scanning { catalog, kept, cut }))
 }
 
 /// The proof of files that were found and read. Whoever failed first has the other end with it, and that is disconnected.
@@ -156,6 +164,7 @@ fn joined(own: Result<Proof>, found: Result<Found>) -> Result<Proof> {
         (Ok(mut proof), Ok(found)) => {
             proof.notes.extend(found.notes);
             proof.warnings.extend(found.warnings);
+            proof.is_partial = found.is_cut;
             Ok(proof)
         }
         (Err(own), Err(found)) if own.kind() == Kind::Disconnected => Err(found),
@@ -193,6 +202,8 @@ fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
 struct Found {
     notes: Vec<String>,
     warnings: Vec<Warning>,
+    /// Not all files were looked at.
+    is_cut: bool,
 }
 
 /// A scan on its way.
@@ -205,6 +216,8 @@ struct Search {
     runtime: Handle,
     /// How files are read, where they are compared by what is in them.
     reading: Option<Reading>,
+    segment: Option<Segment>,
+    cut: Arc<OnceLock<Vec<u8>>>,
 }
 
 impl Search {
@@ -213,13 +226,36 @@ impl Search {
         let mut found = match self.kept.base.clone() {
             Some(base) => self.compare(&mut scan, &base)?,
             None => {
-                scan.try_for_each(|file| self.send(&file?))?;
+                self.send_all(&mut scan)?;
                 Found::default()
             }
         };
+        found.is_cut = self.cut.get().is_some();
         self.names.finish();
         found.notes.extend(scan.notes());
         Ok(found)
+    }
+
+    fn send_all(&mut self, scan: &mut Scan) -> Result<()> {
+        for file in scan {
+            let file = file?;
+            if self.is_cut_at(&file) {
+                break;
+            }
+            self.send(&file)?;
+        }
+        Ok(())
+    }
+
+    /// Whether enough was sent: then the scan ends before this file.
+    fn is_cut_at(&self, file: &Scanned) -> bool {
+        let is_cut = self.segment.as_ref().is_some_and(Segment::is_full);
+        if is_cut {
+            // Before tar is told that these were all: when it has ended, the members are judged.
+            self.check.put_off();
+            let _ = self.cut.set(file.name.clone());
+        }
+        is_cut
     }
 
     fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Found> {
@@ -241,6 +277,9 @@ impl Search {
         let mut turns = Turns::new(self.reading.as_ref(), &self.stop)?;
         for file in scan {
             let file = file?;
+            if self.is_cut_at(&file) {
+                break;
+            }
             let name = self.check.is_some().then(|| file.name.clone());
             let sent = comparison.take(file)?;
             if sent.is_none() {
@@ -253,7 +292,10 @@ impl Search {
         turns.push(comparison.last_to_read(), None)?;
         self.go_through(&mut turns, &mut comparison, true)?;
         let notes = unhashed(&comparison, base);
-        let (last, kept) = comparison.finish()?;
+        let (last, kept) = match self.cut.get() {
+            Some(_) => comparison.cut()?,
+            None => comparison.finish()?,
+        };
         last.iter().try_for_each(|file| self.send_late(file))?;
         self.check.count_kept(kept.count());
         let damage = damage.into_inner().map(|error| {
@@ -265,7 +307,7 @@ impl Search {
         let upheaval = upheaval(&kept, self.reading.is_some());
         let warnings = damage.into_iter().chain(upheaval).map(Warning::other).collect();
         drop(self.kept.kept.set(kept));
-        Ok(Found { notes, warnings })
+        Ok(Found { notes, warnings, is_cut: false })
     }
 
     /// Sends those files whose turn it is.
@@ -291,6 +333,7 @@ impl Search {
     }
 
     fn send(&mut self, file: &Scanned) -> Result<()> {
+        self.segment.iter_mut().for_each(|segment| segment.count(file));
         self.tell(file, false)
     }
 
@@ -337,64 +380,10 @@ fn unhashed<M: FnMut() -> Result<Option<Entry>>>(comparison: &Comparison<M>, bas
     )]
 }
 
-/// What members are expected to be, looked at by those who see them read and by those who see them kept.
-#[derive(Debug, Clone, Default)]
-pub(in crate::job) struct SharedCheck(Option<Arc<Mutex<Check>>>);
-
-impl SharedCheck {
-    /// Shares a check: the first is for whoever sees the members read.
-    pub(in crate::job) fn of(check: Check) -> (Check, SharedCheck) {
-        if check.is_empty() {
-            return (check, SharedCheck(None));
-        }
-        let shared = SharedCheck(Some(Arc::new(Mutex::new(check))));
-        (Check::of(shared.clone()), shared)
-    }
-
-    fn is_some(&self) -> bool {
-        self.0.is_some()
-    }
-
-    fn keep(&self, name: &[u8]) {
-        self.with(|check| check.observe_kept(name));
-    }
-
-    fn count_kept(&self, members: u64) {
-        self.with(|check| check.count_kept(members));
-    }
-
-    fn with<T: Default>(&self, f: impl FnOnce(&mut Check) -> T) -> T {
-        let lock = |check: &Arc<Mutex<Check>>| f(&mut check.lock().unwrap_or_else(PoisonError::into_inner));
-        self.0.as_ref().map(lock).unwrap_or_default()
-    }
-}
-
-impl MemberCheck for SharedCheck {
-    fn observe(&mut self, entry: &Entry) {
-        self.with(|check| check.observe(entry));
-    }
-
-    fn wants(&self, entry: &Entry) -> bool {
-        self.with(|check| check.wants(entry))
-    }
-
-    fn contents(&mut self, entry: &Entry, bytes: &[u8]) {
-        self.with(|check| check.contents(entry, bytes));
-    }
-
-    fn unmet(&self) -> Vec<Warning> {
-        self.with(|check| check.unmet())
-    }
-
-    fn boxed(&self) -> Box<dyn MemberCheck> {
-        Box::new(self.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::check::{entry, texts};
+    use crate::archive::check::entry;
     use crate::tar::stat::{FileTime, Stat};
 
     fn stat(inode: u64) -> Stat {
@@ -429,19 +418,8 @@ mod tests {
         assert_eq!(cause(Err(Error::disconnected()), Err(Error::failed("a folder"))), "a folder");
         assert_eq!(cause(Err(Error::failed("tar")), disconnected()), "tar");
         assert_eq!(cause(Ok(Proof::default()), Err(Error::failed("a folder"))), "a folder");
-        let found = Found { notes: vec!["n".into()], warnings: vec![Warning::other("w")] };
+        let found = Found { notes: vec!["n".into()], warnings: vec![Warning::other("w")], is_cut: true };
         let proof = joined(Ok(Proof::default()), Ok(found)).unwrap();
-        assert_eq!((proof.notes.len(), proof.warnings.len()), (1, 1));
-    }
-
-    #[test]
-    fn members_are_expected_whether_they_are_read_or_kept() {
-        let globs = ["a".to_string(), "b".into(), "c".into()];
-        let (mut seen, shared) = SharedCheck::of(Check::new(&globs, 3).unwrap());
-        seen.observe(&entry("a"));
-        shared.keep(b"b");
-        shared.count_kept(1);
-        assert_eq!(texts(&seen.unmet()), ["no member matches 'c'", "only 2 members where 3 are expected"]);
-        assert!(!SharedCheck::of(Check::default()).1.is_some());
+        assert_eq!((proof.notes.len(), proof.warnings.len(), proof.is_partial), (1, 1, true));
     }
 }

@@ -52,7 +52,8 @@ fn store_url(name: &str) -> StoreUrl {
 
 fn task(store: &str, source: &Path, incremental: bool) -> Task {
     let rebase = Rebase { below: 0.0, limit: 0.0 };
-    let increments = Increments { full: false, full_every: None, compare: Compare::Stat, rebase };
+    let increments =
+        Increments { full: false, full_every: None, compare: Compare::Stat, rebase, segment: None };
     let made = BackupRequest {
         job: Some(JOB.into()),
         stores: vec![store_url(store)],

@@ -199,7 +199,7 @@ impl View {
 }
 
 fn set_of(listed: &Listed) -> Option<SetRef> {
-    listed.manifest.as_ref().ok()?.set.as_ref()?.parse().ok()
+    listed.manifest.as_ref().ok().filter(|manifest| !manifest.partial)?.set.as_ref()?.parse().ok()
 }
 
 fn archive(listed: &Listed) -> Archive {
@@ -210,7 +210,7 @@ fn archive(listed: &Listed) -> Archive {
         needs: listed.needs.clone(),
         set: set_of(listed),
         is_damaged: !listed.is_whole(),
-        is_partial: false,
+        is_partial: listed.is_partial(),
         is_pinned: !listed.marks.pins.is_empty(),
         locked_until: None,
     }

@@ -80,7 +80,10 @@ impl JobStatus {
 
 /// What is to be said of a job.
 pub(super) fn judge(known: &Known, settings: &Expected, expected: bool, now: Timestamp) -> JobStatus {
-    let ids = known.folder.archives();
+    let partial = known.manifests.iter().filter(|(_, manifest)| manifest.as_ref().is_ok_and(|it| it.partial));
+    let partial: BTreeSet<_> = partial.map(|(id, _)| id).collect();
+    let mut ids = known.folder.archives();
+    ids.retain(|id| !partial.contains(id));
     let damaged = known.folder.damaged();
     let mut problems = Vec::new();
     let whole = whole(known, &damaged, &mut problems);
@@ -135,7 +138,7 @@ fn whole<'a>(known: &'a Known, damaged: &BTreeSet<Id>, problems: &mut Vec<Proble
             Err(error) => damage(format!("{id}: {error}")),
             Ok(manifest) => match known.folder.lacks(manifest) {
                 Some(text) => damage(text),
-                None if damaged.contains(id) => {}
+                None if damaged.contains(id) || manifest.partial => {}
                 None => whole.push(manifest),
             },
         }

@@ -242,7 +242,7 @@ async fn read(store: &Store, job: &str, folder: JobFolder) -> Result<Known> {
         let read: Vec<_> = read.buffered(NEWEST).try_collect().await?;
         manifests.extend(read.into_iter().flatten());
         let is_whole = |manifest: &Result<Manifest>| {
-            manifest.as_ref().is_ok_and(|manifest| folder.lacks(manifest).is_none())
+            manifest.as_ref().is_ok_and(|manifest| !manifest.partial && folder.lacks(manifest).is_none())
         };
         if manifests.iter().any(|(_, manifest)| is_whole(manifest)) {
             break;

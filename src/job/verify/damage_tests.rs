@@ -48,6 +48,7 @@ impl Nights {
             full_every: None,
             compare: Default::default(),
             rebase: Rebase::default(),
+            segment: None,
         });
         let request = BackupRequest {
             job: Some(JOB.into()),

@@ -106,6 +106,7 @@ pub(super) fn agree(found: &StoredArchive, archive: &OpenArchive) -> Result<()> 
     let object = (&manifest.archive.blake3, manifest.archive.size, manifest.bytes);
     match object == (&end.blake3, end.stored_bytes, end.bytes)
         && manifest.kept == end.kept
+        && (manifest.partial, manifest.full) == (end.partial, archive.record().full)
         && manifest.needs.iter().eq(archive.refs().map(|record| &record.id))
     {
         true => Ok(()),

@@ -69,6 +69,8 @@ pub(super) fn manifest() -> Manifest {
         entries: 0,
         kept: Default::default(),
         needs: Vec::new(),
+        partial: false,
+        full: false,
         archive: object(&archive()),
         catalog: object(&catalog()),
         warnings: 0,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tar::stat::Stat;
+use crate::tar::stat::{FileTime, Stat};
 
 /// When the backup before began, in seconds since 1970.
 const STARTED: i64 = 1_000;
@@ -230,4 +230,52 @@ fn what_keeps_the_backup_before_from_being_read_is_an_error() {
     let members = || Err(crate::error::Error::damaged("a page"));
     let before = Before { members, started: jiff::Timestamp::UNIX_EPOCH, gone: HashSet::new() };
     assert!(Comparison::new(before).finish().is_err());
+}
+
+/// The names that are sent behind all others, and the numbers of the members that are kept, where a scan is cut.
+fn cut(members: &[Entry], gone: &[u32], files: &[Scanned]) -> (Vec<String>, Vec<u64>) {
+    let mut members = members.iter().cloned();
+    let started = jiff::Timestamp::from_second(STARTED).unwrap();
+    let before = Before { members: || Ok(members.next()), started, gone: gone.iter().copied().collect() };
+    let mut comparison = Comparison::new(before);
+    files.iter().for_each(|file| drop(comparison.take(file.clone()).unwrap()));
+    let (last, kept) = comparison.cut().unwrap();
+    let (known, sent) = kept.known_and_sent();
+    assert!(known <= files.len() as u64 && sent <= known, "{known} {sent}");
+    assert_eq!(kept.references.values().map(|live| live.bytes).sum::<u64>(), 1024 * kept.count());
+    let last = last.iter().map(|file| String::from_utf8(file.name.clone()).unwrap());
+    (last.collect(), (0..200).filter(|&number| kept.is_kept(number)).collect())
+}
+
+#[test]
+fn behind_a_cut_the_backup_before_is_taken_over_as_far_as_it_would_be_trusted() {
+    let old = stat(1, 10);
+    let link = Entry { kind: EntryType::Link, link: Some("b".into()), ..member("i", old, 0) };
+    let members = [
+        member("a", old, 0),
+        member("b", old, 0),
+        member("c", old, 0),
+        member("d", stat(1, STARTED - TICK), 0),
+        member("e", stat(1, STARTED - TICK - 1), 0),
+        member("f", old, 1),
+        member("g", old, 2),
+        Entry { stat: None, ..member("h", old, 0) },
+        link,
+    ];
+    let files = [file("a", old, 1), file("b", stat(2, 10), 1)];
+    assert_eq!(cut(&members, &[1], &files), (vec![], vec![0, 2, 4, 6]));
+}
+
+#[test]
+fn names_of_a_file_of_which_others_lie_behind_a_cut_stay_where_they_can_and_what_is_sent_is_sent() {
+    let one = stat(7, 10);
+    let link =
+        |path: &str, to: &str| Entry { kind: EntryType::Link, link: Some(to.into()), ..member(path, one, 0) };
+    let members = [member("a", one, 0), link("b", "a"), link("z", "a")];
+    assert_eq!(cut(&members, &[], &[file("a", one, 3), file("b", one, 3)]), (vec![], vec![0, 1]));
+    // It is a link to what is not there any more.
+    assert_eq!(cut(&members, &[], &[file("b", one, 2)]), (vec!["b".into()], vec![]));
+    // Its file is another: all that was found of it is sent.
+    let files = [file("0", one, 4), file("a", one, 4), file("b", one, 4)];
+    assert_eq!(cut(&members, &[], &files), (vec![], vec![]));
 }

@@ -301,6 +301,7 @@ fn record(night: u64) -> ArchiveRecord {
         frame_len: FRAME,
         head_len: 0,
         started,
+        full: false,
     }
 }
 
@@ -311,6 +312,7 @@ fn end(archive: &ArchiveRecord, totals: Totals, stored_bytes: u64) -> EndRecord 
         entries,
         bytes,
         kept,
+        partial: false,
         stored_bytes,
         blake3: blake3::hash(b"").to_hex().to_string(),
         exit_code: Some(0),
@@ -336,8 +338,13 @@ pub(super) struct Night {
 fn find_base(runtime: &Runtime, record: &ArchiveRecord, folder: &Path, night: u64) -> Option<Arc<Base>> {
     let store = StoreUrl::new(format!("file://{}", folder.display()));
     let stores = [Arc::new(store.open(&Reporter::silent()).unwrap())];
-    let increments =
-        Increments { full: false, full_every: None, compare: Compare::Stat, rebase: Rebase::default() };
+    let increments = Increments {
+        full: false,
+        full_every: None,
+        compare: Compare::Stat,
+        rebase: Rebase::default(),
+        segment: None,
+    };
     let search = Search { stores: &stores, record, passphrase: None };
     match runtime.block_on(search.find(&increments)).unwrap() {
         Found::Base(base) => Some(Arc::new(*base)),
