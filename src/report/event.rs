@@ -267,13 +267,10 @@ impl fmt::Display for Event {
             Event::Progress { bytes, stored, .. } => {
                 write!(f, "{} in, {} stored", human_bytes(*bytes), human_bytes(*stored))
             }
-            Event::Segment { job, id, bytes, stored, stores } => write!(
-                f,
-                "committed {job}@{id}, a part: {} in, {} stored → {}",
-                human_bytes(*bytes),
-                human_bytes(*stored),
-                stores.join(", ")
-            ),
+            Event::Segment { job, id, bytes, stored, stores } => {
+                let (read, stored) = (human_bytes(*bytes), human_bytes(*stored));
+                write!(f, "committed {job}@{id}, a part: {read} in, {stored} stored → {}", stores.join(", "))
+            }
             Event::Sealed(sealed) => write!(
                 f,
                 "sealed {}@{}: {} in, {} stored (ratio {:.2}), {:.1} s, {:.0} MB/s{}{} → {}",
