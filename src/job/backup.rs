@@ -196,9 +196,7 @@ impl BackupRun {
 
     /// Does all that can be done before anything is asked of anyone.
     fn prepare(task: Task, ui: &Reporter) -> Result<(BackupRun, Source)> {
-        let job = task.job().ok_or_else(|| {
-            Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
-        })?;
+        let job = task.job().ok_or_else(nameless)?;
         let Task { source, is_compared, request, format, metadata, check, is_message, warnings, notes, set } =
             task;
         let stores = create_stores(&request.stores, ui)?;
@@ -219,8 +217,8 @@ impl BackupRun {
             cipher: request.encryption.as_ref().map(|encryption| encryption.cipher),
             frame_len: request.budget.frame_len,
             head_len: 0,
-            started,
             full: false,
+            started,
         };
         let expected = SourceChecks {
             allow_empty: request.allow_empty,
@@ -231,8 +229,7 @@ impl BackupRun {
             notes,
             ..SourceChecks::default()
         };
-        let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
-        let counters = Arc::new(Counters { stores: counted.collect(), ..Counters::default() });
+        let counters = counters_of(&stores);
         let run = BackupRun {
             request,
             chunks: block_pool(plan.chunks),
@@ -419,6 +416,15 @@ impl BackupRun {
     fn manifest(&self, sealed: &Sealed) -> Manifest {
         Manifest::of(&self.record, &sealed.end, self.kept.needs().ids(), (&sealed.catalog).into())
     }
+}
+
+fn nameless() -> Error {
+    Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
+}
+
+fn counters_of(stores: &[Arc<Store>]) -> Arc<Counters> {
+    let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
+    Arc::new(Counters { stores: counted.collect(), ..Counters::default() })
 }
 
 /// Opens the stores, each once, and warns of options that mean nothing to one.

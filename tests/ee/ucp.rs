@@ -69,7 +69,9 @@ fn one_at_a_time_and_what_a_killed_one_leaves_is_in_nobodys_way() {
     let runs = || node.docker(&["ps", "-q", "--filter", "name=^ucp$"]).lines().count() == 1;
     let first = start(&node, &lab, &backup, &[]);
     until("the first backup runs", runs);
-    run(&node, &lab, &backup, &[])
+    run(&node, &lab, &backup, &[]).expect_error(11, "is being backed up already");
+    let alone = [&backup[..], &["--no-lease"]].concat();
+    run(&node, &lab, &alone, &[])
         .expect_error(1, "cannot create a container")
         .hint("is a backup still running?");
     assert!(runs(), "the first is still there");
