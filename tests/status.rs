@@ -147,10 +147,10 @@ fn an_object_that_is_gone_or_cut_is_damage_and_the_archive_before_is_the_last_su
     let lab = lab();
     a_second_later();
     lab.feed(&["backup", "job", "db"], b"another one").expect(0);
-    let newest = objects(&lab, "db", ".zst.gpg")
+    let mut newest = objects(&lab, "db", ".zst.gpg")
         .into_iter()
         .filter(|path| !path.to_string_lossy().contains("catalog"));
-    let newest = newest.last().expect("an archive");
+    let newest = newest.next_back().expect("an archive");
     std::fs::write(&newest, b"cut").expect("an archive");
     let line = &json_of(&lab, "db", 1)[0];
     assert_eq!((&line["state"], &line["last_success"]["bytes"]), (&json!("damaged"), &json!(21)));

@@ -61,7 +61,9 @@ pub fn put(key: &str, bytes: &[u8]) {
 fn put_at(path: &str, headers: &[&str], bytes: &[u8]) {
     let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let mut curl = curl(&sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>());
-    headers.iter().for_each(|header| drop(curl.args(["--header", header])));
+    for header in headers {
+        curl.args(["--header", header]);
+    }
     curl.args(["--request", "PUT", "--data-binary", "@-"]);
     curl.arg(format!("{}/{path}", endpoint()));
     super::feed(&mut curl, bytes).expect(0);
