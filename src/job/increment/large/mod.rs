@@ -145,7 +145,7 @@ impl Worker<'_> {
     /// Restores what is not lost, where all is.
     fn restore_nothing(&self) {
         let error = self.runtime.block_on(self.try_restore(&[], true));
-        assert_eq!(error.kind(), Kind::NotFound, "{error:?}");
+        assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
     }
 
     fn verified(&self, max_duration: Option<Duration>) -> Result<Outcome> {
