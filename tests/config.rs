@@ -315,7 +315,7 @@ fn what_is_said_of_a_store_holds_for_that_store_alone() {
 
 #[test]
 fn jobs_of_the_settings_are_made_of_increments_until_a_full_is_due() {
-    let top = "passphrase_file = \"passphrase\"\nto = \"near\"\nincremental = true\nfull_every = \"30d\"\n";
+    let top = "passphrase_file = \"passphrase\"\nto = \"near\"\nincremental = true\nsegment = \"off\"\nfull_every = \"30d\"\n";
     let jobs = "[jobs.one]\nsource = \"path\"\ndirs = [\"data\"]\n\
                 [jobs.two]\nsource = \"path\"\ndirs = [\"more\"]\n\
                 [jobs.plain]\nsource = \"path\"\ndirs = [\"data\"]\nincremental = false\n\

@@ -47,7 +47,7 @@ pub struct OneAtATime {
 /// The lease of a run. It ends with it, also where it is merely dropped: then the process is known to hold it no more.
 pub(super) struct RunLease {
     job: String,
-    id: Id,
+    entry: Running,
     started: jiff::Timestamp,
     /// Where it was written, or may have been.
     stores: Vec<Arc<Store>>,
@@ -57,13 +57,28 @@ pub(super) struct RunLease {
     renewing: Option<JoinHandle<()>>,
 }
 
+/// The id of a run of this process, as long as it goes on.
+struct Running(Id);
+
+impl Running {
+    fn new(id: &Id) -> Self {
+        running().insert(id.clone());
+        Running(id.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        running().remove(&self.0);
+    }
+}
+
 impl RunLease {
     pub(super) fn new(job: &str, id: &Id, started: jiff::Timestamp) -> Self {
-        running().insert(id.clone());
         let (renewed, stop) = (Arc::default(), CancellationToken::new());
         RunLease {
             job: job.into(),
-            id: id.clone(),
+            entry: Running::new(id),
             started,
             stores: Vec::new(),
             renewed,
@@ -79,7 +94,7 @@ impl RunLease {
     pub(super) async fn take(&mut self, stores: &[Arc<Store>], ui: &Reporter) -> Result<()> {
         self.stores = stores.to_vec();
         let lease = Lease::new(self.started);
-        let puts = stores.iter().map(|store| store.put_lease(&self.job, &self.id, 0, &lease));
+        let puts = stores.iter().map(|store| store.put_lease(&self.job, &self.entry.0, 0, &lease));
         let puts = join_all(puts).await;
         let mut held = Vec::new();
         for (store, put) in stores.iter().zip(puts) {
@@ -110,7 +125,7 @@ impl RunLease {
                 };
                 let Some(first) = others.iter().min_by_key(|other| &other.id) else { continue };
                 let error = lease::is_held(&self.job, &store.name, first);
-                match verdict(&self.id, &others) {
+                match verdict(&self.entry.0, &others) {
                     Verdict::GoOn => {}
                     Verdict::End => return Err(error),
                     Verdict::WaitForThem => waits = Some(error),
@@ -127,15 +142,16 @@ impl RunLease {
     async fn others(&self, store: &Store) -> Result<Vec<lease::Holder>> {
         let runs = store.runs(&self.job).await?;
         // What the store says of our own is its clock.
-        let now = runs.taken(&self.id).unwrap_or_else(jiff::Timestamp::now);
+        let now = runs.taken(&self.entry.0).unwrap_or_else(jiff::Timestamp::now);
         let mut holders = store.holders(&self.job, &runs, now, is_gone).await?;
-        holders.retain(|holder| holder.id != self.id);
+        holders.retain(|holder| holder.id != self.entry.0);
         Ok(holders)
     }
 
     /// Goes on under the id of the next archive, before the one of this id is there: its manifest marks the end of a run.
     pub(super) async fn go_on_as(&mut self, id: &Id, ui: &Reporter) {
-        running().insert(id.clone());
+        // Whatever is broken off here: it ends with this.
+        let next = Running::new(id);
         let lease = Lease::new(self.started);
         let puts = self.stores.iter().map(|store| store.put_lease(&self.job, id, 0, &lease));
         for error in join_all(puts).await.into_iter().filter_map(Result::err) {
@@ -143,13 +159,13 @@ impl RunLease {
         }
         self.end_renewing().await;
         self.drop_all(ui).await;
-        running().remove(&std::mem::replace(&mut self.id, id.clone()));
+        self.entry = next;
         (self.renewed, self.stop) = (Arc::default(), CancellationToken::new());
         self.renew();
     }
 
     fn renew(&mut self) {
-        let (job, id, started) = (self.job.clone(), self.id.clone(), self.started);
+        let (job, id, started) = (self.job.clone(), self.entry.0.clone(), self.started);
         let (stores, renewed, stop) = (self.stores.clone(), Arc::clone(&self.renewed), self.stop.clone());
         self.renewing = Some(tokio::spawn(async move {
             let mut pause = lease::RENEWED;
@@ -194,14 +210,14 @@ impl RunLease {
         let ends = self.stores.iter().map(|store| async move {
             // The one before may be there where the latest renewal was broken off.
             for renewed in renewed.saturating_sub(1)..=renewed {
-                store.drop_lease(&self.job, &self.id, renewed).await?;
+                store.drop_lease(&self.job, &self.entry.0, renewed).await?;
             }
             Ok::<_, Error>(())
         });
         let late = |_| vec![Err(Error::failed("the store does not answer"))];
         let ended = tokio::time::timeout(ENDED, join_all(ends)).await.unwrap_or_else(late);
         for error in ended.iter().filter_map(|ended| ended.as_ref().err()) {
-            ui.detail(&format!("the lease of {}@{} stays: {error}", self.job, self.id));
+            ui.detail(&format!("the lease of {}@{} stays: {error}", self.job, self.entry.0));
         }
         ended.iter().all(Result::is_ok)
     }
@@ -210,7 +226,6 @@ impl RunLease {
 impl Drop for RunLease {
     fn drop(&mut self) {
         self.stop.cancel();
-        running().remove(&self.id);
     }
 }
 
