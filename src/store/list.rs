@@ -19,8 +19,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Manifests read at once.
 const PARALLEL: usize = 32;
-/// Manifests and records are some hundred bytes; what is larger is none.
-const LARGEST: u64 = 64 << 10;
+/// Manifests and records are some hundred bytes, and 28 more for each archive that is needed; what is larger is none.
+const LARGEST: u64 = 1 << 20;
 
 /// One archive in a store, as its key names it.
 #[derive(Debug)]
