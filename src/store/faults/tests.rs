@@ -343,7 +343,7 @@ async fn a_list_that_breaks_off_is_an_error_not_a_short_list() {
 #[tokio::test(start_paused = true)]
 async fn a_manifest_that_is_damaged_on_the_way_is_listed_as_that() {
     for (i, fault) in
-        [Fault::FlippedByte(30), Fault::ShortRead(100), Fault::Size(1 << 20)].into_iter().enumerate()
+        [Fault::FlippedByte(30), Fault::ShortRead(100), Fault::Size(1 << 40)].into_iter().enumerate()
     {
         let (store, _) = stored(&format!("bad-manifest-{i}"), vec![Rule::on(Op::Get, MANIFEST, fault)]).await;
         let listed = store.archives(None).await.unwrap();
