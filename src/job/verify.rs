@@ -222,7 +222,7 @@ impl Run<'_> {
         let (store, job) = (Arc::new(self.request.open.store.open(self.ui)?), &self.request.archive.job);
         let archives = store.archives(Some(job)).await?;
         if archives.is_empty() {
-            return Err(no_archive(job, &store));
+            return Err(no_archive(job, &store).await);
         }
         let mut tally = Tally::of(job);
         for listed in archives {

@@ -1,7 +1,7 @@
 //! What people and programs are told while it runs. The work emits events; views show them.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use indicatif::HumanBytes;
@@ -12,13 +12,17 @@ use crate::stream::counters::Counters;
 pub mod event;
 mod finding;
 mod lines;
+mod near;
 mod short;
+mod table;
 mod view;
 
 pub use event::Event;
 pub use finding::{Finding, Verdict};
 pub use lines::{Lines, said_by_tar};
-pub use short::{short_bytes, short_time, shortened};
+pub use near::{names_hint, nearest};
+pub use short::{counted, short_bytes, short_time, shortened};
+pub use table::{Column, Row, table, wrapped};
 pub use view::{Mode, View};
 
 /// Somebody who is told what happens.
@@ -152,6 +156,20 @@ fn print_to(out: &mut impl Write, parts: &[&[u8]]) -> Result<()> {
     written.map_err(|error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => Error::closed_pipe(),
         _ => Error::failed("cannot write to stdout").because(error),
+    })
+}
+
+/// How many characters a line of stdout's terminal has; none where stdout is no terminal: nothing is to be shortened there.
+pub fn stdout_width() -> Option<usize> {
+    width_of(std::io::stdout())
+}
+
+/// The same of any terminal. One that does not say its width has 80.
+fn width_of(terminal: impl IsTerminal + std::os::fd::AsFd) -> Option<usize> {
+    let columns = || rustix::termios::tcgetwinsize(&terminal).map_or(0, |size| size.ws_col);
+    terminal.is_terminal().then(|| match columns() {
+        0 => 80,
+        columns => columns.into(),
     })
 }
 

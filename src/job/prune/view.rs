@@ -225,7 +225,7 @@ async fn list(store: &Arc<Store>, asked: &[String]) -> Result<Vec<Listed>> {
     for job in asked {
         let listed = store.archives(Some(job)).await?;
         if listed.is_empty() && store.beside(Some(job)).await?.is_empty() {
-            return Err(no_archive(job, store));
+            return Err(no_archive(job, store).await);
         }
         all.extend(listed);
     }
