@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::preset::steps::{Action, quoted};
 use crate::preset::{SealedArchive, Step, restore_steps};
 use crate::report::{Reporter, printable};
+use crate::source::in_words;
 use crate::store::Store;
 use crate::store::set::{SetRef, SetRun};
 
@@ -106,7 +107,7 @@ fn steps(archives: &[SealedArchive]) -> Vec<Step> {
     let mut steps = restore_steps(archives);
     let others = archives.iter().filter(|archive| archive.metadata().is_none());
     steps.extend(others.map(|archive| Step {
-        title: format!("{}: {}", archive.job, archive.source),
+        title: format!("{}: {}", archive.job, in_words(&archive.source)),
         actions: actions(archive),
     }));
     steps
@@ -233,7 +234,7 @@ mod tests {
         let steps = steps(&[db.clone(), ucp]);
         assert_eq!(steps.len(), 2);
         assert!(steps[0].title.starts_with("UCP 3: "), "{steps:?}");
-        assert_eq!(steps[1].title, r#"db: {"volume":["db"]}"#);
+        assert_eq!(steps[1].title, "db: volume db");
         assert_eq!(steps[1].actions, [db.restore("--to-volume db")]);
     }
 }

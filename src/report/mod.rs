@@ -209,6 +209,16 @@ pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
+/// A word as a shell reads it; without control characters, which no shell should be given.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    let word = printable(word);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// An observer for tests: keeps what it was told.
 #[cfg(test)]
 #[derive(Debug, Clone, Default)]
@@ -251,6 +261,16 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(printable("grün"), "grün");
+    }
+
+    #[test]
+    fn what_a_shell_would_take_for_more_than_a_word_is_quoted() {
+        assert_eq!(quoted("docker/dtr:2.7.5"), "docker/dtr:2.7.5");
+        assert_eq!(quoted("x; rm -rf /"), "'x; rm -rf /'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted("$(id)"), "'$(id)'");
+        assert_eq!(quoted(""), "''");
+        assert!(!quoted("a\nb\x1b[2J").contains(['\n', '\x1b']));
     }
 
     #[test]

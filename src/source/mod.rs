@@ -21,12 +21,14 @@ mod roots;
 mod said;
 mod scan;
 mod volume;
+mod words;
 
 pub use content::ContentReader;
 pub use engine::StopEngine;
 pub use named::{NameSender, NamedFiles, Prepared};
 pub use roots::{FileFilter, StoreFolder, Walk};
 pub use scan::{Scan, Scanned};
+pub use words::{besides, in_words};
 
 /// Where a backup's bytes come from.
 #[derive(Debug, Clone)]
