@@ -224,6 +224,7 @@ impl BackupRun {
             allow_empty: request.allow_empty,
             check: source.check().and(check).and(request.check.clone()),
             strict: request.strict,
+            without_padding: source.is_padded(),
             is_message,
             warnings,
             notes,

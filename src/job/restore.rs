@@ -19,7 +19,7 @@ use crate::archive::Format;
 use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::error::{Error, Kind, Result};
 use crate::preset::steps::quoted;
-use crate::report::{Reporter, human_bytes, printable};
+use crate::report::{Reporter, counted, human_bytes, printable};
 use crate::sink::WARNED;
 use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
@@ -125,7 +125,7 @@ async fn restore_archive(
     let end = plan.archive.end();
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
     let amount = human_bytes(counters.source.get());
-    ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
+    ui.detail(&format!("restored {amount} of {} in {}", plan.name, counted(end.frames, "frame")));
     let outcome = outcome(code, landing.as_ref(), ui);
     Ok(if is_partial && outcome == Outcome::Done { Outcome::Warned } else { outcome })
 }

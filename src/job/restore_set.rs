@@ -73,7 +73,7 @@ async fn sealed_archives(
 
 /// A run's archives in the order of the set. Of one that was broken off, and of archives that it does not name, in the
 /// order in which they were made.
-fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
+pub(super) fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
     let members = run.ended.iter().flatten().flat_map(|manifest| &manifest.members);
     let places: Vec<_> = members.map(|member| (&member.job, member.id.as_ref())).collect();
     let place = |(job, id): &(String, Id)| {
@@ -86,7 +86,7 @@ fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
 }
 
 /// The newest run of a name, or the one that is named as archives are behind their job.
-async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)> {
+pub(super) async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)> {
     let ArchiveRef { job: name, version } = text.parse()?;
     let mut runs = store.set_runs().await?;
     runs.retain(|set, _| set.name == name);

@@ -75,6 +75,11 @@ impl Source {
         }
     }
 
+    /// Whether GNU tar writes it for us, and fills its last record up with zeros.
+    pub fn is_padded(&self) -> bool {
+        matches!(self, Source::Volume(_) | Source::Path(_) | Source::Folder { .. })
+    }
+
     /// What its members must be by nature.
     pub fn check(&self) -> Check {
         match self {
