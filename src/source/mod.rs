@@ -26,7 +26,7 @@ pub use content::ContentReader;
 pub use engine::StopEngine;
 pub use named::{NameSender, NamedFiles, Prepared};
 pub use roots::{FileFilter, StoreFolder, Walk};
-pub use scan::{Scan, Scanned};
+pub use scan::{Ahead, Scan, Scanned};
 
 /// Where a backup's bytes come from.
 #[derive(Debug, Clone)]

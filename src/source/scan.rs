@@ -19,6 +19,10 @@ use crate::tar::exclude::Exclude;
 use crate::tar::name::{path_order, shown};
 use crate::tar::stat::Stat;
 
+mod ahead;
+
+pub use ahead::Ahead;
+
 /// Levels whose folders are held open: of deeper trees, the outer ones are opened again on the way back.
 const MOST_OPEN: usize = 64;
 /// Bytes of a folder's list that the kernel is asked for at once.

@@ -20,7 +20,7 @@ use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
-use crate::source::{NameSender, Prepared, Scan, Scanned, Source, Walk};
+use crate::source::{Ahead, NameSender, Prepared, Scanned, Source, Walk};
 use crate::store::needs::{Need, Needs};
 use crate::stream::source::{Proof, Running};
 use crate::stream::warning::Warning;
@@ -122,6 +122,7 @@ fn start(
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<(Running, Scanning)> {
+    let scan = prepared.scan.ahead()?;
     let (mut running, names) = prepared.files.start(ui, stop)?;
     let (stamps, stamped) = mpsc::channel();
     let (found, finding) = oneshot::channel();
@@ -144,8 +145,7 @@ fn start(
         segment,
         cut: Arc::clone(&cut),
     };
-    let scan = prepared.scan;
-    thread("scan", move || drop(found.send(search.run(scan))))?;
+    thread("compare", move || drop(found.send(search.run(scan))))?;
     let mut stamps = Stamps::new(stamped);
     let (members, started) = (kept.clone(), jiff::Timestamp::now().as_second());
     let catalog = ScannedCatalog {
@@ -222,7 +222,7 @@ struct Search {
 
 impl Search {
     /// Blocks until all files were found, and those that are to be read told of.
-    fn run(mut self, mut scan: Scan) -> Result<Found> {
+    fn run(mut self, mut scan: Ahead) -> Result<Found> {
         let mut found = match self.kept.base.clone() {
             Some(base) => self.compare(&mut scan, &base)?,
             None => {
@@ -236,7 +236,7 @@ impl Search {
         Ok(found)
     }
 
-    fn send_all(&mut self, scan: &mut Scan) -> Result<()> {
+    fn send_all(&mut self, scan: &mut Ahead) -> Result<()> {
         for file in scan {
             let file = file?;
             if self.is_cut_at(&file) {
@@ -258,7 +258,7 @@ impl Search {
         is_cut
     }
 
-    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Found> {
+    fn compare(&mut self, scan: &mut Ahead, base: &Base) -> Result<Found> {
         let unordered = || Error::failed("the catalog is in no order");
         let mut members = Members::of(&base.catalog).ok_or_else(unordered)?;
         let (runtime, damage) = (self.runtime.clone(), RefCell::new(None));
