@@ -2,6 +2,7 @@
 
 use std::vec::IntoIter;
 
+use super::second::Second;
 use super::{Scan, Scanned};
 use crate::error::Result;
 use crate::stream::channel::{Receiver, Sender, channel};
@@ -31,7 +32,8 @@ impl Scan {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn ahead(self) -> Result<Ahead> {
+    pub fn ahead(mut self) -> Result<Ahead> {
+        self.second = Some(Second::start()?);
         let (sender, batches) = channel(DEPTH);
         thread("scan", move || find(self, sender))?;
         Ok(Ahead { batches, files: Vec::new().into_iter(), notes: Vec::new(), has_ended: false })
