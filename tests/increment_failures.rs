@@ -59,7 +59,7 @@ fn a_scan_that_is_interrupted_leaves_nothing_and_the_next_night_is_an_increment(
     let first = id(&sealed(&night(&lab, &store.url(), 0)));
     let names = store.names();
     let mut child = start(&lab, &store.url(), &[]);
-    until("the scan has begun", || has_thread(&child, "scan"));
+    until("the scan has begun", || has_thread(&child, "compare"));
     assert!(child.try_wait().expect("the process").is_none(), "it was too fast");
     interrupt(child);
     assert_eq!(store.names(), names);
@@ -140,6 +140,28 @@ fn a_folder_that_becomes_a_link_after_the_scan_leads_to_nothing_outside() {
     // The folder is as it was, and not read again.
     in_source(&lab, "echo more >> z/x; head -c 80000000 /dev/urandom > a");
     refused("s/z/x");
+    night(&lab, &store.url(), 0);
+    restored(&lab, &store.url());
+}
+
+/// Whoever puts a new release in the place of the old one does that at any time.
+#[test]
+fn a_folder_that_another_one_takes_the_place_of_after_the_scan_is_stored_as_it_is_then() {
+    let lab = Lab::new();
+    let store = AnyStore::File(lab.path("store"));
+    in_source(&lab, "mkdir -p new/d z/d; echo old > z/d/x; echo new > new/d/x; touch -d @1000000000.5 */d/x");
+    settle();
+    night(&lab, &store.url(), 0);
+    // The file that comes first holds tar up, and the one that is read in the place of z/d/x changed before that did.
+    in_source(&lab, "echo more >> z/d/x; head -c 80000000 /dev/urandom > a");
+    settle();
+    let child = start(&lab, &store.url(), &["--limit-rate", "10MiB"]);
+    until("the upload is under way", || !store.unfinished().is_empty());
+    std::thread::sleep(Duration::from_millis(500));
+    in_source(&lab, "mv z old; mv new z");
+    let said = String::from_utf8(end(child).expect(0).stdout).expect("text");
+    assert!(said.contains("s/z/d/x, or a folder above it, was replaced meanwhile"), "{said}");
+    // What was kept of the tree is from before, and the next night has all of it as it is.
     night(&lab, &store.url(), 0);
     restored(&lab, &store.url());
 }

@@ -27,7 +27,7 @@ pub use content::ContentReader;
 pub use engine::StopEngine;
 pub use named::{NameSender, NamedFiles, Prepared};
 pub use roots::{FileFilter, StoreFolder, Walk};
-pub use scan::{Scan, Scanned};
+pub use scan::{Ahead, Scan, Scanned};
 pub use words::{besides, in_words};
 
 /// Where a backup's bytes come from.

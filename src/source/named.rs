@@ -1,19 +1,21 @@
 //! GNU tar, told one by one which files to store: those that a scan found and that are to be read.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, PipeWriter, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use tokio_util::sync::CancellationToken;
 
 use super::Walk;
 use super::gnutar::{self, Ended};
 use super::roots::{self, Plan};
 use super::said::Said;
-use super::scan::Scan;
+use super::scan::{FOLDER, Scan};
 use crate::error::{Context, Error, Result};
 use crate::host::mounts::Mounts;
 use crate::report::Reporter;
@@ -74,6 +76,26 @@ impl Identity {
         Ok(stat.is_dir().then_some((super::scan::device(&data), stat.inode)))
     }
 
+    /// What lies at a path that begins with its own.
+    fn look(&self, path: &Path) -> Option<Stat> {
+        let Some(folder) = self.folder else {
+            return rustix::fs::lstat(path).ok().map(|data| Stat::from(&data));
+        };
+        let mut at = openat(CWD, &self.path, FOLDER | OFlags::PATH, Mode::empty()).ok()?;
+        let mut found = rustix::fs::fstat(&at).ok()?;
+        if (super::scan::device(&found), Stat::from(&found).inode) != folder {
+            return None;
+        }
+        let mut below = path.strip_prefix(&self.path).ok()?.components().peekable();
+        while let Some(Component::Normal(name)) = below.next() {
+            found = statat(&at, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            if below.peek().is_some() {
+                at = openat(&at, name, FOLDER | OFlags::PATH, Mode::empty()).ok()?;
+            }
+        }
+        below.next().is_none().then(|| Stat::from(&found))
+    }
+
     fn is_still(&self) -> bool {
         Identity::of(&self.path).is_ok_and(|now| now == self.folder)
     }
@@ -98,6 +120,14 @@ impl NamedFiles {
     /// The folder from which paths are seen.
     pub fn from(&self) -> Option<&Path> {
         self.from.as_deref()
+    }
+
+    /// What `lstat` says now of a file that tar was told of, where nothing but real folders leads there from its root: no link.
+    pub fn now(&self, walked: &[u8]) -> Option<Stat> {
+        let walked = Path::new(OsStr::from_bytes(walked));
+        let path = self.from.as_ref().map_or_else(|| walked.into(), |from| from.join(walked));
+        let around = self.roots.iter().filter(|root| path.starts_with(&root.path));
+        around.max_by_key(|root| root.path.as_os_str().len())?.look(&path)
     }
 
     /// Starts a tar of those files whose paths are then sent, in that order. Its bytes must be read while they are sent.
@@ -251,6 +281,29 @@ mod tests {
         std::fs::create_dir(dir.path().join("t")).unwrap();
         let error = stored(&files, paths(&["t", "t/a"])).await.1.unwrap_err();
         assert_eq!(error.to_string(), "t went away while it was read");
+    }
+
+    #[tokio::test]
+    async fn what_lies_there_now_is_looked_at_through_no_link() {
+        let dir = folder_with(
+            "mkdir -p t/d/e o/e; echo x > t/d/e/x; echo yy > o/e/x; ln -s ../o t/l; ln -s x t/d/e/s",
+        );
+        let files = files(dir.path(), "t").await;
+        let size = |walked: &str| files.now(walked.as_bytes()).map(|stat| (stat.size, stat.is_file()));
+        assert_eq!(size("t/d/e/x"), Some((2, true)));
+        assert_eq!(size("t/d/e/s"), Some((1, false)), "a link itself is what lies there");
+        assert!(files.now(b"t").unwrap().is_dir() && files.now(b"t/d").unwrap().is_dir());
+        for elsewhere in ["t/l/e/x", "t/l/e", "t/gone", "t/d/e/x/y", "t/../o/e/x", "o/e/x"] {
+            assert_eq!(size(elsewhere), None, "{elsewhere}");
+        }
+        let moved =
+            |from: &str, to: &str| std::fs::rename(dir.path().join(from), dir.path().join(to)).unwrap();
+        moved("t/d/e", "t/d/f");
+        moved("o/e", "t/d/e");
+        assert_eq!(size("t/d/e/x"), Some((3, true)), "another folder is one too");
+        moved("t", "u");
+        moved("o", "t");
+        assert_eq!(files.now(b"t"), None, "it is not the root that it was");
     }
 
     #[tokio::test]

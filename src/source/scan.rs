@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 use rustix::io::Errno;
 
 use super::gnutar::UNREADABLE;
@@ -19,10 +20,18 @@ use crate::tar::exclude::Exclude;
 use crate::tar::name::{path_order, shown};
 use crate::tar::stat::Stat;
 
+mod ahead;
+mod second;
+
+pub use ahead::Ahead;
+use second::Second;
+
 /// Levels whose folders are held open: of deeper trees, the outer ones are opened again on the way back.
 const MOST_OPEN: usize = 64;
 /// Bytes of a folder's list that the kernel is asked for at once.
 const LIST_LEN: usize = 64 << 10;
+/// Files of a folder that are looked at together.
+const LOOKED_AT: usize = if cfg!(test) { 5 } else { 512 };
 /// Bytes of a path, with a NUL behind it, that the kernel takes.
 const PATH_MAX: usize = 4096;
 
@@ -66,6 +75,7 @@ pub struct Scan {
     trees: Vec<Tree>,
     found: Found,
     list: Vec<u8>,
+    second: Option<Second>,
 }
 
 /// What is not taken.
@@ -125,7 +135,7 @@ impl Scan {
             emptied,
         };
         let (ahead, list) = (ahead.into(), Vec::with_capacity(LIST_LEN));
-        Ok(Scan { from, rules, ahead, trees: Vec::new(), found: Found::default(), list })
+        Ok(Scan { from, rules, ahead, trees: Vec::new(), found: Found::default(), list, second: None })
     }
 
     /// What is to be noted of what was found so far.
@@ -144,8 +154,13 @@ impl Scan {
         loop {
             let next = match self.trees.last_mut() {
                 Some(tree) => {
-                    let mut view =
-                        View { from, rules: &self.rules, found: &mut self.found, list: &mut self.list };
+                    let mut view = View {
+                        from,
+                        second: self.second.as_ref(),
+                        rules: &self.rules,
+                        found: &mut self.found,
+                        list: &mut self.list,
+                    };
                     match tree.peek(&mut view)? {
                         Some(next) => Some(next),
                         None => {
@@ -188,6 +203,7 @@ impl Iterator for Scan {
 /// What a tree needs of the scan around it.
 struct View<'a> {
     from: BorrowedFd<'a>,
+    second: Option<&'a Second>,
     rules: &'a Rules,
     found: &'a mut Found,
     list: &'a mut Vec<u8>,
@@ -201,7 +217,22 @@ struct Tree {
     /// A folder that was found, and whose turn it is.
     inside: Option<Folder>,
     levels: Vec<Level>,
+    /// Files of the innermost folder that were looked at, and not handed out.
+    looked: VecDeque<Looked>,
 }
+
+/// A file that was looked at.
+#[derive(Debug)]
+struct Looked {
+    name: Vec<u8>,
+    walked: Vec<u8>,
+    /// Its place among the names of its folder.
+    place: usize,
+    data: Seen,
+}
+
+/// What came of a look at a file.
+type Seen = std::result::Result<rustix::fs::Stat, Errno>;
 
 /// A folder whose files are to be found.
 #[derive(Debug)]
@@ -215,7 +246,7 @@ struct Folder {
 #[derive(Debug)]
 struct Level {
     /// None while so much deeper folders are at hand that it was closed.
-    fd: Option<OwnedFd>,
+    fd: Option<Arc<OwnedFd>>,
     folder: Folder,
     names: Names,
 }
@@ -225,7 +256,7 @@ impl Tree {
         let data = statat(from, &*root.walked, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| unreadable(root.named.as_bytes(), e))?;
         let next = scanned(root.name, root.walked, &data);
-        Ok(Tree { inside: Folder::of(&next), next: Some(next), levels: Vec::new() })
+        Ok(Tree { inside: Folder::of(&next), next: Some(next), levels: Vec::new(), looked: VecDeque::new() })
     }
 
     /// The next file.
@@ -267,42 +298,21 @@ impl Tree {
         if let Some(outer) = self.levels.len().checked_sub(MOST_OPEN) {
             self.levels[outer].fd = None;
         }
-        self.levels.push(Level { fd: Some(fd), folder, names });
+        self.levels.push(Level { fd: Some(Arc::new(fd)), folder, names });
         Ok(())
     }
 
     /// The next file of the open folders, from the innermost outwards.
     fn find(&mut self, view: &mut View<'_>) -> Result<Option<Scanned>> {
         while let Some(level) = self.levels.last_mut() {
-            let Some(place) = level.names.next() else {
-                self.levels.pop();
+            let Some(Looked { name, walked, data, .. }) = self.looked.pop_front() else {
+                self.looked = level.look(view)?;
+                if self.looked.is_empty() {
+                    self.levels.pop();
+                }
                 continue;
             };
-            let last = slice(&level.names.bytes, place);
-            let name = joined(&level.folder.name, last);
-            let rules = view.rules;
-            if rules.skipped.contains(&name)
-                || !level.names.is_tag && rules.exclude.iter().any(|e| e.matches(&name))
-            {
-                continue;
-            }
-            let walked = joined(&level.folder.walked, last);
-            if walked.len() >= PATH_MAX {
-                return Err(Error::failed(format!(
-                    "GNU tar cannot be told of {}: its path is too long",
-                    shown(&name)
-                ))
-                .hint("back it up in full, or a folder nearer to it"));
-            }
-            if level.fd.is_none() {
-                // Whatever has come of it: a file that is not there any more is passed over.
-                level.fd = openat(view.from, &*level.folder.walked, FOLDER, Mode::empty()).ok();
-            }
-            let looked = match &level.fd {
-                Some(fd) => statat(fd, last, AtFlags::SYMLINK_NOFOLLOW),
-                None => statat(view.from, &*walked, AtFlags::SYMLINK_NOFOLLOW),
-            };
-            let file = match looked {
+            let file = match data {
                 Ok(data) => scanned(name, walked, &data),
                 Err(Errno::NOENT | Errno::NOTDIR) => {
                     view.found.vanish(&name);
@@ -315,10 +325,66 @@ impl Tree {
                 continue;
             }
             self.inside = Folder::of(&file);
+            if self.inside.is_some() {
+                // What comes behind it is looked at when its turn comes.
+                level.names.at = self.looked.front().map_or(level.names.at, |next| next.place);
+                self.looked.clear();
+            }
             return Ok(Some(file));
         }
         Ok(None)
     }
+}
+
+impl Level {
+    /// Looks at its next files, up to the first that is a folder, as far as its list says that; none at its end.
+    fn look(&mut self, view: &mut View<'_>) -> Result<VecDeque<Looked>> {
+        let (mut asked, mut files) = (Vec::new(), Vec::new());
+        while let Some(name) = self.names.next() {
+            let last = self.names.slice(&name);
+            let full = joined(&self.folder.name, last);
+            let rules = view.rules;
+            if rules.skipped.contains(&full)
+                || !self.names.is_tag && rules.exclude.iter().any(|e| e.matches(&full))
+            {
+                continue;
+            }
+            let walked = joined(&self.folder.walked, last);
+            if walked.len() >= PATH_MAX {
+                return Err(Error::failed(format!(
+                    "GNU tar cannot be told of {}: its path is too long",
+                    shown(&full)
+                ))
+                .hint("back it up in full, or a folder nearer to it"));
+            }
+            asked.push(last.to_vec());
+            files.push((full, walked, self.names.at - 1));
+            if name.may_be_folder || files.len() == LOOKED_AT {
+                break;
+            }
+        }
+        if !files.is_empty() && self.fd.is_none() {
+            // Whatever has come of it: a file that is not there any more is passed over.
+            self.fd = openat(view.from, &*self.folder.walked, FOLDER, Mode::empty()).ok().map(Arc::new);
+        }
+        let found = match (&self.fd, view.second) {
+            (Some(fd), Some(second)) => second.look(fd, asked)?,
+            (Some(fd), None) => look(fd, &asked),
+            (None, _) => {
+                let look = |(_, walked, _): &(_, Vec<u8>, _)| {
+                    statat(view.from, &**walked, AtFlags::SYMLINK_NOFOLLOW)
+                };
+                files.iter().map(look).collect()
+            }
+        };
+        let looked = |((name, walked, place), data)| Looked { name, walked, place, data };
+        Ok(files.into_iter().zip(found).map(looked).collect())
+    }
+}
+
+/// What `lstat` says of files of a folder.
+fn look(folder: &OwnedFd, names: &[Vec<u8>]) -> Vec<Seen> {
+    names.iter().map(|name| statat(folder, &**name, AtFlags::SYMLINK_NOFOLLOW)).collect()
 }
 
 impl Found {
@@ -368,20 +434,29 @@ fn is_cache(folder: &OwnedFd) -> bool {
 #[derive(Debug)]
 struct Names {
     bytes: Vec<u8>,
-    /// Where each begins, and how long it is.
-    places: Vec<(usize, u16)>,
+    names: Vec<Name>,
     at: usize,
     /// They are the tag of a cache, which no pattern leaves out.
     is_tag: bool,
 }
 
+/// A name in a folder.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    start: usize,
+    len: u16,
+    /// Whether the folder's list says so, or does not say what it is.
+    may_be_folder: bool,
+}
+
 impl Names {
     fn only(name: &[u8]) -> Names {
-        Names { bytes: name.into(), places: vec![(0, name.len() as u16)], at: 0, is_tag: true }
+        let names = vec![Name { start: 0, len: name.len() as u16, may_be_folder: true }];
+        Names { bytes: name.into(), names, at: 0, is_tag: true }
     }
 
     fn read(folder: &OwnedFd, list: &mut Vec<u8>) -> std::result::Result<Names, Errno> {
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        let (mut bytes, mut names) = (Vec::new(), Vec::new());
         let buffer: &mut [MaybeUninit<u8>] = list.spare_capacity_mut();
         let mut entries = RawDir::new(folder, buffer);
         while let Some(entry) = entries.next() {
@@ -392,25 +467,30 @@ impl Names {
             };
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
-                places.push((bytes.len(), name.len() as u16));
+                let may_be_folder = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+                names.push(Name { start: bytes.len(), len: name.len() as u16, may_be_folder });
                 bytes.extend_from_slice(name);
             }
         }
         bytes.shrink_to_fit();
-        places.shrink_to_fit();
-        places.sort_unstable_by(|one, other| slice(&bytes, *one).cmp(slice(&bytes, *other)));
-        Ok(Names { bytes, places, at: 0, is_tag: false })
+        names.shrink_to_fit();
+        names.sort_unstable_by(|one, other| slice(&bytes, one).cmp(slice(&bytes, other)));
+        Ok(Names { bytes, names, at: 0, is_tag: false })
     }
 
-    fn next(&mut self) -> Option<(usize, u16)> {
-        let place = *self.places.get(self.at)?;
+    fn next(&mut self) -> Option<Name> {
+        let name = *self.names.get(self.at)?;
         self.at += 1;
-        Some(place)
+        Some(name)
+    }
+
+    fn slice(&self, name: &Name) -> &[u8] {
+        slice(&self.bytes, name)
     }
 }
 
-fn slice(bytes: &[u8], (at, len): (usize, u16)) -> &[u8] {
-    &bytes[at..at + usize::from(len)]
+fn slice<'a>(bytes: &'a [u8], name: &Name) -> &'a [u8] {
+    &bytes[name.start..name.start + usize::from(name.len)]
 }
 
 #[cfg(test)]

@@ -55,17 +55,33 @@ impl Stored {
         self.layout.map_or(self.object.size(), |layout| layout.data)
     }
 
-    /// The lines of a page; what was damaged on its way is whole the next time.
-    async fn lines(&self, page: &PageRecord) -> Result<Vec<u8>> {
+    /// What `parse` makes of the lines of a page; what was damaged on its way is whole the next time.
+    ///
+    /// To decompress and to parse takes longer than to fetch, so that has threads of its own.
+    async fn opened<T: Send + 'static>(&self, page: PageRecord, parse: Parse<T>) -> Result<Vec<T>> {
         let end = page.at.checked_add(page.len).filter(|&end| end <= self.data_len());
         let range = page.at..end.ok_or_else(|| damaged("a page lies beyond its end"))?;
-        let stored = self.read(range.clone()).await?;
-        let open = |stored: &[u8]| open_page(&self.key, page.at, &page.blake3, page.lines_len, stored);
-        match open(&stored) {
-            Err(_) => open(&self.read(range).await?),
-            lines => lines,
+        let page = Arc::new(page);
+        let mut is_last = false;
+        loop {
+            let stored = self.read(range.clone()).await?;
+            let (own, page) = (self.clone(), Arc::clone(&page));
+            let open = move || open_page(&own.key, page.at, &page.blake3, page.lines_len, &stored).map(parse);
+            let opened = tokio::task::spawn_blocking(open).await;
+            match opened.map_err(|e| Error::failed("a worker died").because(e))? {
+                Ok(parsed) => return parsed,
+                Err(error) if is_last => return Err(error),
+                Err(_) => is_last = true,
+            }
         }
     }
+}
+
+/// Makes records of the lines of a page.
+type Parse<T> = fn(Vec<u8>) -> Result<Vec<T>>;
+
+fn of_lines(lines: Vec<u8>) -> Result<Vec<Record>> {
+    parse_lines(&lines)
 }
 
 fn damaged(what: &str) -> Error {
@@ -98,7 +114,7 @@ impl PagedCatalog {
         let Some(pages) = index(&stored).await? else { return Ok(None) };
         let (mut archive, mut refs, mut end) = (None, Vec::new(), None);
         for page in pages.iter().filter(|page| page.holds == Holds::Records) {
-            for record in parse_lines(&stored.lines(page).await?)? {
+            for record in stored.opened(page.clone(), of_lines).await? {
                 match record {
                     Record::Archive(record) => archive = Some(known_format(record)?),
                     Record::Ref(record) => refs.push(record),
@@ -225,7 +241,7 @@ impl PagedCatalog {
     /// # Errors
     /// As [`PagedCatalog::open`].
     pub async fn frames_of(&self, page: &FramePage) -> Result<Vec<FrameRecord>> {
-        let records = parse_lines(&self.stored.lines(&page.page).await?)?;
+        let records = self.stored.opened(page.page.clone(), of_lines).await?;
         let frame = |record| match record {
             Record::Frame(frame) => Ok(frame),
             _ => Err(damaged("a page holds what it should not")),
@@ -292,24 +308,19 @@ const PARALLEL: usize = 3;
 
 /// The records of pages, page by page.
 fn records(stored: Stored, pages: Vec<PageRecord>) -> impl Stream<Item = Result<Vec<Record>>> + Send + use<> {
-    parsed(stored, pages, |lines| parse_lines(&lines))
+    parsed(stored, pages, of_lines)
 }
 
 /// What `parse` makes of the lines of pages, page by page.
 fn parsed<T: Send + 'static>(
     stored: Stored,
     pages: Vec<PageRecord>,
-    parse: fn(Vec<u8>) -> Result<Vec<T>>,
+    parse: Parse<T>,
 ) -> impl Stream<Item = Result<Vec<T>>> + Send + use<T> {
     futures_util::stream::iter(pages)
         .map(move |page| {
             let stored = stored.clone();
-            // Parsing takes longer than fetching: it has threads of its own.
-            async move {
-                let lines = stored.lines(&page).await?;
-                let parsed = tokio::task::spawn_blocking(move || parse(lines)).await;
-                parsed.map_err(|e| Error::failed("a worker died").because(e))?
-            }
+            async move { stored.opened(page, parse).await }
         })
         .buffered(PARALLEL)
 }

@@ -84,7 +84,7 @@ pub fn write_kept(
         Members::lines_of(catalog).ok_or_else(|| Error::failed("the catalog is in no order"))?;
     // What lies behind damage was not looked at.
     for number in 0..kept.members() {
-        let Some(line) = runtime.block_on(members.next())? else { break };
+        let Some(line) = members.next_blocking(runtime)? else { break };
         if kept.is_kept(number) {
             let needed = needed.get_mut(&line.reference).ok_or_else(unknown)?;
             needed.mark(line.at, line.len)?;

@@ -20,11 +20,12 @@ use crate::archive::catalog::{Scanned as ScannedCatalog, WriteRecord};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
-use crate::source::{NameSender, Prepared, Scan, Scanned, Source, Walk};
+use crate::source::{Ahead, NameSender, NamedFiles, Prepared, Scanned, Source, Walk};
 use crate::store::needs::{Need, Needs};
 use crate::stream::source::{Proof, Running};
 use crate::stream::warning::Warning;
 use crate::stream::workers::thread;
+use crate::tar::stat::{FileTime, Stat};
 use crate::tar::{Entry, EntryType, name};
 
 /// From how many members on it is odd that most of them changed.
@@ -122,7 +123,9 @@ fn start(
     ui: &Reporter,
     stop: &CancellationToken,
 ) -> Result<(Running, Scanning)> {
-    let (mut running, names) = prepared.files.start(ui, stop)?;
+    let scan = prepared.scan.ahead()?;
+    let files = prepared.files;
+    let (mut running, names) = files.start(ui, stop)?;
     let (stamps, stamped) = mpsc::channel();
     let (found, finding) = oneshot::channel();
     let (runtime, kept) = (Handle::current(), KeptMembers { base, kept: Arc::default() });
@@ -144,15 +147,12 @@ fn start(
         segment,
         cut: Arc::clone(&cut),
     };
-    let scan = prepared.scan;
-    thread("scan", move || drop(found.send(search.run(scan))))?;
-    let mut stamps = Stamps::new(stamped);
+    thread("compare", move || drop(found.send(search.run(scan))))?;
     let (members, started) = (kept.clone(), jiff::Timestamp::now().as_second());
+    let mut files =
+        FilesRead { stamps: Stamps::new(stamped), files, started, ui: ui.clone(), has_told: false };
     let catalog = ScannedCatalog {
-        stamp: Box::new(move |entry| {
-            stamps.stamp(entry);
-            is_the_file_found(entry, started)
-        }),
+        stamp: Box::new(move |entry| files.stamp(entry)),
         kept: Box::new(move |write| members.write(&runtime, write)),
     };
     Ok((running, Scanning { catalog, kept, cut }))
@@ -175,26 +175,70 @@ fn joined(own: Result<Proof>, found: Result<Found>) -> Result<Proof> {
 /// By how much the clocks of a file system and of this host may differ, in seconds.
 const CLOCKS: i64 = 3600;
 
-/// Whether tar read the file that was found. Tar goes by paths, a while later: where a folder became a link meanwhile, it
-/// reads what lies elsewhere, perhaps what the owner of that link may not read. Whoever changes a file makes its ctime later,
-/// and nobody can set that.
-fn is_the_file_found(entry: &Entry, started: i64) -> Result<()> {
-    let Some(found) = entry.stat else { return Ok(()) };
-    let was_replaced = found.is_dir() && entry.kind != EntryType::Dir;
+/// The files that tar reads, held against those that were found.
+struct FilesRead {
+    stamps: Stamps,
+    files: NamedFiles,
+    /// When the scan began, in seconds since 1970.
+    started: i64,
+    ui: Reporter,
+    has_told: bool,
+}
+
+impl FilesRead {
+    /// Gives a member the fingerprint of the file that was found, where tar read that one. Tar goes by paths, a while later:
+    /// where a folder became a link meanwhile, it reads what lies elsewhere, perhaps what the owner of that link may not read.
+    /// Where another folder has taken its place, it reads what is there now, and the next night does so again.
+    fn stamp(&mut self, entry: &mut Entry) -> Result<()> {
+        let told = self.stamps.stamp(entry);
+        if is_the_file_found(entry, self.started) {
+            return Ok(());
+        }
+        let now = told.and_then(|walked| self.files.now(&walked));
+        let is_what_lies_there = now.is_some_and(|now| is_what_was_read(entry, &now));
+        let name = name::shown(&entry.name());
+        if !is_what_lies_there || was_a_folder(entry) {
+            return Err(Error::failed(format!(
+                "{name} is not what was found there: it, or a folder above it, was replaced meanwhile"
+            ))
+            .hint(REPLACED));
+        }
+        entry.stat = None;
+        if !std::mem::replace(&mut self.has_told, true) {
+            self.ui.note(&format!(
+                "{name}, or a folder above it, was replaced meanwhile: it is stored as it is now"
+            ));
+        }
+        Ok(())
+    }
+}
+
+const REPLACED: &str = "back it up again, while no folder there becomes a link or a file; where nobody does that, the clock of \
+     the file server is more than an hour behind this host's: set it";
+
+/// Whether tar read the file that was found. Whoever changes a file makes its ctime later, and nobody can set that.
+fn is_the_file_found(entry: &Entry, started: i64) -> bool {
+    let Some(found) = entry.stat else { return true };
     let is_another = entry.ctime.is_some_and(|ctime| {
         ctime != found.ctime.seconds && ctime < found.ctime.seconds.max(started.saturating_sub(CLOCKS))
     });
-    if !was_replaced && !is_another {
-        return Ok(());
-    }
-    let name = name::shown(&entry.name());
-    Err(Error::failed(format!(
-        "{name} is not what was found there: it, or a folder above it, was replaced meanwhile"
-    ))
-    .hint(
-        "back it up again, while no folder there is moved or replaced; where nobody does that, the clock of the file server is \
-         more than an hour behind this host's: set it",
-    ))
+    !is_another && !was_a_folder(entry)
+}
+
+/// Whether something else is stored in the place of a folder that was found: what was in it would lie below that.
+fn was_a_folder(entry: &Entry) -> bool {
+    entry.stat.is_some_and(|found| found.is_dir()) && entry.kind != EntryType::Dir
+}
+
+/// Whether what tar read is this file, by all that a tar says of it.
+fn is_what_was_read(entry: &Entry, now: &Stat) -> bool {
+    let (mode, owner) = (now.mode & 0o7777, (u64::from(now.uid), u64::from(now.gid)));
+    entry.ctime == Some(now.ctime.seconds)
+        && (entry.mode, (entry.uid, entry.gid)) == (mode, owner)
+        && FileTime::parse(&entry.mtime) == Some(now.mtime)
+        && now.is_file() == matches!(entry.kind, EntryType::File | EntryType::Link)
+        && now.is_dir() == (entry.kind == EntryType::Dir)
+        && (entry.kind != EntryType::File || entry.size == now.size)
 }
 
 /// What a scan found, beside the files.
@@ -222,7 +266,7 @@ struct Search {
 
 impl Search {
     /// Blocks until all files were found, and those that are to be read told of.
-    fn run(mut self, mut scan: Scan) -> Result<Found> {
+    fn run(mut self, mut scan: Ahead) -> Result<Found> {
         let mut found = match self.kept.base.clone() {
             Some(base) => self.compare(&mut scan, &base)?,
             None => {
@@ -236,7 +280,7 @@ impl Search {
         Ok(found)
     }
 
-    fn send_all(&mut self, scan: &mut Scan) -> Result<()> {
+    fn send_all(&mut self, scan: &mut Ahead) -> Result<()> {
         for file in scan {
             let file = file?;
             if self.is_cut_at(&file) {
@@ -258,11 +302,11 @@ impl Search {
         is_cut
     }
 
-    fn compare(&mut self, scan: &mut Scan, base: &Base) -> Result<Found> {
+    fn compare(&mut self, scan: &mut Ahead, base: &Base) -> Result<Found> {
         let unordered = || Error::failed("the catalog is in no order");
         let mut members = Members::of(&base.catalog).ok_or_else(unordered)?;
         let (runtime, damage) = (self.runtime.clone(), RefCell::new(None));
-        let next = || match runtime.block_on(members.next()) {
+        let next = || match members.next_blocking(&runtime) {
             Err(error) if error.kind() == Kind::Damaged => {
                 *damage.borrow_mut() = Some(error);
                 Ok(None)
@@ -344,7 +388,7 @@ impl Search {
 
     fn tell(&mut self, file: &Scanned, is_late: bool) -> Result<()> {
         self.go_on()?;
-        let sent = Sent { name: file.name.clone(), stat: file.stat, is_late };
+        let sent = Sent { name: file.name.clone(), walked: file.walked.clone(), stat: file.stat, is_late };
         self.stamps.send(sent).map_err(|_| Error::disconnected())?;
         self.names.send(&file.walked)
     }
@@ -384,7 +428,6 @@ fn unhashed<M: FnMut() -> Result<Option<Entry>>>(comparison: &Comparison<M>, bas
 mod tests {
     use super::*;
     use crate::archive::check::entry;
-    use crate::tar::stat::{FileTime, Stat};
 
     fn stat(inode: u64) -> Stat {
         let time = FileTime { seconds: 1, nanos: 2 };
@@ -398,7 +441,7 @@ mod tests {
         let read = |mode, kind, ctime| {
             let time = FileTime { seconds: FOUND, nanos: 7 };
             let stat = Some(Stat { mode, ctime: time, ..stat(1) });
-            is_the_file_found(&Entry { kind, stat, ctime, ..entry("a") }, STARTED).is_ok()
+            is_the_file_found(&Entry { kind, stat, ctime, ..entry("a") }, STARTED)
         };
         let file = |ctime| read(0o100_644, EntryType::File, ctime);
         assert!(file(None) && file(Some(FOUND)), "it is the same");

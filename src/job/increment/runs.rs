@@ -1,9 +1,11 @@
 //! The members of a catalog in path order, whichever run they are in.
 
+use std::collections::VecDeque;
 use std::vec;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use tokio::runtime::Handle;
 
 use crate::archive::catalog::EntryLine;
 use crate::archive::catalog::paged::{Near, PagedCatalog};
@@ -34,9 +36,16 @@ impl Named for EntryLine {
     }
 }
 
+/// Members that a thread waits for at once: each wait costs more than a member.
+const AT_ONCE: usize = 256;
+
 /// The runs of a catalog as one. Of each, a few pages are in memory.
 pub struct Members<T = Entry> {
     runs: Vec<Run<T>>,
+    /// The next ones, where a thread takes them.
+    ready: VecDeque<T>,
+    /// What comes behind those.
+    failed: Option<Error>,
 }
 
 /// A run, and its member at hand.
@@ -93,7 +102,34 @@ impl Members<EntryLine> {
 impl<T: Named> Members<T> {
     fn new(runs: impl Iterator<Item = Pages<T>>) -> Members<T> {
         let run = |pages| Run { pages, page: Vec::new().into_iter(), next: None, began: false };
-        Members { runs: runs.map(run).collect() }
+        Members { runs: runs.map(run).collect(), ready: VecDeque::new(), failed: None }
+    }
+
+    /// [`Members::next`] from a thread; one takes all of them, or none.
+    ///
+    /// # Errors
+    /// As [`Members::next`].
+    pub fn next_blocking(&mut self, runtime: &Handle) -> Result<Option<T>> {
+        if self.ready.is_empty() && self.failed.is_none() {
+            runtime.block_on(self.get_ready());
+        }
+        match self.ready.pop_front() {
+            Some(member) => Ok(Some(member)),
+            None => self.failed.take().map_or(Ok(None), Err),
+        }
+    }
+
+    async fn get_ready(&mut self) {
+        while self.ready.len() < AT_ONCE {
+            match self.next().await {
+                Ok(Some(member)) => self.ready.push_back(member),
+                Ok(None) => return,
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            }
+        }
     }
 
     /// The next one; none at the end.
@@ -161,5 +197,22 @@ mod tests {
         }
         let failing = stream::iter([Ok(vec![entry("a")]), Err(Error::damaged("a page"))]).boxed();
         assert!(merged(vec![failing]).await.is_err());
+    }
+
+    #[test]
+    fn a_thread_gets_all_members_and_those_before_damage_first() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let all: Vec<_> = (1000..1003 + 2 * AT_ONCE).map(|n| n.to_string()).collect();
+        for is_damaged in [false, true] {
+            let page = Ok(all.iter().map(|name| entry(name)).collect());
+            let damage = is_damaged.then(|| Err(Error::damaged("a page")));
+            let pages = stream::iter([page].into_iter().chain(damage)).boxed();
+            let mut members = Members::new([pages].into_iter());
+            let mut next = || members.next_blocking(runtime.handle());
+            let found = std::iter::from_fn(|| next().ok().flatten().map(|entry| entry.path));
+            // A member is handed out when it is known what comes behind it.
+            let known = all.len() - usize::from(is_damaged);
+            assert_eq!(found.collect::<Vec<_>>(), all[..known]);
+        }
     }
 }

@@ -9,6 +9,8 @@ use crate::tar::{Entry, name};
 /// A file that tar was told of.
 pub(super) struct Sent {
     pub(super) name: Vec<u8>,
+    /// The path that tar was told.
+    pub(super) walked: Vec<u8>,
     pub(super) stat: Stat,
     /// Whether it comes behind all others: those are in path order again.
     pub(super) is_late: bool,
@@ -28,8 +30,9 @@ impl Stamps {
         Stamps { sent, next: None, last: Vec::new(), is_late: false }
     }
 
-    /// Gives a member the fingerprint of its file. One that is of none has none, and those behind it have theirs.
-    pub(super) fn stamp(&mut self, entry: &mut Entry) {
+    /// Gives a member the fingerprint of its file, and says by which path tar was told of it. One that is of none has none,
+    /// and those behind it have theirs.
+    pub(super) fn stamp(&mut self, entry: &mut Entry) -> Option<Vec<u8>> {
         let full_name = entry.name();
         let named = name::plain(&full_name);
         self.is_late |= name::path_order(named, &self.last).is_lt();
@@ -40,16 +43,17 @@ impl Stamps {
             match name::path_order(&sent.name, named) {
                 Ordering::Equal if !is_passed => {
                     entry.stat = Some(sent.stat);
-                    return;
+                    return Some(sent.walked);
                 }
                 Ordering::Greater if !is_passed => {
                     self.next = Some(sent);
-                    return;
+                    return None;
                 }
                 // It was gone before its turn.
                 _ => {}
             }
         }
+        None
     }
 }
 
@@ -68,13 +72,15 @@ mod tests {
     fn stamped(told: &[(&str, bool)], members: &[&str]) -> Vec<Option<u64>> {
         let (stamps, stamped) = mpsc::channel();
         for (inode, (name, is_late)) in (1..).zip(told) {
-            let sent = Sent { name: (*name).into(), stat: stat(inode), is_late: *is_late };
+            let walked = b"walked".into();
+            let sent = Sent { name: (*name).into(), walked, stat: stat(inode), is_late: *is_late };
             stamps.send(sent).unwrap();
         }
         let mut stamps = Stamps::new(stamped);
         let inode_of = |path: &&str| {
             let mut entry = entry(path);
-            stamps.stamp(&mut entry);
+            let walked = stamps.stamp(&mut entry);
+            assert_eq!(walked.is_some(), entry.stat.is_some());
             entry.stat.map(|stat| stat.inode)
         };
         members.iter().map(inode_of).collect()

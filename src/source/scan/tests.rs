@@ -193,7 +193,11 @@ async fn tar_of(
 }
 
 async fn prepare(from: &Path, roots: &[String], walk: &Walk) -> Result<Option<Prepared>> {
-    named::prepare(Some(from), roots, walk, &Reporter::silent()).await
+    let mut prepared = named::prepare(Some(from), roots, walk, &Reporter::silent()).await?;
+    for prepared in prepared.iter_mut() {
+        prepared.scan.second = Some(Second::start()?);
+    }
+    Ok(prepared)
 }
 
 /// A scan of one root that can be scanned.
@@ -347,6 +351,18 @@ async fn a_path_that_gnu_tar_cannot_be_told_is_an_error_that_says_what_to_do() {
     assert!(error.to_string().ends_with("its path is too long"), "{error}");
     assert!(error.hint_text().unwrap().contains("in full"));
     assert!(scan.next().is_none(), "the end follows an error");
+}
+
+#[tokio::test]
+async fn what_becomes_a_folder_while_it_is_looked_for_comes_in_order_with_what_is_in_it() {
+    let dir = folder_with("mkdir t; cd t; for i in $(seq 9); do echo x > $i; done");
+    let mut scan = scan(dir.path(), "t", &Walk::default()).await;
+    assert_eq!(scan.by_ref().take(2).count(), 2);
+    let path = dir.path().join("t/7");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("x"), "x").unwrap();
+    assert_eq!(names(scan)[4..], ["t/6", "t/7", "t/7/x", "t/8", "t/9"]);
 }
 
 #[tokio::test]
