@@ -52,7 +52,7 @@ fn amount(text: &str) -> Result<Amount> {
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
     /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
-    #[arg(value_name = "ARCHIVE", required_unless_present_any = ["all", "set"], conflicts_with_all = ["all", "set"])]
+    #[arg(value_name = "ARCHIVE", conflicts_with_all = ["all", "set"])]
     archives: Vec<ArchiveRef>,
     /// The newest archive of every job that the store has; with --since-last every archive of them
     #[arg(long, conflicts_with = "set")]
@@ -113,6 +113,10 @@ impl Verify {
         let which = match self.set {
             Some(set) => Which::Set(set),
             None if self.all => Which::All,
+            None if self.archives.is_empty() => {
+                return Err(Error::usage("no archive is named")
+                    .hint("name JOB or JOB@ID, or say --all or --set NAME"));
+            }
             None => Which::These(self.archives),
         };
         Ok(VerifyRequest {
@@ -224,7 +228,8 @@ mod tests {
         assert_eq!(named.iter().map(ToString::to_string).collect::<Vec<_>>(), ["db", "host@2026-11-22"]);
         assert_eq!(verify("--all").unwrap().which, Which::All);
         assert_eq!(verify("--set ee").unwrap().which, Which::Set("ee".into()));
-        for line in ["", "db --all", "db --set ee", "--all --set ee"] {
+        assert_eq!(verify("--since-last").unwrap_err().to_string(), "no archive is named");
+        for line in ["db --all", "db --set ee", "--all --set ee"] {
             let line = format!("sealift verify --from memory:///x {line}");
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -161,6 +161,16 @@ mod tests {
     }
 
     #[test]
+    fn every_verb_that_reads_takes_its_store_from_the_file() {
+        let text = "from = \"near\"\n[stores.near]\nurl = \"memory:///near\"\n";
+        for line in ["list", "verify db", "verify --all", "verify --set ee", "ls db", "show db"] {
+            let words = format!("sealift {line}");
+            let parsed = parse(text, &words);
+            assert!(parsed.is_ok(), "{line}: {:?}", refused(text, &words));
+        }
+    }
+
+    #[test]
     fn a_jobs_own_words_stand_in_the_file() {
         let refused = |line: &str| refused(FILE, line);
         assert_eq!(

@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::store::list::Listed;
 use crate::store::manifest::Manifest;
 use crate::store::record::{self, Level, VerificationKey, WHOLE};
-use crate::stream::counters::Counters;
+use crate::stream::counters::{Counters, Total};
 
 #[cfg(test)]
 mod damage_tests;
@@ -287,7 +287,14 @@ impl Run<'_> {
 
     /// Looks at one archive, and records and says what was found in order.
     async fn archive(&mut self, found: &StoredArchive) -> Result<Confirmed> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::of(&found.job));
+        let manifest = &found.manifest;
+        match self.request.depth {
+            Depth::Manifest => {}
+            Depth::Stored => counters.expect(Total::Known(manifest.archive.size + manifest.catalog.size)),
+            Depth::Sample(amount) => counters.expect(Total::About(amount.of(manifest.bytes))),
+            Depth::Whole | Depth::All => counters.expect(Total::Known(manifest.bytes)),
+        }
         let tracking = self.ui.track("verified", Arc::clone(&counters));
         let confirmed = self.look(found, &counters).await?;
         drop(tracking);

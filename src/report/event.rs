@@ -36,12 +36,18 @@ pub enum Event {
     },
     /// What has been moved so far.
     Progress {
+        /// The job, or what else it is of.
+        job: String,
+        /// What is done to the bytes, in the past tense.
+        verb: String,
         /// Since the run began.
         seconds: u64,
         /// Bytes of source.
         bytes: u64,
         /// Bytes as they are stored.
         stored: u64,
+        /// How many bytes there will be, as far as that is known.
+        total: Option<u64>,
         /// What each store has taken.
         stores: Vec<StoreBytes>,
     },
@@ -68,6 +74,8 @@ pub enum Event {
     Verification(Verification),
     /// An archive was copied.
     Copied(Copied),
+    /// An archive, or some members of it, was restored.
+    Restored(Restored),
     /// A settings file is right.
     Checked {
         /// The settings file.
@@ -272,6 +280,31 @@ pub struct Copied {
     pub stored: u64,
 }
 
+/// What a restore has brought back.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restored {
+    /// What it was of: `JOB@ID`, or an object.
+    pub archive: String,
+    /// Where to: an option of `restore` with its value.
+    pub target: String,
+    /// Bytes of source that were handed on.
+    pub bytes: u64,
+    /// How many members were handed on; none where bytes were, as they are.
+    pub members: Option<u64>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "restored {}: {}", self.archive, human_bytes(self.bytes))?;
+        if let Some(members) = self.members {
+            write!(f, ", {}", counted(members, "member"))?;
+        }
+        write!(f, ", {:.1} s → {}", self.seconds, self.target)
+    }
+}
+
 impl Event {
     /// The event as one line of JSON, its fields in alphabetical order.
     pub fn to_json(&self) -> String {
@@ -319,6 +352,7 @@ impl fmt::Display for Event {
                 human_bytes(copied.stored),
                 copied.to
             ),
+            Event::Restored(restored) => restored.fmt(f),
             Event::Checked { file, stores, jobs, sets } => {
                 let counts = [(stores, "store"), (jobs, "job"), (sets, "set")];
                 let counts = counts.map(|(count, one)| counted(*count as u64, one));

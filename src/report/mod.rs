@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::HumanBytes;
 
@@ -13,6 +14,7 @@ pub mod event;
 mod finding;
 mod lines;
 mod near;
+mod progress;
 mod short;
 mod table;
 mod view;
@@ -35,6 +37,17 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
     /// Follows `counters` until the guard is dropped. `verb` says in the past tense what is done to the bytes.
     fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking;
+
+    /// A store is being tried again, for `elapsed` of `limit`; whether that is shown, so that nobody else need say so.
+    fn retrying(&self, _store: &str, _elapsed: Duration, _limit: Duration, _why: &str) -> bool {
+        false
+    }
+
+    /// A store that was tried again has answered.
+    fn answered(&self, _store: &str) {}
+
+    /// Takes away what is only shown for a while.
+    fn clear(&self) {}
 }
 
 /// The way from the work to its observer. Cheap to clone.
@@ -88,6 +101,23 @@ impl Reporter {
     /// Shows progress until the returned guard is dropped.
     pub fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking {
         self.0.track(verb, counters)
+    }
+}
+
+impl Reporter {
+    /// As [`Observer::retrying`].
+    pub fn retrying(&self, store: &str, elapsed: Duration, limit: Duration, why: &str) -> bool {
+        self.0.retrying(store, elapsed, limit, why)
+    }
+
+    /// As [`Observer::answered`].
+    pub fn answered(&self, store: &str) {
+        self.0.answered(store);
+    }
+
+    /// Takes away what is only shown for a while: the process is about to end.
+    pub fn clear(&self) {
+        self.0.clear();
     }
 }
 

@@ -16,7 +16,7 @@ use crate::job::lost::{self, Found};
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
 use crate::report::{Reporter, counted, human_bytes};
-use crate::stream::counters::Counters;
+use crate::stream::counters::{Counters, Total};
 use crate::tar::select::{Part, Selection};
 use crate::tar::{Entry, Walker};
 
@@ -42,6 +42,7 @@ pub(super) async fn whole(
     };
     let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await?;
     let mut parts = kept.parts();
+    counters.expect(Total::Known(archive.end().bytes + parts.iter().map(Part::bytes).sum::<u64>()));
     let reading = Reading { found, records, deadline, counters };
     let cut = reading.all(&mut archive, &listed, &mut parts, needs).await?;
     if !cut {
