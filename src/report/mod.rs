@@ -10,6 +10,7 @@ use indicatif::HumanBytes;
 use crate::error::{Error, Kind, Result};
 use crate::stream::counters::Counters;
 
+mod drawing;
 pub mod event;
 mod finding;
 mod lines;

@@ -1,11 +1,10 @@
 //! How a run shows itself: bars on a terminal, lines in a log, JSON for programs.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use super::drawing::Drawing;
 use super::event::{Event, StoreBytes};
 use super::progress::{Moment, Rate, Retry};
 use super::{Observer, Tracking, printable};
@@ -38,7 +37,7 @@ pub struct View {
 /// What a terminal shows of the run.
 #[derive(Debug, Default)]
 struct Shown {
-    bar: Option<ProgressBar>,
+    drawing: Drawing,
     /// Whether somebody counts.
     is_tracked: bool,
     /// The stores that are being tried again.
@@ -51,7 +50,8 @@ const MARGIN: usize = 3;
 impl View {
     /// A view in `mode`; `verbose` shows details too.
     pub fn new(mode: Mode, verbose: bool) -> Self {
-        let is_drawn = mode == Mode::Human && !ProgressDrawTarget::stderr().is_hidden();
+        let can_draw = || std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+        let is_drawn = mode == Mode::Human && std::io::stderr().is_terminal() && can_draw();
         View { mode, verbose, is_drawn, shown: Arc::default(), stdout_is_data: false }
     }
 
@@ -65,12 +65,7 @@ impl View {
     }
 
     fn line(&self, text: &str) {
-        // A closed stderr is no reason to stop a backup.
-        let write = || drop(writeln!(std::io::stderr(), "{text}"));
-        self.with(|shown| match &shown.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        });
+        self.with(|shown| shown.drawing.line(text, &mut std::io::stderr()));
     }
 
     fn json(&self, event: &Event) {
@@ -89,8 +84,8 @@ impl View {
                 let moment = Moment { retries: &shown.retries, ..moment };
                 if !moment.is_empty() && shown.is_tracked {
                     let width = super::width_of(std::io::stderr()).unwrap_or(80).saturating_sub(MARGIN);
-                    let lines = moment.lines(width).join("\n");
-                    draw(&mut shown.bar, lines);
+                    let lines = moment.lines(width);
+                    shown.drawing.draw(lines, &mut std::io::stderr());
                 }
             }),
             Mode::Human => self.line(&moment.log_line()),
@@ -98,15 +93,6 @@ impl View {
             Mode::Quiet => {}
         }
     }
-}
-
-fn draw(bar: &mut Option<ProgressBar>, lines: String) {
-    let begin = || {
-        let style =
-            ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
-    };
-    bar.get_or_insert_with(begin).set_message(lines);
 }
 
 impl Observer for View {
@@ -155,7 +141,7 @@ impl Observer for View {
     fn clear(&self) {
         self.with(|shown| {
             shown.is_tracked = false;
-            shown.bar.take().iter().for_each(ProgressBar::finish_and_clear);
+            shown.drawing.clear(&mut std::io::stderr());
         });
     }
 
