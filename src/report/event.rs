@@ -363,6 +363,9 @@ impl fmt::Display for Event {
 }
 
 #[cfg(test)]
+mod schema_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
