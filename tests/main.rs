@@ -41,6 +41,8 @@ mod restore;
 mod restore_set;
 // The source, its end and the way back by hand are shown.
 mod show;
+// Screens of a real terminal, 80 and 40 columns wide, and typed mistakes with their answers.
+mod screens;
 // Whether every job has an archive that is new, whole and verified.
 mod status;
 // Every level finds what it promises to find, and records what it found in order.
