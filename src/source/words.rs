@@ -4,10 +4,13 @@ use serde_json::Value;
 
 use crate::report::{printable, quoted};
 
+/// What is said of one kind of source; none where its record is not as expected.
+type Said = fn(&Value) -> Option<String>;
+
 /// `exec db: pg_dumpall -U postgres`, `volume data`, `path /etc /srv`: what is read, of what the catalog says of a source.
 /// A kind that a later version may know is shown as it is written.
 pub fn in_words(source: &Value) -> String {
-    let kinds: [(&str, fn(&Value) -> Option<String>); 8] = [
+    let kinds: [(&str, Said); 8] = [
         ("run", run),
         ("exec", exec),
         ("volume", |names| some(words(names)).map(|names| format!("volume {names}"))),

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 /// The schema of an event.
 pub fn events() -> Value {
-    serde_json::from_str(include_str!("../../docs/events.schema.json")).expect("a schema in JSON")
+    // Of no schema at all no event is known.
+    serde_json::from_str(include_str!("../../docs/events.schema.json")).unwrap_or_default()
 }
 
 /// Holds an event against the schema; says what is wrong with it.
