@@ -279,12 +279,12 @@ impl Acting<'_> {
 
     /// What says how runs of sets ended of which nothing is left.
     async fn delete_sets(&self, view: &View, pruned: &mut Pruned) {
-        let is_gone = |(job, id): &(String, Id)| {
+        let was_deleted = |(job, id): &(String, Id)| {
             let job = pruned.jobs.iter().find(|pruned| pruned.job == *job);
             let line = job.and_then(|job| job.lines.iter().find(|line| line.id == *id));
-            line.is_none_or(|line| matches!(line.fate, Fate::Gone(_)))
+            line.is_some_and(|line| matches!(line.fate, Fate::Gone(_)))
         };
-        let over: Vec<&SetRef> = view.ended_runs(is_gone).collect();
+        let over: Vec<&SetRef> = view.ended_runs(was_deleted).collect();
         for set in over {
             if let Err(error) = self.store.delete_set(set).await {
                 pruned.failed.push((set.to_string(), error));

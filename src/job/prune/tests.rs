@@ -145,7 +145,7 @@ async fn what_is_needed_or_pinned_is_kept() {
     assert_eq!(names(&store, "db").await.len(), 3);
 }
 
-async fn put_set(store: &Arc<Store>, set: &SetRef, day: u32) {
+async fn put_set(store: &Arc<Store>, set: &SetRef, day: u32, jobs: &[&str]) {
     let member = |job: &str| Member { id: Some(id(day)), ..Member::without(job.into(), "made") };
     let now = id(day).time().unwrap();
     let manifest = SetManifest {
@@ -155,7 +155,7 @@ async fn put_set(store: &Arc<Store>, set: &SetRef, day: u32) {
         started: now,
         finished: now,
         complete: true,
-        members: vec![member("ee/a"), member("ee/b")],
+        members: jobs.iter().map(|job| member(job)).collect(),
         tool: String::new(),
     };
     store.put_set(&manifest).await.unwrap();
@@ -171,7 +171,7 @@ async fn sets_are_pruned_whole_with_what_says_how_they_ended() {
             put(&store, job, day, &[], Some(&set.to_string())).await;
         }
         if day < 4 {
-            put_set(&store, &set, day).await;
+            put_set(&store, &set, day, &["ee/a", "ee/b"]).await;
         }
     }
     let pruned = run(&request("prune-sets", &["ee/a"], 1, true)).await;
@@ -183,6 +183,32 @@ async fn sets_are_pruned_whole_with_what_says_how_they_ended() {
     let runs = store.set_runs().await.unwrap();
     assert_eq!(runs.keys().map(|set| set.id.clone()).collect::<Vec<_>>(), [id(3), id(4)]);
     assert!(runs.values().next().unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn what_says_how_a_set_ended_stays_as_long_as_any_archive_of_it() {
+    let store = open("prune-other-sets");
+    for (name, jobs) in [("ee", ["ee/a", "ee/b"]), ("web", ["web/a", "web/b"]), ("old", ["ee/a", "away"])] {
+        for day in 1..=3 {
+            let set = SetRef { name: name.into(), id: id(day + if name == "old" { 10 } else { 0 }) };
+            let begun = set.id.as_str()[6..8].parse().unwrap();
+            for job in jobs {
+                // Of a damaged manifest, nobody can tell which set its archive is of.
+                match (job, begun) {
+                    ("web/b", 1) => object(&store, job, &set.id, ".manifest.json").await,
+                    _ => put(&store, job, begun, &[], Some(&set.to_string())).await,
+                }
+            }
+            put_set(&store, &set, begun, &jobs).await;
+        }
+    }
+    run(&request("prune-other-sets", &["ee/a"], 1, true)).await;
+    let left: Vec<_> = store.sets().await.unwrap().into_iter().map(|(set, _)| set.to_string()).collect();
+    let expected = |name: &str, days: &[u32]| {
+        days.iter().map(|&day| SetRef { name: name.into(), id: id(day) }.to_string()).collect::<Vec<_>>()
+    };
+    let expected = [expected("ee", &[3]), expected("old", &[13]), expected("web", &[1, 2, 3])].concat();
+    assert_eq!(left.into_iter().collect::<BTreeSet<_>>(), expected.into_iter().collect());
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ const AT_ONCE: usize = 8;
 pub(super) struct View {
     /// The jobs, with their rules.
     pub(super) jobs: Vec<JobArchives>,
+    /// Every archive that was listed, those of jobs that are not looked at among them.
+    listed: BTreeSet<(String, Id)>,
     /// The runs of sets.
     runs: BTreeMap<SetRef, SetRun>,
     /// What lies there of each archive, and of what is none any more.
@@ -35,10 +37,13 @@ pub(super) struct View {
 impl View {
     /// Looks at some jobs, and those that make sets with them; or at all.
     pub(super) async fn take(store: &Arc<Store>, asked: &[String], rules: &Rules) -> Result<View> {
+        // Before the archives: what a set names was committed before it ended, so it is listed unless it is gone.
+        let ended = store.sets().await?;
         let listed = list(store, asked).await?;
         let mut runs: BTreeMap<SetRef, SetRun> = BTreeMap::new();
+        // Else the archives of other jobs were not listed.
         if listed.iter().any(|listed| set_of(listed).is_some()) {
-            for (set, ended) in store.sets().await? {
+            for (set, ended) in ended {
                 runs.entry(set).or_default().ended = Some(ended);
             }
         }
@@ -47,6 +52,7 @@ impl View {
                 runs.entry(set).or_default().archives.push((listed.job.clone(), listed.id.clone()));
             }
         }
+        let every = listed.iter().map(|listed| (listed.job.clone(), listed.id.clone())).collect();
         let names = connected(asked, &listed);
         let (mut jobs, mut suffixes) = (BTreeMap::<String, Vec<Archive>>::new(), BTreeMap::new());
         for listed in listed.into_iter().filter(|listed| names.contains(&listed.job)) {
@@ -68,7 +74,7 @@ impl View {
             let policy = rules.of(&job).filter(|policy| !policy.is_empty()).cloned();
             JobArchives { job, policy, archives }
         });
-        Ok(View { jobs: jobs.collect(), runs, beside, suffixes })
+        Ok(View { jobs: jobs.collect(), listed: every, runs, beside, suffixes })
     }
 
     /// Asks of what would be deleted, for no reason keeps it, until when the store keeps it locked.
@@ -178,11 +184,12 @@ impl View {
         past.map(|(other, _)| other).max() == Some(set)
     }
 
-    /// The runs of sets that have ended, and of which nothing is left.
+    /// The runs of sets that have ended, and of which nothing is left: what was listed `was_deleted`.
     pub(super) fn ended_runs(
         &self,
-        is_gone: impl Fn(&(String, Id)) -> bool,
+        was_deleted: impl Fn(&(String, Id)) -> bool,
     ) -> impl Iterator<Item = &SetRef> {
+        let is_gone = move |archive: &(String, Id)| !self.listed.contains(archive) || was_deleted(archive);
         let members = |manifest: &SetManifest| -> Vec<(String, Id)> {
             let members = manifest.members.iter();
             members.filter_map(|member| Some((member.job.clone(), member.id.clone()?))).collect()
