@@ -36,7 +36,24 @@ pub(super) struct View {
 
 impl View {
     /// Looks at some jobs, and those that make sets with them; or at all.
+    ///
+    /// # Errors
+    /// There is nothing of one that was asked for; the store does not answer.
     pub(super) async fn take(store: &Arc<Store>, asked: &[String], rules: &Rules) -> Result<View> {
+        for job in asked {
+            if store.ids(job).await?.is_empty() && store.beside(Some(job)).await?.is_empty() {
+                return Err(no_archive(job, store));
+            }
+        }
+        View::take_what_is_there(store, asked, rules).await
+    }
+
+    /// [`View::take`], where there may be nothing left.
+    pub(super) async fn take_what_is_there(
+        store: &Arc<Store>,
+        asked: &[String],
+        rules: &Rules,
+    ) -> Result<View> {
         // Before the archives: what a set names was committed before it ended, so it is listed unless it is gone.
         let ended = store.sets().await?;
         let listed = list(store, asked).await?;
@@ -71,7 +88,12 @@ impl View {
             }
         }
         let jobs = jobs.into_iter().map(|(job, archives)| {
-            let policy = rules.of(&job).filter(|policy| !policy.is_empty()).cloned();
+            let of_job = if asked.is_empty() || asked.contains(&job) {
+                rules.of(&job)
+            } else {
+                rules.of_another(&job)
+            };
+            let policy = of_job.filter(|policy| !policy.is_empty()).cloned();
             JobArchives { job, policy, archives }
         });
         Ok(View { jobs: jobs.collect(), listed: every, runs, beside, suffixes })
@@ -163,6 +185,15 @@ impl View {
         }
     }
 
+    /// Keeps archives that are not deleted, whatever the rules say: what their sets, or they, need stays, too.
+    pub(super) fn keep(&mut self, ids: &BTreeSet<(String, Id)>) {
+        for JobArchives { job, archives, .. } in &mut self.jobs {
+            for archive in archives {
+                archive.is_pinned |= ids.contains(&(job.clone(), archive.id.clone()));
+            }
+        }
+    }
+
     /// Whether an archive is known to be damaged.
     pub(super) fn is_damaged(&self, job: &str, id: &Id) -> bool {
         self.archives(job).any(|archive| archive.id == *id && archive.is_damaged)
@@ -230,11 +261,7 @@ async fn list(store: &Arc<Store>, asked: &[String]) -> Result<Vec<Listed>> {
     }
     let mut all = Vec::new();
     for job in asked {
-        let listed = store.archives(Some(job)).await?;
-        if listed.is_empty() && store.beside(Some(job)).await?.is_empty() {
-            return Err(no_archive(job, store));
-        }
-        all.extend(listed);
+        all.extend(store.archives(Some(job)).await?);
     }
     match all.iter().any(|listed| set_of(listed).is_some()) {
         true => store.archives(None).await,
