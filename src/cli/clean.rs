@@ -38,6 +38,9 @@ pub struct Clean {
     /// Take it back; otherwise it is listed and nothing is changed
     #[arg(long)]
     confirm: bool,
+    /// Change nothing, whatever the settings say
+    #[arg(short = 'n', long, conflicts_with = "confirm")]
+    dry_run: bool,
     /// Also containers that killed backups of this host left at its engine, by their label `sealift`
     #[arg(long)]
     docker: bool,
@@ -49,7 +52,8 @@ impl Clean {
     /// # Errors
     /// As [`FromStore::request`].
     pub fn request(self) -> Result<CleanRequest> {
-        let Clean { jobs, from, older_than, confirm, docker } = self;
+        let Clean { jobs, from, older_than, confirm, dry_run, docker } = self;
+        let confirm = confirm && !dry_run;
         Ok(CleanRequest { store: from.request()?, jobs, older_than, confirm, docker })
     }
 }

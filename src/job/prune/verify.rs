@@ -46,7 +46,7 @@ async fn in_order(request: &PruneRequest, job: &str, id: &Id, ui: &Reporter) -> 
         let open =
             OpenRequest { store: request.store.clone(), passphrase: Sources::default(), no_encrypt: false };
         let verified = VerifyRequest {
-            archive: ArchiveRef { job: job.into(), version: Version::Id(id) },
+            which: ArchiveRef { job: job.into(), version: Version::Id(id) }.into(),
             open,
             depth: Depth::Stored,
             since_last: false,

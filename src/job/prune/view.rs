@@ -42,7 +42,7 @@ impl View {
     pub(super) async fn take(store: &Arc<Store>, asked: &[String], rules: &Rules) -> Result<View> {
         for job in asked {
             if store.ids(job).await?.is_empty() && store.beside(Some(job)).await?.is_empty() {
-                return Err(no_archive(job, store));
+                return Err(no_archive(job, store).await);
             }
         }
         View::take_what_is_there(store, asked, rules).await
