@@ -137,8 +137,8 @@ mod tests {
         assert_eq!(left(&with(listed(4, false, &[]))), [id(3), id(2), id(1)]);
         assert_eq!(
             left(&with(listed(4, false, &[2]))),
-            [id(3), id(1)],
-            "needs are flat: 2 is kept for its data"
+            [id(3)],
+            "2 is kept, and restores as long as it is"
         );
     }
 
