@@ -135,11 +135,7 @@ mod tests {
             [listed(1, true, &[]), listed(2, true, &[1]), listed(3, true, &[1, 2]), more].into()
         };
         assert_eq!(left(&with(listed(4, false, &[]))), [id(3), id(2), id(1)]);
-        assert_eq!(
-            left(&with(listed(4, false, &[2]))),
-            [id(3)],
-            "2 is kept, and restores as long as it is"
-        );
+        assert_eq!(left(&with(listed(4, false, &[2]))), [id(3)], "2 is kept, and restores as long as it is");
     }
 
     #[test]
