@@ -50,6 +50,8 @@ mod verify;
 
 // What a killed run left is taken back, a run under way is not touched, and there is one at a time.
 mod clean;
+// Whatever is killed, whenever: what is listed restores, and `clean` leaves nothing else.
+mod kills;
 
 // ---- what holds for all of them
 

@@ -26,11 +26,15 @@ pub async fn prune(
     ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
+    let url = options.store_url()?;
     let settings = match config {
-        Some(config) => config.keep_rules(&options.store_url()?)?,
+        Some(config) => config.keep_rules(&url)?,
         None => Rules::default(),
     };
     let request = options.request(settings)?;
+    if request.rules.given.is_none() && config.is_some_and(|config| config.has_no_keep_for(&url)) {
+        ui.warn("no [stores.NAME] of the settings has this URL: what they say of single stores does not hold here");
+    }
     let confirmed = request.confirm;
     let pruned = job_prune::prune(&request, ui, cancel).await?;
     show(&pruned, mode)?;
@@ -41,8 +45,17 @@ pub async fn prune(
     if mode == Mode::Human {
         ui.note(&Sum::of(&pruned).told(&pruned.store, confirmed));
     }
-    let is_failed = |line: &Line| matches!(line.fate, Fate::Failed(_));
-    let is_whole = pruned.failed.is_empty() && !pruned.jobs.iter().flat_map(|job| &job.lines).any(is_failed);
+    if let Some(error) = pruned.interrupted {
+        return Err(error);
+    }
+    let lines = || pruned.jobs.iter().flat_map(|job| &job.lines);
+    let refusals = lines().filter_map(|line| match &line.fate {
+        Fate::Stays(Kept::Refused(error)) => error.hint_text(),
+        _ => None,
+    });
+    refusals.take(1).for_each(|hint| ui.note(hint));
+    let is_failed = |line: &Line| matches!(line.fate, Fate::Failed(_) | Fate::Stays(Kept::Refused(_)));
+    let is_whole = pruned.failed.is_empty() && !lines().any(is_failed);
     Ok(if is_whole { Outcome::Done } else { Outcome::Warned })
 }
 
@@ -209,7 +222,7 @@ mod tests {
 
     fn pruned(fates: Vec<Fate>) -> Pruned {
         let job = PrunedJob { job: "db".into(), lines: fates.into_iter().map(line).collect() };
-        Pruned { store: "file:///x".into(), jobs: vec![job], failed: Vec::new() }
+        Pruned { store: "file:///x".into(), jobs: vec![job], failed: Vec::new(), interrupted: None }
     }
 
     #[test]

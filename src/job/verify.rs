@@ -228,6 +228,7 @@ impl Run<'_> {
         if archives.is_empty() {
             return Err(no_archive(job, &store).await);
         }
+        let has_only_parts = archives.iter().all(Listed::is_partial);
         let mut tally = Tally::of(job);
         for listed in archives {
             let name = format!("{}@{}", listed.job, listed.id);
@@ -240,7 +241,15 @@ impl Run<'_> {
                 tally.add(name, verified, self.ui)?;
             }
         }
-        tally.finish(self.ui, self.found)
+        let outcome = tally.finish(self.ui, self.found)?;
+        if has_only_parts {
+            let store = &store.name;
+            self.ui.warn(&format!(
+                "of {job}, {store} has only parts of a run that was not completed: no backup of it can be verified yet"
+            ));
+            return Ok(Outcome::Warned);
+        }
+        Ok(outcome)
     }
 
     /// What a record of an archive says: one that needs no others is looked at as a whole.

@@ -42,6 +42,7 @@ mod memory;
 mod multipart;
 pub mod needs;
 mod pages;
+mod parts;
 mod patient;
 pub mod pin;
 mod probe;

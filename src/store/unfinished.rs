@@ -127,7 +127,7 @@ impl Store {
             Ok(()) => Ok(()),
             // What lies there stays: it was there before.
             Err(unmet) => {
-                self.delete_object(&self.key(&manifest.job, &manifest.id, SUFFIX)).await?;
+                self.withdraw(manifest).await?;
                 Err(unmet)
             }
         }

@@ -361,7 +361,7 @@ async fn what_becomes_a_folder_while_it_is_looked_for_comes_in_order_with_what_i
     let path = dir.path().join("t/7");
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    std::fs::write(path.join("x"), "x").unwrap();
+    std::fs::create_dir(path.join("x")).unwrap();
     assert_eq!(names(scan)[4..], ["t/6", "t/7", "t/7/x", "t/8", "t/9"]);
 }
 
