@@ -54,7 +54,8 @@ fn all_come_back(lab: &Lab, url: &str) {
 
 /// Kills backups, prunes and cleans until so many were killed, with a backup beside some of them that is not.
 fn nights_of_kills(lab: &Lab, url: &str, kills: usize) {
-    let backup = ["backup", "path", "s", "--job", "j", "--incremental", "--quiet", "--to", url];
+    let backup =
+        ["backup", "path", "s", "--job", "j", "--incremental", "--quiet", "--retry-for", "20s", "--to", url];
     let prune = ["prune", "j", "--keep-last", "3", "--confirm", "--quiet", "--from", url];
     let clean = ["clean", "j", "--older-than", "0s", "--confirm", "--quiet", "--from", url];
     let (mut chance, mut killed, mut night) = (Chance(13), 0, 0);

@@ -53,7 +53,7 @@ impl Store {
     /// Pins an archive: it is kept until the pin is taken away. Where somebody is just deleting it, that is waited for.
     ///
     /// # Errors
-    /// It is gone, or there is no such archive; it is still being deleted when [`Patience`](super::Patience) is over; the pin was
+    /// It is gone, or there is no such archive; it is still being deleted when the time of `--retry-for` is over; the pin was
     /// not written.
     pub async fn put_pin(&self, job: &str, id: &Id, note: Option<&str>) -> Result<()> {
         let now = jiff::Timestamp::now();
