@@ -68,6 +68,8 @@ pub enum Event {
     Verification(Verification),
     /// An archive was copied.
     Copied(Copied),
+    /// An archive opens with a new passphrase, too.
+    Rekeyed(Rekeyed),
     /// A settings file is right.
     Checked {
         /// The settings file.
@@ -248,6 +250,17 @@ pub struct Copied {
     pub stored: u64,
 }
 
+/// An archive that opens with a new passphrase, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rekeyed {
+    /// Its job.
+    pub job: String,
+    /// Its id.
+    pub id: String,
+    /// The key object, by its name in the job's folder.
+    pub object: String,
+}
+
 impl Event {
     /// The event as one line of JSON, its fields in alphabetical order.
     pub fn to_json(&self) -> String {
@@ -308,6 +321,7 @@ impl fmt::Display for Event {
                 human_bytes(copied.stored),
                 copied.to
             ),
+            Event::Rekeyed(Rekeyed { job, id, object }) => write!(f, "rekeyed {job}@{id}: {job}/{object}"),
             Event::Checked { file, stores, jobs, sets } => {
                 let counted = |n: &usize, what: &str| format!("{n} {what}{}", if *n == 1 { "" } else { "s" });
                 let counts = [counted(stores, "store"), counted(jobs, "job"), counted(sets, "set")];
