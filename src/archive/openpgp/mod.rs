@@ -171,11 +171,11 @@ fn seal_session(
 pub fn session_of_head(head: &[u8], cipher: Cipher, passphrase: &SecretString) -> Result<SessionKey> {
     let foreign = || Error::damaged("this is no head of a sealed archive");
     let (&tag, skesk) = head.split_last().ok_or_else(foreign)?;
-    let is_ours = match (cipher, skesk) {
+    let is_ours = matches!(
+        (cipher, skesk),
         (Cipher::Cfb, [TAG_SKESK, _, 4, _, S2K_ITERATED, ..])
-        | (Cipher::Aead, [TAG_SKESK, _, 6, _, _, _, _, S2K_ITERATED, ..]) => true,
-        _ => false,
-    };
+            | (Cipher::Aead, [TAG_SKESK, _, 6, _, _, _, _, S2K_ITERATED, ..])
+    );
     if !is_ours || tag != TAG_SEIPD || head.len() as u64 != cipher.head_len() {
         return Err(foreign());
     }
