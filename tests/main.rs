@@ -35,6 +35,8 @@ mod ls;
 mod plan;
 // Exactly what no rule keeps is deleted, after it was told, and the rest comes back.
 mod prune;
+// What exists opens with a new passphrase, too, and with no other.
+mod rekey;
 // What was backed up is the same in a folder, a volume, a container and the image store.
 mod restore;
 // A set's plan brings all of Docker EE back.

@@ -124,8 +124,9 @@ def unzstd(data):
 
 class Message:
     """An object with one OpenPGP message, and `stored` bytes of compressed stream in it."""
-    def __init__(self, path, head, stored, size):
+    def __init__(self, path, head, stored, size, skesk=None):
         self.object, self.head, self.literal = Path(path).open("rb"), head, 6 + stored
+        self.skesk = skesk or self.range(0, head)
         self.body = 1 + 18 + 1 + self.literal + (self.literal >> 20) + 5 + 22
         whole = head + self.body + (self.body >> 20) + 5
         check(whole == size == os.fstat(self.object.fileno()).st_size, "the object has another size")
@@ -136,7 +137,7 @@ class Message:
     def session(self):
         """gpg shows it for any message with the object's SKESK: here one whose SEIPD packet is cut to 40 bytes."""
         body = self.head + in_packet(0, self.body)
-        shown = gpg(self.range(0, self.head) + b"\x28" + self.range(body, body + 40), "--show-session-key").stderr
+        shown = gpg(self.skesk + b"\x28" + self.range(body, body + 40), "--show-session-key").stderr
         return bytes.fromhex(re.search(rb"session key: '9:([0-9A-F]{64})'", shown)[1].decode())
 
     def data(self, start, end, session):
@@ -168,8 +169,7 @@ class Archive:
         self.id, suffix = manifest["id"], manifest["suffix"]
         check(manifest["format"] in (1, 2) and suffix.endswith(".gpg"), "another format, or no SEIPD v1")
         self.catalog = self.folder / (self.id + ".catalog.zst.gpg")
-        opened = gpg(self.catalog.read_bytes())
-        check(opened.returncode == 0, opened.stderr.decode())
+        opened, key, self.heads = self.opened()
         self.stream, self.lines = opened.stdout, unzstd(opened.stdout)
         records = [next(iter(json.loads(line).items())) for line in self.lines.splitlines()]
         (first, head), *middle, (last, end) = [(kind, value) for kind, value in records if kind != "page"]
@@ -189,19 +189,37 @@ class Archive:
         check(totals == (len(self.frames[0]), len(self.entries) - kept, at, kept), "the catalog's totals are wrong")
         self.refs = {ref["n"]: ref for ref in refs}
         self.refs[0] = head | {"suffix": suffix, "data_len": stored, "stored_bytes": end["stored_bytes"]}
-        self.message(0)
+        message = self.message(0)
+        if key:
+            sessions = message.session() + self.catalog_message().session()
+            proof = keyed_hash(b"sealift 2026-11-27 key object", sessions, self.id, [], key[:98])
+            check(proof == key[98:].hex(), "the key object is another's")
+
+    def opened(self):
+        """The catalog by its own head, or by that of a key object, the newest first."""
+        sealed = self.catalog.read_bytes()
+        keys = [path.read_bytes() for path in sorted(self.folder.glob(self.id + ".key-*.skesk"), reverse=True)]
+        for key in [None, *(key for key in keys if len(key) == 130)]:
+            heads = (key[:49], key[49:98]) if key else (None, sealed[:49])
+            opened = gpg(heads[1] + sealed[49:])
+            if opened.returncode == 0:
+                return opened, key, heads
+        sys.exit("reader.py: the passphrase does not open the catalog")
+
+    def catalog_message(self):
+        return Message(self.catalog, 49, len(self.stream), self.catalog.stat().st_size, self.heads[1])
 
     def message(self, n):
         ref = self.refs[n]
         path = self.folder / (ref["id"] + ref["suffix"])
         check(path.exists(), f"{path.name} is needed")
-        return Message(path, ref["head_len"], ref["data_len"], ref["stored_bytes"])
+        return Message(path, ref["head_len"], ref["data_len"], ref["stored_bytes"], None if n else self.heads[0])
 
     def check_pages(self, pages):
         """The index at the end names all pages, which are all that there is."""
         magic, size, at, length = struct.unpack("<IIQQ", self.stream[-56:-32])
         check((magic, size) == (0x184D2A53, 48), "the catalog has no index")
-        session = Message(self.catalog, 49, len(self.stream), self.catalog.stat().st_size).session()
+        session = self.catalog_message().session()
         def opened(at, length, expected):
             stored, context = self.stream[at:at + length], b"sealift 2026-11-26 format 2 page hash"
             check(keyed_hash(context, session, self.id, [at], stored) == expected, "a page is not what was sealed")

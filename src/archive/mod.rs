@@ -18,6 +18,7 @@ pub mod contents;
 pub mod digest;
 pub mod frame;
 pub mod hashing;
+pub mod key_object;
 pub mod name;
 pub mod open;
 pub mod openpgp;

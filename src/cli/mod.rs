@@ -26,6 +26,7 @@ mod prescan;
 mod preset;
 mod prune;
 mod read;
+mod rekey;
 mod restore;
 mod settings;
 mod status;
@@ -44,6 +45,7 @@ pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use prune::{Delete, Pin, Prune, Unpin};
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
+pub use rekey::Rekey;
 pub use restore::{Restore, RestoreArchive, RestoreSet};
 pub use settings::Settings;
 pub use status::{LimitOptions, Status};
@@ -132,6 +134,8 @@ pub enum Verb {
     Show(Show),
     /// Copy an archive to another store; needs no passphrase
     Copy(Copy),
+    /// Let archives that exist open with a new passphrase, too
+    Rekey(Rekey),
     /// Commit a backup that lies complete in a store, but whose manifest never arrived
     Adopt(Adopt),
     /// List what failed and killed runs have left, or take it back

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, plan, prune, restore, show,
-    status, verify,
+    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, plan, prune, rekey,
+    restore, show, status, verify,
 };
 use crate::cli::{Cli, Settings, Verb};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -83,6 +83,7 @@ fn writes_to_store(verb: &Verb) -> bool {
             | Verb::Doctor(_)
             | Verb::Pin(_)
             | Verb::Prune(_)
+            | Verb::Rekey(_)
             | Verb::Verify(_)
     )
 }
@@ -124,6 +125,7 @@ async fn verb(
         Verb::Unpin(options) => until(&cancel, prune::unpin(options, ui)).await?,
         Verb::Delete(options) => until(&cancel, prune::delete(options, ui)).await?,
         Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
+        Verb::Rekey(options) => until(&cancel, rekey::rekey(options, ui)).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
         Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
         Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,

@@ -16,6 +16,7 @@ pub mod ls;
 pub mod parse;
 pub mod plan;
 pub mod prune;
+pub mod rekey;
 pub mod restore;
 pub mod restore_set;
 pub mod show;

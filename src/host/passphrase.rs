@@ -11,10 +11,13 @@ use super::environment::variable;
 use crate::error::{Context, Error, Result};
 
 /// Environment variables that hold or lead to a secret; the children that we start do not inherit them.
-pub const VARIABLES: [&str; 9] = [
+pub const VARIABLES: [&str; 12] = [
     "SEALIFT_PASSPHRASE",
     "SEALIFT_PASSPHRASE_FILE",
     "SEALIFT_PASSPHRASE_COMMAND",
+    "SEALIFT_NEW_PASSPHRASE",
+    "SEALIFT_NEW_PASSPHRASE_FILE",
+    "SEALIFT_NEW_PASSPHRASE_COMMAND",
     "UCP_PASSWORD",
     "UCP_PASSWORD_FILE",
     "UCP_PASSWORD_COMMAND",
@@ -39,6 +42,13 @@ pub const PASSPHRASE: SecretName = SecretName {
     name: "passphrase",
     option: "--passphrase",
     variables: ["SEALIFT_PASSPHRASE", "SEALIFT_PASSPHRASE_FILE", "SEALIFT_PASSPHRASE_COMMAND"],
+};
+
+/// What archives that exist are to open with, too.
+pub const NEW_PASSPHRASE: SecretName = SecretName {
+    name: "new passphrase",
+    option: "--new-passphrase",
+    variables: ["SEALIFT_NEW_PASSPHRASE", "SEALIFT_NEW_PASSPHRASE_FILE", "SEALIFT_NEW_PASSPHRASE_COMMAND"],
 };
 
 impl SecretName {
@@ -260,7 +270,11 @@ mod tests {
 
     #[test]
     fn no_child_inherits_the_variables_of_the_passphrase() {
-        assert!(PASSPHRASE.variables.iter().all(|name| VARIABLES.contains(name)));
+        assert!(
+            [PASSPHRASE, NEW_PASSPHRASE]
+                .iter()
+                .all(|secret| { secret.variables.iter().all(|name| VARIABLES.contains(name)) })
+        );
     }
 
     #[test]

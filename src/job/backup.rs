@@ -12,14 +12,13 @@ use crate::archive::catalog::{ArchiveRecord, FORMAT};
 use crate::archive::openpgp::block_pool;
 use crate::archive::seal::{SealOptions, Sealed, seal};
 use crate::archive::tap::SourceChecks;
-use crate::archive::{Format, Id, open};
+use crate::archive::{Format, Id};
 use crate::docker::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase;
 use crate::host::priority;
 use crate::report::{Reporter, human_bytes};
 use crate::source::{Source, StoreFolder, Walk};
-use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
@@ -29,6 +28,7 @@ use crate::stream::source::{ByteStream, Running};
 
 pub use super::Outcome;
 use super::failing::Failing;
+use super::heads::Part;
 use super::increment::base::{self, Base, Found};
 use super::increment::reading::{KeptMembers, Opening, Scanning};
 use super::increment::shared_check::SharedCheck;
@@ -38,6 +38,7 @@ use super::origin::{self, Origin};
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
 use super::shrink::Before;
+use super::stored::StoredArchive;
 use segments::Segments;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
@@ -359,10 +360,9 @@ impl BackupRun {
 
     async fn compare_passphrase(&mut self, store: &Arc<Store>, id: &Id, newest: &Manifest, ui: &Reporter) {
         let (Some(passphrase), job) = (&self.passphrase, &self.record.job) else { return };
-        let head = async {
-            let object = Object::open(store, store.key(job, id, &newest.suffix)).await?;
-            open::open_head(&object, passphrase).await
-        };
+        let (id_of, manifest) = (id.clone(), newest.clone());
+        let found = StoredArchive { store: Arc::clone(store), job: job.clone(), id: id_of, manifest };
+        let head = async { found.head(Part::Archive, &found.archive_object().await?, passphrase).await };
         if head.await.is_err_and(|error| error.kind() == Kind::WrongPassphrase)
             && !self.request.warn_ok.contains(&WarnOk::Passphrase)
         {

@@ -102,7 +102,36 @@ pub async fn copy(
     Ok(())
 }
 
+/// Copies what an archive consists of, and then the key objects beside it that are not there yet.
 async fn copy_one(
+    found: &StoredArchive,
+    store: &Arc<Store>,
+    needs: &Needs,
+    limit_rate: Option<u64>,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<Copied> {
+    let copied = copy_objects(found, store, needs, limit_rate, ui, cancel).await?;
+    until(cancel, copy_key_objects(found, store)).await?;
+    Ok(copied)
+}
+
+async fn copy_key_objects(found: &StoredArchive, store: &Store) -> Result<()> {
+    let (job, id) = (&found.job, &found.id);
+    let own = found.store.key_objects(job, id).await?;
+    if own.is_empty() {
+        return Ok(());
+    }
+    let there = store.key_objects(job, id).await?;
+    for at in own.iter().filter(|at| !there.contains(at)) {
+        if let Some(object) = found.store.key_object(job, id, at).await? {
+            store.put_key_object(job, id, at, object).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn copy_objects(
     found: &StoredArchive,
     store: &Arc<Store>,
     needs: &Needs,

@@ -15,6 +15,7 @@ mod deliver;
 pub mod diff;
 pub mod doctor;
 mod failing;
+mod heads;
 #[cfg(test)]
 mod histories;
 pub mod increment;
@@ -28,6 +29,7 @@ mod open_archive;
 pub mod origin;
 pub mod plan;
 pub mod prune;
+pub mod rekey;
 mod request;
 pub mod restore;
 pub mod restore_set;

@@ -103,7 +103,8 @@ struct Front {
 
 impl Front {
     async fn open(request: &RestoreRequest, counters: &Arc<Counters>, ui: &Reporter) -> Result<Front> {
-        let open = &request.open;
+        let mut open = request.open.clone();
+        let mut key = None;
         let (name, object, expected, stored, raw) = match &request.source {
             RestoreSource::Archive(archive) | RestoreSource::Front(archive) => {
                 let found = StoredArchive::find(&open.store, archive, ui).await?;
@@ -114,6 +115,11 @@ impl Front {
                     ));
                 }
                 let object = found.archive_object().await?;
+                if found.encrypted() && !open.no_encrypt {
+                    let passphrase = open.passphrase.read()?;
+                    key = found.key_in_use(&object, &passphrase).await?;
+                    open.passphrase.known = Some(passphrase);
+                }
                 let expected = layers_of(&found.manifest);
                 let raw = !found.manifest.suffix.starts_with(Format::Tar.suffix());
                 (found.name(), object, Some(expected), Some(found.manifest.archive), raw)
@@ -130,9 +136,12 @@ impl Front {
             return Err(Error::damaged(format!("{} has {has} bytes where {had} were stored", object.key()))
                 .hint(format!("restore what is left of it: sealift restore {} --object", object.shown())));
         }
-        let bytes = counted_stream(&object, stored, Arc::clone(counters));
+        let mut bytes = counted_stream(&object, stored, Arc::clone(counters));
+        if let Some(key) = key {
+            bytes = with_head(key.archive_head(), bytes);
+        }
         let Unwrapped { layers, stream, trailing } =
-            unwrap(bytes, expected.as_deref(), &passphrase_for(&name, open)).await?;
+            unwrap(bytes, expected.as_deref(), &passphrase_for(&name, &open)).await?;
         if !layers.contains(&Layer::OpenPgp) && !open.no_encrypt {
             return Err(Error::damaged(format!("{name} is not encrypted")).hint(
                 "whoever can write to the store can have put it there; if it is yours, say --no-encrypt",
@@ -191,6 +200,18 @@ fn counted_stream(object: &Object, stored: Option<manifest::Object>, counters: A
         Some(stored) => Box::pin(object.verified_stream(&stored).inspect_ok(count)),
         None => Box::pin(object.stream().inspect_ok(count)),
     }
+}
+
+/// A message whose first bytes are another head, as long as its own.
+fn with_head(head: Bytes, message: BytesStream) -> BytesStream {
+    let mut left = head.len();
+    let rest = message.map_ok(move |mut piece| {
+        let own = piece.split_to(left.min(piece.len()));
+        left -= own.len();
+        piece
+    });
+    let rest = rest.try_filter(|piece| std::future::ready(!piece.is_empty()));
+    Box::pin(futures_util::stream::iter([Ok(head)]).chain(rest))
 }
 
 /// Follows a tar as it passes by, and lets no member through that may not be unpacked.

@@ -1,14 +1,19 @@
 //! `show`: what an archive is, and how to restore it by hand.
 
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+
 use super::open_archive::OpenArchive;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
-use crate::archive::Format;
 use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::archive::catalog::{ArchiveRecord, EndRecord, RefRecord};
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
+use crate::archive::{Format, Id};
 use crate::error::Result;
 use crate::report::Reporter;
+use crate::store::key_object;
 use crate::store::manifest::catalog_suffix;
 
 /// Which archive.
@@ -48,13 +53,15 @@ pub async fn show(request: &ShowRequest, ui: &Reporter) -> Result<Description> {
     let opened = OpenArchive::look(&found, passphrase.as_ref(), nothing, |_| {}).await?;
     let (archive, end) = (opened.record().clone(), opened.end().clone());
     let needs: Vec<_> = opened.refs().cloned().collect();
-    let object = format!("{}{}", found.id, found.manifest.suffix);
-    let opening = opening(&object, found.cipher(), archive.codec);
+    let (object, cipher) = (format!("{}{}", found.id, found.manifest.suffix), found.cipher());
+    let keys = keys(&found, &needs, passphrase.as_ref()).await?;
+    let opening = opening(&object, cipher, archive.codec, keys.get(&found.id));
     let by_hand = match needs.is_empty() {
         true => alone(&opening, archive.kind),
         false => {
             let catalog = format!("{}{}", found.id, catalog_suffix(&found.manifest.suffix));
-            script(&found.name(), &needs, &opening, &self::opening(&catalog, found.cipher(), Codec::Zstd))
+            let catalog = opening_catalog(&catalog, cipher, keys.get(&found.id));
+            script(&found.name(), &needs, &keys, &opening, &catalog)
         }
     };
     Ok(Description {
@@ -65,6 +72,23 @@ pub async fn show(request: &ShowRequest, ui: &Reporter) -> Result<Description> {
         archive,
         end,
     })
+}
+
+/// The names of key objects, by the archives that the passphrase does not open by themselves.
+type Keys = BTreeMap<Id, String>;
+
+async fn keys(found: &StoredArchive, needs: &[RefRecord], passphrase: Option<&SecretString>) -> Result<Keys> {
+    let mut keys = Keys::new();
+    let Some(passphrase) = passphrase else { return Ok(keys) };
+    let known = found.store.key_objects_of(&found.job).await?;
+    let all = needs.iter().map(|record| &record.id).chain([&found.id]);
+    for id in all.filter(|id| known.contains_key(id)) {
+        let archive = if *id == found.id { found.clone() } else { found.sibling(id).await? };
+        if let Some(key) = archive.key_in_use(&archive.archive_object().await?, passphrase).await? {
+            keys.insert(id.clone(), format!("{id}{}", key_object::suffix(&key.at)));
+        }
+    }
+    Ok(keys)
 }
 
 /// The line that restores an archive by what opens it.
@@ -78,13 +102,37 @@ fn alone(opening: &str, kind: Format) -> String {
 /// Unpacks a tar as it was packed.
 const TAR: &str = "tar -x -p --xattrs --xattrs-include='*' --acls --numeric-owner";
 
-/// The commands that open an object, of which there is a copy in this folder.
-fn opening(object: &str, cipher: Option<Cipher>, codec: Codec) -> String {
-    let first = match cipher {
-        Some(Cipher::Cfb) => format!("gpg -d {object}"),
-        Some(Cipher::Aead) => format!("sq decrypt {object}"),
-        None => format!("cat {object}"),
+/// The commands that open an archive object, of which there is a copy in this folder, and of a key object where that is needed.
+fn opening(object: &str, cipher: Option<Cipher>, codec: Codec, key: Option<&String>) -> String {
+    let head_len = cipher.map_or(0, Cipher::head_len);
+    let head = key.map(|key| format!("head -c {head_len} {key}"));
+    with_codec(decrypting(object, cipher, head), codec)
+}
+
+/// The commands that open a catalog, likewise.
+fn opening_catalog(object: &str, cipher: Option<Cipher>, key: Option<&String>) -> String {
+    let head_len = cipher.map_or(0, Cipher::head_len);
+    let head = key.map(|key| format!("tail -c +{} {key} | head -c {head_len}", head_len + 1));
+    with_codec(decrypting(object, cipher, head), Codec::Zstd)
+}
+
+/// The commands that decrypt an object; `head` are those that print what takes the place of its own head.
+fn decrypting(object: &str, cipher: Option<Cipher>, head: Option<String>) -> String {
+    let program = match cipher {
+        Some(Cipher::Cfb) => "gpg -d",
+        Some(Cipher::Aead) => "sq decrypt",
+        None => return format!("cat {object}"),
     };
+    match head {
+        Some(head) => {
+            let from = cipher.map_or(0, Cipher::head_len) + 1;
+            format!("{{ {head}; tail -c +{from} {object}; }} | {program}")
+        }
+        None => format!("{program} {object}"),
+    }
+}
+
+fn with_codec(first: String, codec: Codec) -> String {
     let unpack = match codec {
         Codec::Zstd => " | zstd -d",
         Codec::Gzip => " | gzip -d",
@@ -145,10 +193,14 @@ done
 "#;
 
 /// The script for an archive that needs older ones.
-fn script(name: &str, needs: &[RefRecord], own: &str, catalog: &str) -> String {
+fn script(name: &str, needs: &[RefRecord], keys: &Keys, own: &str, catalog: &str) -> String {
     let older = needs.iter().map(|record| {
         let object = format!("{}{}", record.id, record.suffix);
-        format!("{} | unpack {}\n", opening(&object, record.cipher, record.codec), record.n)
+        format!(
+            "{} | unpack {}\n",
+            opening(&object, record.cipher, record.codec, keys.get(&record.id)),
+            record.n
+        )
     });
     let archives = older.chain([format!("{own} | unpack 0\n")]).collect::<String>();
     let words = [("NAME", name), ("TAR", TAR), ("CATALOG", catalog), ("ARCHIVES\n", &archives)];
@@ -161,7 +213,7 @@ mod tests {
 
     /// The line that restores an archive that needs no others.
     fn by_hand(object: &str, cipher: Option<Cipher>, codec: Codec, kind: Format) -> String {
-        alone(&opening(object, cipher, codec), kind)
+        alone(&opening(object, cipher, codec, None), kind)
     }
 
     #[test]
@@ -175,6 +227,16 @@ mod tests {
     fn what_gnupg_does_not_read_is_left_to_sequoia() {
         let line = by_hand("x.zst.pgp", Some(Cipher::Aead), Codec::Zstd, Format::Raw);
         assert_eq!(line, "sq decrypt x.zst.pgp | zstd -d > TARGET");
+    }
+
+    #[test]
+    fn another_head_is_put_before_what_follows_the_objects_own() {
+        let key = Some(&"x.key-y.skesk".to_string());
+        let own = opening("x.tar.zst.gpg", Some(Cipher::Cfb), Codec::Zstd, key);
+        assert_eq!(own, "{ head -c 49 x.key-y.skesk; tail -c +50 x.tar.zst.gpg; } | gpg -d | zstd -d");
+        let catalog = opening_catalog("x.catalog.zst.pgp", Some(Cipher::Aead), key);
+        let head = "tail -c +80 x.key-y.skesk | head -c 79";
+        assert_eq!(catalog, format!("{{ {head}; tail -c +80 x.catalog.zst.pgp; }} | sq decrypt | zstd -d"));
     }
 
     #[test]

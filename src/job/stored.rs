@@ -13,7 +13,7 @@ use super::version::{Owner, Version};
 use crate::archive::Id;
 use crate::archive::contents::{self, Contents};
 use crate::archive::name::JobName;
-use crate::archive::open::{self, Archive};
+use crate::archive::open::Archive;
 use crate::archive::openpgp::{Cipher, Head};
 use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
@@ -253,45 +253,6 @@ impl StoredArchive {
         let (of_archive, of_catalog) = heads.unzip();
         let contents = self.contents(&catalog, of_catalog, |_| {}).await?;
         Ok(Arc::new(Archive::open(Arc::new(archive), contents, of_archive)?))
-    }
-
-    /// Opens the beginning of both objects. A wrong passphrase is told from damage by what else it opens: both must open.
-    pub(super) async fn heads(
-        &self,
-        archive: &Object,
-        catalog: &Object,
-        passphrase: &SecretString,
-    ) -> Result<(Head, Head)> {
-        once_more_if_damaged(|| self.try_heads(archive, catalog, passphrase)).await
-    }
-
-    async fn try_heads(
-        &self,
-        archive: &Object,
-        catalog: &Object,
-        passphrase: &SecretString,
-    ) -> Result<(Head, Head)> {
-        // Each S2K takes a while by design: both at once.
-        let opened = tokio::join!(open::open_head(archive, passphrase), open::open_head(catalog, passphrase));
-        let wrong = |head: &Result<Head>| matches!(head, Err(e) if e.kind() == Kind::WrongPassphrase);
-        match opened {
-            (Ok(first), Ok(second)) => Ok((first, second)),
-            (first, second) if wrong(&first) && wrong(&second) => Err(Error::new(
-                Kind::WrongPassphrase,
-                format!("the passphrase does not open {}", self.name()),
-            )
-            .hint("was it changed since this backup? give the one of that day")),
-            (first, second) => {
-                let damaged = [(archive, first), (catalog, second)].into_iter().find_map(|(object, head)| {
-                    let error = head.err().filter(|error| error.kind() != Kind::WrongPassphrase)?;
-                    Some(error.context(format!("{} cannot be opened", object.key())))
-                });
-                Err(damaged.unwrap_or_else(|| {
-                    let name = self.name();
-                    Error::damaged(format!("the passphrase opens only one of the two objects of {name}"))
-                }))
-            }
-        }
     }
 
     /// The catalog's stored bytes. Members are acted on as they come, and cannot be taken back: a catalog that fits into

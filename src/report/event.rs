@@ -76,6 +76,8 @@ pub enum Event {
     Copied(Copied),
     /// An archive, or some members of it, was restored.
     Restored(Restored),
+    /// An archive opens with a new passphrase, too.
+    Rekeyed(Rekeyed),
     /// A settings file is right.
     Checked {
         /// The settings file.
@@ -305,6 +307,17 @@ impl fmt::Display for Restored {
     }
 }
 
+/// An archive that opens with a new passphrase, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rekeyed {
+    /// Its job.
+    pub job: String,
+    /// Its id.
+    pub id: String,
+    /// The key object, by its name in the job's folder.
+    pub object: String,
+}
+
 impl Event {
     /// The event as one line of JSON, its fields in alphabetical order.
     pub fn to_json(&self) -> String {
@@ -353,6 +366,7 @@ impl fmt::Display for Event {
                 copied.to
             ),
             Event::Restored(restored) => restored.fmt(f),
+            Event::Rekeyed(Rekeyed { job, id, object }) => write!(f, "rekeyed {job}@{id}: {job}/{object}"),
             Event::Checked { file, stores, jobs, sets } => {
                 let counts = [(stores, "store"), (jobs, "job"), (sets, "set")];
                 let counts = counts.map(|(count, one)| counted(*count as u64, one));

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -39,16 +40,17 @@ impl Store {
     }
 
     /// Writes a small object that must not be there yet, and reads it back.
-    pub(super) async fn put_once(&self, key: &Path, text: String) -> Result<(), CreateError> {
+    pub(super) async fn put_once(&self, key: &Path, object: impl Into<Bytes>) -> Result<(), CreateError> {
+        let object = object.into();
         for _ in 0..LOST {
-            let put = self.put_absent(key, &text).await;
+            let put = self.put_absent(key, &object).await;
             let refused = put.as_ref().err().is_some_and(|e| self.is_refusal(e));
-            match (self.holds(key, &text, put.is_ok()).await, put) {
+            match (self.holds(key, &object, put.is_ok()).await, put) {
                 (Ok(Some(true)), _) => return Ok(()),
                 (Ok(Some(false)), _) => return Err(CreateError::Another),
                 (Ok(None), Ok(())) => {}
                 (Ok(None), Err(error)) if refused => {
-                    match self.put_where_links_are_missing(key, &text).await {
+                    match self.put_where_links_are_missing(key, &object).await {
                         true => return Ok(()),
                         false => return Err(CreateError::Refused(error)),
                     }
@@ -60,8 +62,8 @@ impl Store {
     }
 
     /// One create-only write; where the store has none, it is looked whether there is something first.
-    pub(super) async fn put_absent(&self, key: &Path, text: &str) -> Result<(), Error> {
-        let payload = PutPayload::from(text.to_string());
+    pub(super) async fn put_absent(&self, key: &Path, object: &Bytes) -> Result<(), Error> {
+        let payload = PutPayload::from(object.clone());
         if !self.known.lacks_create_only.load(Ordering::Relaxed) {
             let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             match self.up.put_opts(key, payload.clone(), create).await {
@@ -77,18 +79,18 @@ impl Store {
         self.up.put(key, payload).await.map(drop)
     }
 
-    /// Whether the store has exactly this text under a key; none where it has nothing there, even after a while where it
+    /// Whether the store has exactly these bytes under a key; none where it has nothing there, even after a while where it
     /// was `taken`.
-    async fn holds(&self, key: &Path, text: &str, taken: bool) -> Result<Option<bool>, Error> {
+    async fn holds(&self, key: &Path, object: &Bytes, taken: bool) -> Result<Option<bool>, Error> {
         let patience = if taken { SEEN } else { Duration::ZERO };
         let (started, mut doubted) = (tokio::time::Instant::now(), false);
         loop {
             let found = match self.may_read() {
                 true => match self.read(key).await {
                     Err(error) if self.is_unreadable(&error) => continue,
-                    read => read?.map(|there| there == text.as_bytes()),
+                    read => read?.map(|there| there == object),
                 },
-                false => self.look(key).await?.map(|size| size == text.len() as u64),
+                false => self.look(key).await?.map(|size| size == object.len() as u64),
             };
             // What was damaged on its way is whole the next time.
             if found == Some(false) && !std::mem::replace(&mut doubted, true) {
@@ -102,11 +104,11 @@ impl Store {
     }
 
     /// Some file systems have no hard links, by which a folder's create-only works: there the id alone keeps keys apart.
-    async fn put_where_links_are_missing(&self, key: &Path, text: &str) -> bool {
-        self.kind == Kind::File && self.up.put(key, text.to_string().into()).await.is_ok()
+    async fn put_where_links_are_missing(&self, key: &Path, object: &Bytes) -> bool {
+        self.kind == Kind::File && self.up.put(key, object.clone().into()).await.is_ok()
     }
 
-    async fn read(&self, key: &Path) -> Result<Option<bytes::Bytes>, Error> {
+    async fn read(&self, key: &Path) -> Result<Option<Bytes>, Error> {
         match self.down.get(key).await {
             Err(Error::NotFound { .. }) => Ok(None),
             got => got?.bytes().await.map(Some),

@@ -157,7 +157,7 @@ impl Store {
     /// The store does not take it.
     pub async fn put_lease(&self, job: &str, id: &Id, renewed: u32, lease: &Lease) -> Result<()> {
         let key = self.key(job, id, &suffix(renewed));
-        match self.put_absent(&key, &json::to_text(lease, WHAT)?).await {
+        match self.put_absent(&key, &json::to_text(lease, WHAT)?.into()).await {
             // Ids are drawn: it is ours, and its first answer was lost.
             Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
             Err(error) => Err(self.explain("writing the lease", error)),

@@ -15,7 +15,7 @@ use object_store::ObjectMeta;
 use super::lease::{Lease, Runs};
 use super::manifest::{SUFFIX, is_archive_suffix};
 use super::removal::{Removal, Removed};
-use super::{Store, damage, failed, lease, mark, pin, tombstone};
+use super::{Store, damage, failed, key_object, lease, mark, pin, tombstone};
 use crate::archive::Id;
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
@@ -119,7 +119,7 @@ enum Part {
     Failure,
     Lease,
     Tombstone(Id),
-    /// A verification, a damage record, a pin.
+    /// A verification, a damage record, a pin, a key object.
     Record,
 }
 
@@ -151,6 +151,7 @@ fn part_of(name: &str) -> Option<(Id, Part)> {
     } else if VerificationKey::parse(name).is_some()
         || damage::parse(name).is_some()
         || mark::parse(name, pin::WORD).is_some()
+        || key_object::parse(name).is_some()
     {
         Part::Record
     } else {

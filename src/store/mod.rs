@@ -31,6 +31,7 @@ mod hints;
 mod http;
 pub mod jobs;
 mod json;
+pub mod key_object;
 pub mod lease;
 pub mod leftover;
 pub mod list;

@@ -157,7 +157,7 @@ fn unmet(store: &Store, manifest: &Manifest, id: &Id, what: &str) -> Error {
 
 impl Store {
     /// [`Store::sizes`]; none where this key may not list.
-    async fn sizes_if_listed(&self, job: &str) -> Result<Option<Sizes>> {
+    pub(super) async fn sizes_if_listed(&self, job: &str) -> Result<Option<Sizes>> {
         match self.down.list_with_delimiter(Some(&self.below(job))).await {
             Ok(listed) => {
                 let name =
@@ -165,7 +165,7 @@ impl Store {
                 Ok(Some(listed.objects.into_iter().filter_map(name).collect()))
             }
             Err(error) if matches!(status_of(&error), Some(401 | 403)) && self.is_refusal(&error) => {
-                self.patience.detail("this key may not list: it is not looked what a backup needs");
+                self.patience.detail("this key may not list: it is not looked what lies beside an archive");
                 Ok(None)
             }
             Err(error) => Err(self.explain("listing", error)),

@@ -124,26 +124,62 @@ impl MessageKey {
     /// # Errors
     /// The packet cannot be made, or has not the length that [`Cipher::head_len`] promised.
     pub fn head(&self, passphrase: &SecretString) -> Result<Bytes> {
-        let sealed = || -> sequoia_openpgp::Result<Bytes> {
-            let (aes, gcm) = (SymmetricAlgorithm::AES256, AEADAlgorithm::GCM);
-            let (session, password) = (&self.session, password(passphrase));
-            let s2k = S2K::new_iterated(HashAlgorithm::SHA256, self.s2k_count)?;
-            let skesk = match self.cipher() {
-                Cipher::Cfb => SKESK::from(SKESK4::with_password(aes, aes, s2k, session, &password)?),
-                Cipher::Aead => SKESK6::with_password(aes, aes, gcm, s2k, session, &password)?.into(),
-            };
-            let mut head = Vec::new();
-            Packet::from(skesk).serialize(&mut head)?;
-            head.push(TAG_SEIPD);
-            Ok(head.into())
-        };
-        let head = sealed().context(|| "cannot seal the session key".into())?;
-        // The catalog has said already how long it is.
-        match head.len() as u64 == self.cipher().head_len() {
-            true => Ok(head),
-            false => Err(Error::failed(format!("the sealed session key has {} bytes", head.len()))),
-        }
+        seal_session(&self.session, self.cipher(), self.s2k_count, passphrase)
     }
+}
+
+/// A head as [`MessageKey::head`] makes it, for a message whose session key is known: it takes the place of that message's
+/// own.
+///
+/// # Errors
+/// As [`MessageKey::head`].
+pub fn another_head(session: &SessionKey, cipher: Cipher, passphrase: &SecretString) -> Result<Bytes> {
+    seal_session(session, cipher, S2K_COUNT, passphrase)
+}
+
+fn seal_session(
+    session: &SessionKey,
+    cipher: Cipher,
+    s2k_count: u32,
+    passphrase: &SecretString,
+) -> Result<Bytes> {
+    let sealed = || -> sequoia_openpgp::Result<Bytes> {
+        let (aes, gcm) = (SymmetricAlgorithm::AES256, AEADAlgorithm::GCM);
+        let password = password(passphrase);
+        let s2k = S2K::new_iterated(HashAlgorithm::SHA256, s2k_count)?;
+        let skesk = match cipher {
+            Cipher::Cfb => SKESK::from(SKESK4::with_password(aes, aes, s2k, session, &password)?),
+            Cipher::Aead => SKESK6::with_password(aes, aes, gcm, s2k, session, &password)?.into(),
+        };
+        let mut head = Vec::new();
+        Packet::from(skesk).serialize(&mut head)?;
+        head.push(TAG_SEIPD);
+        Ok(head.into())
+    };
+    let head = sealed().context(|| "cannot seal the session key".into())?;
+    // The catalog has said already how long it is.
+    match head.len() as u64 == cipher.head_len() {
+        true => Ok(head),
+        false => Err(Error::failed(format!("the sealed session key has {} bytes", head.len()))),
+    }
+}
+
+/// The session key that a head of [`another_head`] hands over, which does not stand before its message.
+///
+/// # Errors
+/// [`Kind::Damaged`] when it is not one of ours; [`Kind::WrongPassphrase`].
+pub fn session_of_head(head: &[u8], cipher: Cipher, passphrase: &SecretString) -> Result<SessionKey> {
+    let foreign = || Error::damaged("this is no head of a sealed archive");
+    let (&tag, skesk) = head.split_last().ok_or_else(foreign)?;
+    let is_ours = matches!(
+        (cipher, skesk),
+        (Cipher::Cfb, [TAG_SKESK, _, 4, _, S2K_ITERATED, ..])
+            | (Cipher::Aead, [TAG_SKESK, _, 6, _, _, _, _, S2K_ITERATED, ..])
+    );
+    if !is_ours || tag != TAG_SEIPD || head.len() as u64 != cipher.head_len() {
+        return Err(foreign());
+    }
+    open_skesk(skesk, passphrase)
 }
 
 fn password(passphrase: &SecretString) -> Password {

@@ -10,8 +10,10 @@ use super::{Increments, Rebase, locked};
 use crate::archive::catalog::paged::PagedCatalog;
 use crate::archive::catalog::{ArchiveRecord, RefRecord};
 use crate::archive::openpgp::Head;
-use crate::archive::{Format, Id, open};
-use crate::error::{Error, Result};
+use crate::archive::{Format, Id};
+use crate::error::{Error, Kind, Result};
+use crate::job::heads::Part;
+use crate::job::stored::StoredArchive;
 use crate::report::human_bytes;
 use crate::store::Store;
 use crate::store::damage;
@@ -172,7 +174,19 @@ impl Search<'_> {
         }
         let key = store.key(job, &manifest.id, catalog_suffix(&manifest.suffix));
         let object = Object::open(store, key).await?;
-        let head = self.head(&object).await?;
+        let (id, manifest) = (manifest.id.clone(), manifest.clone());
+        let found = StoredArchive { store: Arc::clone(store), job: job.clone(), id, manifest };
+        let head = match self.head(&found, Part::Catalog, &object).await {
+            Err(error) if error.kind() == Kind::WrongPassphrase => {
+                let from = &store.name;
+                return Ok(Err(format!(
+                    "does not open with this passphrase; `sealift rekey {job} --from {from}` lets it open with it, and the \
+                     next backup is an increment"
+                )));
+            }
+            head => head?,
+        };
+        let manifest = &found.manifest;
         let Some(catalog) = PagedCatalog::open(Arc::new(object), head, job, &manifest.id).await? else {
             return Ok(Err("is of an older format, or has too many members for an index".into()));
         };
@@ -189,24 +203,23 @@ impl Search<'_> {
             );
         }
         confirm_frames(&catalog).await?;
-        let base = self.with_archives(catalog, store, &manifest.suffix).await?;
+        let base = self.with_archives(catalog, &found).await?;
         Ok(Ok(Base { is_of_a_full: manifest.partial && manifest.stands_alone(), ..base }))
     }
 
-    async fn head(&self, object: &Object) -> Result<Option<Head>> {
+    async fn head(&self, found: &StoredArchive, part: Part, object: &Object) -> Result<Option<Head>> {
         match self.passphrase {
-            Some(passphrase) => open::open_head(object, passphrase).await.map(Some),
+            Some(passphrase) => found.head(part, object, passphrase).await.map(Some),
             None => Ok(None),
         }
     }
 
     /// Looks which of its archives are still there.
-    async fn with_archives(&self, catalog: PagedCatalog, store: &Arc<Store>, suffix: &str) -> Result<Base> {
-        let (archive, end) = (catalog.archive(), catalog.end());
-        let key = store.key(&archive.job, &archive.id, suffix);
+    async fn with_archives(&self, catalog: PagedCatalog, found: &StoredArchive) -> Result<Base> {
+        let (archive, end, suffix) = (catalog.archive(), catalog.end(), &found.manifest.suffix);
         let opened = async {
-            let object = Object::open(store, key).await?;
-            let head = self.head(&object).await?;
+            let object = found.archive_object().await?;
+            let head = self.head(found, Part::Archive, &object).await?;
             RefRecord::of(archive, end, suffix, head.as_ref())
         };
         let (mut gone, mut warnings) = (HashSet::new(), Vec::new());

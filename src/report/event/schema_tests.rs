@@ -32,6 +32,7 @@ fn every_event_meets_the_schema_and_the_schema_notices() {
         Event::Sealed(sealed),
         Event::Restored(Restored { archive, target, bytes: 1, members: Some(2), seconds: 0.5 }),
         Event::Copied(Copied { job: text(), id: text(), to: text(), stored: 1 }),
+        Event::Rekeyed(Rekeyed { job: text(), id: text(), object: text() }),
         Event::Checked { file: text(), stores: 1, jobs: 2, sets: 3 },
     ];
     for event in all {
