@@ -1,8 +1,8 @@
 //! What the settings say of how long archives are kept: `keep = { daily = 7, within = "30d", at.nas = { last = 3 } }`.
 
 use jiff::tz::TimeZone;
+use object_store::path::Path;
 use serde_json::Value;
-use url::Url;
 
 use super::Config;
 use super::check::suggestion;
@@ -11,6 +11,7 @@ use super::file::{Problem, Table, toml_value};
 use crate::error::{Error, Result};
 use crate::job::prune::Rules;
 use crate::job::retention::policy::{PERIODS, Policy};
+use crate::store::locate;
 
 /// The key.
 pub const KEEP: &str = "keep";
@@ -76,7 +77,10 @@ fn rule(policy: &mut Policy, key: &str, value: &Value) -> std::result::Result<()
     let word = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
-        other => return Err((format!("keep.{key}: {} is no number or text", toml_value(other)), None)),
+        other => {
+            let text = format!("keep.{key}: {} is no number or text", toml_value(other));
+            return Err((text, Some(EXAMPLE.into())));
+        }
     };
     let wrong = |error: Error| (format!("keep.{key}: {error}"), error.hint_text().map(String::from));
     let place = |word: &str| PERIODS.iter().position(|(_, known)| *known == word);
@@ -170,9 +174,9 @@ impl Config {
 /// Whether two URLs of stores mean one place.
 fn is_one_place(one: &str, other: &str) -> bool {
     let place = |text: &str| {
-        let url = Url::parse(text).ok()?;
-        let host = url.host_str().unwrap_or_default().to_string();
-        Some((url.scheme().to_string(), host, url.path().trim_end_matches('/').to_string()))
+        let (kind, url) = locate(text).ok()?;
+        let path = Path::from_url_path(url.path().trim_end_matches('/')).ok()?;
+        Some((kind, url.host_str().unwrap_or_default().to_string(), path))
     };
     one == other || place(one).is_some_and(|one| Some(one) == place(other))
 }
@@ -222,9 +226,13 @@ mod tests {
     fn a_store_is_found_however_its_url_is_written_and_one_that_has_none_is_told() {
         let (config, _) = config(FILE);
         let last = |url: &str| config.keep_rules(url).unwrap().jobs["a"].counts[0] == Count::Of(5);
-        for (url, is_far) in
-            [("s3://far/x", true), ("s3://far/x/", true), ("s3://far/x/y", false), ("s3://far", false)]
-        {
+        for (url, is_far) in [
+            ("s3://far/x", true),
+            ("s3://far/x/", true),
+            ("s3://far/%78", true),
+            ("s3://far/x/y", false),
+            ("s3://far", false),
+        ] {
             assert_eq!((last(url), config.has_no_keep_for(url)), (is_far, !is_far), "{url}");
         }
         let without = super::super::tests::config("keep = { last = 1 }\n").0;

@@ -135,7 +135,7 @@ impl Pruned {
 /// said of it.
 pub async fn prune(request: &PruneRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Pruned> {
     let store = Arc::new(request.store.open(ui)?);
-    let mut view = View::take(&store, &request.jobs, &request.rules).await?;
+    let mut view = View::take(&store, &request.jobs, &request.rules, request.stale).await?;
     has_rules(&view, request)?;
     view.also(&request.jobs)
         .for_each(|job| ui.note(&format!("{job} makes sets with them: it is pruned, too")));
@@ -241,7 +241,8 @@ impl Acting<'_> {
             uncommitted.insert(job.job.clone(), removal.uncommitted());
         }
         // Of some, another run may have deleted all that there was.
-        let mut now = View::take_what_is_there(self.store, &self.request.jobs, &self.request.rules).await?;
+        let PruneRequest { jobs, rules, stale, .. } = self.request;
+        let mut now = View::take_what_is_there(self.store, jobs, rules, *stale).await?;
         now.add_uncommitted(&uncommitted);
         let stays = |line: &Line| matches!(line.fate, Fate::Failed(_));
         let of_job = |job: &PrunedJob| {

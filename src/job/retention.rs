@@ -91,7 +91,7 @@ impl fmt::Display for Reason {
             Reason::Oldest(period) => write!(f, "oldest {period}"),
             Reason::Within(Period::Each, span) => write!(f, "within {span}"),
             Reason::Within(period, span) => write!(f, "{period} within {span}"),
-            Reason::OnlyDamaged(period) => write!(f, "{period}, damaged"),
+            Reason::OnlyDamaged(period) => write!(f, "{period} (damaged)"),
             Reason::Newest => f.write_str("newest"),
             Reason::MinKeep => f.write_str("min-keep"),
             Reason::Pinned => f.write_str("pinned"),

@@ -136,7 +136,8 @@ impl<'a> Removal<'a> {
         match left.as_slice() {
             [] => cause,
             left => cause.and_hint(format!(
-                "tombstones of {} are left at {}: no increment builds on these until the next `sealift prune`",
+                "tombstones of {} are left at {}: no increment builds on these; a day later `sealift prune --confirm` or \
+                 `sealift clean --confirm` takes them back",
                 left.join(", "),
                 self.store.name
             )),
@@ -342,14 +343,16 @@ pub struct Beside {
     pub bytes: u64,
     /// Whether it has a manifest.
     pub has_manifest: bool,
-    /// Whether it has a tombstone.
-    pub has_tombstone: bool,
+    /// When its latest tombstone was put, by the clock of whoever did; none where it has none.
+    pub tombstone: Option<jiff::Timestamp>,
 }
 
 impl Beside {
-    /// Whether it is what is left where a removal was broken off.
-    pub fn is_broken_off(&self) -> bool {
-        self.has_tombstone && !self.has_manifest
+    /// Whether it is what is left where a removal was broken off. Beside a tombstone that is younger than `stale` somebody may
+    /// be at work, or about to find that it is to stay.
+    pub fn is_broken_off(&self, now: jiff::Timestamp, stale: Duration) -> bool {
+        let age = self.tombstone.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+        !self.has_manifest && age.is_some_and(|age| age >= stale)
     }
 }
 
@@ -376,7 +379,8 @@ impl Store {
                 let beside = found.entry((job.into(), id)).or_default();
                 beside.bytes += meta.size;
                 beside.has_manifest |= suffix == SUFFIX;
-                beside.has_tombstone |= mark::parse(name, tombstone::WORD).is_some();
+                let at = mark::parse(name, tombstone::WORD).and_then(|(_, at)| at.time());
+                beside.tombstone = beside.tombstone.max(at);
             }
         }
         Ok(found)

@@ -14,7 +14,7 @@ use super::view::View;
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
-use crate::store::removal::{Removal, Removed};
+use crate::store::removal::{Kept, Removal, Removed};
 use crate::store::set::SetRef;
 use crate::store::{Store, StoreUrl};
 
@@ -53,21 +53,22 @@ pub struct Deleted {
 pub async fn delete(request: &DeleteRequest, ui: &Reporter) -> Result<Deleted> {
     let (store, job, id) = find(request, ui).await?;
     let name = format!("{job}@{id}");
-    let mut deleted = may_go(&store, &job, &id).await?;
+    let mut deleted = may_go(&store, &job, &id, request.stale).await?;
     if !request.confirm {
         return Ok(deleted);
     }
     let mut removal = Removal::begin(&store, &job, [&id], "asked for", request.stale).await?;
     let again = async {
         removal.look_again(&Default::default()).await?;
-        may_go(&store, &job, &id).await
+        may_go(&store, &job, &id, request.stale).await
     };
     if let Err(error) = again.await {
         return Err(removal.give_up(error).await);
     }
     match removal.delete(&id).await? {
         Removed::Gone(bytes) => deleted.bytes = bytes,
-        Removed::Kept(why) => return Err(Error::failed(format!("{name} is not deleted: {why}"))),
+        Removed::Kept(Kept::Refused(error)) => return Err(error.context(format!("{name} is not deleted"))),
+        Removed::Kept(why) => return Err(Error::failed(format!("{name} is not deleted: {why}")).hint(HINT)),
     }
     Ok(deleted)
 }
@@ -87,9 +88,9 @@ async fn find(request: &DeleteRequest, ui: &Reporter) -> Result<(Arc<Store>, Str
 }
 
 /// Whether no floor keeps an archive.
-async fn may_go(store: &Arc<Store>, job: &str, id: &Id) -> Result<Deleted> {
+async fn may_go(store: &Arc<Store>, job: &str, id: &Id, stale: Duration) -> Result<Deleted> {
     let rules = Rules { given: Some(Policy::default()), ..Rules::default() };
-    let mut view = View::take(store, &[job.to_string()], &rules).await?;
+    let mut view = View::take(store, &[job.to_string()], &rules, stale).await?;
     let mut set = None;
     for JobArchives { job: name, policy, archives } in &mut view.jobs {
         *policy = (name == job).then(Policy::default);
@@ -126,4 +127,4 @@ async fn may_go(store: &Arc<Store>, job: &str, id: &Id) -> Result<Deleted> {
 }
 
 const HINT: &str = "the newest whole archive of a job or set stays, and so does what is pinned (`sealift unpin`) or what others \
-                    need: delete those first";
+                    need: delete those first; what is locked goes when its lock has ended, and parts of a run with `sealift clean`";

@@ -34,7 +34,8 @@ pub async fn pin(request: &PinRequest, ui: &Reporter) -> Result<Id> {
 pub async fn unpin(request: &PinRequest, ui: &Reporter) -> Result<Id> {
     let found = StoredArchive::find(&request.store, &request.archive, ui).await?;
     match found.store.delete_pins(&found.job, &found.id).await? {
-        0 => Err(Error::failed(format!("{} is not pinned", found.name()))),
+        0 => Err(Error::failed(format!("{} is not pinned", found.name()))
+            .hint("see `sealift prune`, without --confirm: it says why each archive is kept")),
         _ => Ok(found.id),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -30,6 +31,8 @@ pub(super) struct View {
     runs: BTreeMap<SetRef, SetRun>,
     /// What lies there of each archive, and of what is none any more.
     beside: BTreeMap<(String, Id), Beside>,
+    /// How old a tombstone is that nobody is behind any more.
+    stale: Duration,
     /// What the names of their objects end with, where a manifest says it.
     suffixes: BTreeMap<(String, Id), String>,
 }
@@ -39,13 +42,18 @@ impl View {
     ///
     /// # Errors
     /// There is nothing of one that was asked for; the store does not answer.
-    pub(super) async fn take(store: &Arc<Store>, asked: &[String], rules: &Rules) -> Result<View> {
+    pub(super) async fn take(
+        store: &Arc<Store>,
+        asked: &[String],
+        rules: &Rules,
+        stale: Duration,
+    ) -> Result<View> {
         for job in asked {
             if store.ids(job).await?.is_empty() && store.beside(Some(job)).await?.is_empty() {
                 return Err(no_archive(job, store).await);
             }
         }
-        View::take_what_is_there(store, asked, rules).await
+        View::take_what_is_there(store, asked, rules, stale).await
     }
 
     /// [`View::take`], where there may be nothing left.
@@ -53,6 +61,7 @@ impl View {
         store: &Arc<Store>,
         asked: &[String],
         rules: &Rules,
+        stale: Duration,
     ) -> Result<View> {
         // Before the archives: what a set names was committed before it ended, so it is listed unless it is gone.
         let ended = store.sets().await?;
@@ -82,7 +91,9 @@ impl View {
             [job] if names.len() == 1 => store.beside(Some(job)).await?,
             _ => store.beside(None).await?,
         };
-        for job in beside.iter().filter(|(_, found)| found.is_broken_off()).map(|((job, _), _)| job) {
+        let now = Timestamp::now();
+        let left = beside.iter().filter(|(_, found)| found.is_broken_off(now, stale));
+        for job in left.map(|((job, _), _)| job) {
             if asked.is_empty() || names.contains(job) {
                 jobs.entry(job.clone()).or_default();
             }
@@ -96,7 +107,7 @@ impl View {
             let policy = of_job.filter(|policy| !policy.is_empty()).cloned();
             JobArchives { job, policy, archives }
         });
-        Ok(View { jobs: jobs.collect(), listed: every, runs, beside, suffixes })
+        Ok(View { jobs: jobs.collect(), listed: every, runs, beside, stale, suffixes })
     }
 
     /// Asks of what would be deleted, for no reason keeps it, until when the store keeps it locked.
@@ -143,8 +154,7 @@ impl View {
                 reasons: reasons.clone(),
                 fate: if reasons.is_empty() { Fate::Dropped } else { Fate::Kept },
             });
-            let left =
-                self.beside.iter().filter(|((of, _), beside)| *of == job.job && beside.is_broken_off());
+            let left = self.beside.iter().filter(|((of, _), beside)| *of == job.job && self.is_left(beside));
             let left = left.map(|((_, id), beside)| Line {
                 id: id.clone(),
                 started: None,
@@ -159,9 +169,15 @@ impl View {
         self.jobs.iter().zip(reasons).map(of_job).collect()
     }
 
-    /// The archives of a job that have tombstones.
+    fn is_left(&self, beside: &Beside) -> bool {
+        beside.is_broken_off(Timestamp::now(), self.stale)
+    }
+
+    /// The archives of a job that have tombstones, and what removals have left of others.
     pub(super) fn with_tombstone<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Id> {
-        let marked = self.beside.iter().filter(move |((of, _), beside)| of == job && beside.has_tombstone);
+        let is_marked =
+            |beside: &Beside| beside.tombstone.is_some() && (beside.has_manifest || self.is_left(beside));
+        let marked = self.beside.iter().filter(move |((of, _), beside)| of == job && is_marked(beside));
         marked.map(|((_, id), _)| id)
     }
 

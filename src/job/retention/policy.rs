@@ -104,6 +104,10 @@ impl FromStr for Span {
                 'h' => &mut span.hours,
                 _ => return Err(wrong()),
             };
+            // Of two numbers of days, either may be meant.
+            if *field != 0 {
+                return Err(wrong());
+            }
             *field = std::mem::take(&mut digits).parse().map_err(|_| wrong())?;
         }
         if text.is_empty() || !digits.is_empty() { Err(wrong()) } else { Ok(span) }
@@ -221,7 +225,7 @@ mod tests {
         for (text, shown) in [("2y5m7d3h", "2y5m7d3h"), ("30d", "30d"), ("3h1y", "1y3h"), ("0d", "")] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), shown);
         }
-        for wrong in ["", "7", "d", "7w", "-7d", "7 d", "70000d", "1.5y"] {
+        for wrong in ["", "7", "d", "1d1d", "7w", "-7d", "7 d", "70000d", "1.5y"] {
             assert_eq!(wrong.parse::<Span>().unwrap_err().kind().exit_code(), 2, "{wrong:?}");
         }
         let counts = ["7", "0", "unlimited", "-1"].map(|text| text.parse::<Count>().unwrap());

@@ -208,7 +208,10 @@ fn a_damaged_archive_takes_no_good_ones_place() {
     }
     let found = reasons(&job("daily=2", all.clone()));
     assert_eq!(found[4], ["daily", "newest"], "the later one of that day is damaged");
-    assert_eq!((&found[3], &found[2]), (&vec!["daily, damaged".to_string()], &vec!["daily, damaged".into()]));
+    assert_eq!(
+        (&found[3], &found[2]),
+        (&vec!["daily (damaged)".to_string()], &vec!["daily (damaged)".into()])
+    );
     assert_eq!(found[1], ["daily"], "two whole ones are counted");
     assert!(found[0].is_empty());
     assert_eq!(found[5], ["newest"], "it was made last");
