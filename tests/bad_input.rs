@@ -109,7 +109,7 @@ fn archives_that_are_not_there() {
     lab.backup_stdin(&store, b"another", &[]).expect(0);
     lab.run(&["restore", "none", "--to-stdout", "--from", &store])
         .expect_error(10, "no archive of job none")
-        .hint("sealift list");
+        .hint("known are: job");
     let id = "none@20261122T020000Z-1f2e3d4c";
     lab.run(&["verify", id, "--from", &store]).expect_error(10, "there is no archive").hint("sealift list");
     lab.run(&["verify", "../escape", "--from", &store]).expect(2);

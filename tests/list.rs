@@ -23,13 +23,22 @@ fn archives_are_listed_by_job_and_age_and_a_damaged_manifest_is_named() {
     };
     let bytes = |words: &[&str]| listed(words).iter().map(|line| line["bytes"].as_u64()).collect::<Vec<_>>();
     assert_eq!(bytes(&[]), [Some(5), Some(3), Some(12)], "jobs by name, the oldest archive first");
+    assert_eq!(bytes(&["b"]), [Some(3), Some(12)]);
+    assert_eq!(bytes(&["b", "a/c"]), [Some(3), Some(12), Some(5)]);
     assert_eq!(bytes(&["--job", "b"]), [Some(3), Some(12)]);
-    assert_eq!(bytes(&["--job", "a"]), [], "a job is named in full");
+    // A job is named in full.
+    lab.run(&["list", "a", "--from", &store])
+        .expect_error(10, "there is no archive of job a at ")
+        .hint("known are: a/c, b");
+    lab.run(&["list", "a/d", "--from", &store]).expect_error(10, "no archive of job a/d").hint("mean a/c?");
 
     let table = lab.run(&["list", "--from", &store]).expect(0).text();
     let lines: Vec<_> = table.lines().collect();
-    assert!(lines[0].starts_with("JOB") && lines.len() == 4, "{table}");
-    assert!(lines[1].starts_with("a/c") && lines[3].contains("12 B"), "{table}");
+    assert!(lines[0].starts_with("JOB") && lines.len() == 5, "{table}");
+    assert!(lines[1].starts_with("a/c") && lines[3].contains("   12B  "), "{table}");
+    assert!(lines[4].starts_with("3 archives of 2 jobs, "), "{table}");
+    let long = lab.run(&["list", "b", "--long", "--from", &store]).expect(0).text();
+    assert!(long.lines().nth(2).is_some_and(|line| line.contains("  12 B   full  ")), "{long}");
 
     // Without a manifest there is no archive; with one that is not what was written, there is a damaged one.
     let id = listed(&["--job", "b"])[1]["id"].as_str().expect("an id").to_string();
@@ -41,6 +50,17 @@ fn archives_are_listed_by_job_and_age_and_a_damaged_manifest_is_named() {
     assert!(line["damaged"].as_str().expect("why").contains("damaged"), "{line}");
     std::fs::remove_file(&manifest).expect("a manifest");
     assert_eq!(bytes(&["--job", "b"]), [Some(3)]);
+    let said = lab.run(&["list", "--from", &store]).expect(0).text();
+    assert!(said.contains("\nobjects of 1 run without a manifest: "), "{said}");
+    let object = lab.path("store/a/c").read_dir().expect("a folder").filter_map(Result::ok);
+    let data = object.map(|entry| entry.path()).find(|path| {
+        path.to_string_lossy().contains("Z-")
+            && !path.to_string_lossy().contains("catalog")
+            && !path.to_string_lossy().contains("manifest")
+    });
+    std::fs::remove_file(data.expect("an archive")).expect("an archive");
+    let said = lab.run(&["list", "a/c", "--from", &store]).expect(0).text();
+    assert!(said.contains("  archive missing\n") && said.contains("; 1 not whole\n"), "{said}");
 }
 
 #[test]

@@ -43,6 +43,8 @@ mod restore;
 mod restore_set;
 // The source, its end and the way back by hand are shown.
 mod show;
+// Screens of a real terminal, 80 and 40 columns wide, and typed mistakes with their answers.
+mod screens;
 // Whether every job has an archive that is new, whole and verified.
 mod status;
 // Every level finds what it promises to find, and records what it found in order.
@@ -50,6 +52,8 @@ mod verify;
 
 // What a killed run left is taken back, a run under way is not touched, and there is one at a time.
 mod clean;
+// Whatever is killed, whenever: what is listed restores, and `clean` leaves nothing else.
+mod kills;
 
 // ---- what holds for all of them
 

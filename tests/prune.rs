@@ -96,7 +96,7 @@ fn what_is_pinned_stays_until_it_is_unpinned() {
     let first = format!("{JOB}@{}", made[0].0);
     lab.run(&["pin", &first, "--note", "before the migration", "--from", &url]).expect(0);
     let listed = lab.run(&["list", "--from", &url]).expect(0).text();
-    assert_eq!(listed.lines().filter(|line| line.ends_with("(pinned)")).count(), 1, "{listed}");
+    assert_eq!(listed.lines().filter(|line| line.ends_with("  pinned")).count(), 1, "{listed}");
     lab.run(&["delete", &first, "--from", &url, "--confirm"]).expect_error(1, "pinned").hint("sealift unpin");
     let pruned = prune(&lab, &url, &["--keep-last", "1", "--confirm"]).expect(0);
     assert!(pruned.text().contains("keep     pinned"), "{}", pruned.text());

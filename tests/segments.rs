@@ -59,6 +59,8 @@ fn a_first_run_that_is_killed_near_its_end_sends_at_most_one_segment_again() {
             "{}",
             refused.stderr
         );
+        let verified = lab.run(&["verify", "j", "--since-last", "--from", &url]).expect(3);
+        assert!(verified.stderr.contains("has only parts of a run"), "{}", verified.stderr);
 
         let ended = lab.run(&[&WORDS[..], &[&url]].concat()).expect(0);
         let sealed = sealed(&ended);

@@ -196,7 +196,7 @@ fn seal_with(
     let (blocks, encrypted) = start_ciphers(sealer, options.plan.workers)?;
     start_tap(source, &mut options, Arc::clone(&counters), frames, proof)?;
     let catalog_of = (options.archive.id.clone(), options.scanned.take());
-    start_packer(packed, options, blocks, records)?;
+    start_packer(packed, options, Arc::clone(&counters), blocks, records)?;
     start_digest(archive_lock, encrypted, counters, archive_out, digested)?;
     let end = move |totals| {
         let proof = proved.blocking_recv().map_err(|_| Error::disconnected())?;
@@ -254,13 +254,15 @@ fn start_tap(
 fn start_packer(
     packed: Results<Hashed>,
     options: SealOptions,
+    counters: Arc<Counters>,
     blocks: Dispatch<Block, SealedBlock>,
     records: Sender<Vec<Record>>,
 ) -> Result<()> {
     let SealOptions { archive, chunks, .. } = options;
     thread("packer", move || {
         let packer = Packer::new(archive.cipher, chunks, |block| blocks.send(block));
-        let outcome = packer.and_then(|packer| pack(packed, packer, Record::Archive(archive), &records));
+        let outcome =
+            packer.and_then(|packer| pack(packed, packer, Record::Archive(archive), &counters, &records));
         records.finish_blocking(outcome.as_ref().map(drop).map_err(|_| Error::disconnected()));
         blocks.finish(outcome);
     })
@@ -360,6 +362,7 @@ fn pack(
     mut frames: Results<Hashed>,
     mut packer: Packer<impl FnMut(Block) -> Result<()>>,
     first: Record,
+    counters: &Counters,
     records: &Sender<Vec<Record>>,
 ) -> Result<()> {
     records.send_blocking(vec![first])?;
@@ -371,6 +374,7 @@ fn pack(
             packer.push(piece)?;
             stored_len += piece.len() as u64;
         }
+        counters.framed.add(len);
         let record =
             FrameRecord { n: frame.n, at: frame.at, len, stored_at, stored_len, blake3, reference: 0 };
         stored_at += stored_len;

@@ -12,7 +12,7 @@ use crate::stream::pool::{Pool, Pooled};
 use crate::stream::source::{ByteStream, Proof};
 use crate::stream::warning::{Warning, WarningKind};
 use crate::tar::name::PATH_MAX;
-use crate::tar::{Entry, Walker};
+use crate::tar::{BLOCK, Entry, Walker};
 
 /// The two buffers that a frame needs on its way.
 pub struct FrameBuffers {
@@ -49,6 +49,8 @@ pub struct SourceChecks {
     pub strict: bool,
     /// Whether the hashes of files in a tar are wanted.
     pub content: bool,
+    /// Whether the zeros behind a tar's end marker are left out: they fill up the unpacker's record, and say nothing.
+    pub without_padding: bool,
     /// Whether it must be a whole OpenPGP message.
     pub is_message: bool,
     /// What is known to be wrong with it beforehand.
@@ -113,11 +115,15 @@ pub fn tap(
     let mut members = (expected.format == Format::Tar).then(|| Members::new(expected.content));
     let mut message = expected.is_message.then(Message::default);
     let follow = |bytes: &[u8]| {
-        let entries = members.as_mut().map(|members| members.follow(bytes, &mut expected.check));
-        if let Some(message) = &mut message {
-            message.feed(bytes)?;
-        }
-        entries.unwrap_or_else(|| Ok(Vec::new()))
+        let Some(members) = &mut members else {
+            message.as_mut().map_or(Ok(()), |message| message.feed(bytes))?;
+            return Ok((Vec::new(), None));
+        };
+        let entries = members.follow(bytes, &mut expected.check)?;
+        let end =
+            members.walker.ended_at().filter(|_| expected.without_padding && !members.walker.trailing());
+        message.as_mut().map_or(Ok(()), |message| message.feed(bytes))?;
+        Ok((entries, end.map(|marker| marker + 2 * BLOCK as u64)))
     };
     let at = cut_frames(&mut source, pool, counters, follow, send)?;
     // The source's own failure comes first: it is the cause of a tar that breaks off.
@@ -213,23 +219,25 @@ fn shortened(mut texts: Vec<String>) -> Vec<String> {
 }
 
 /// Reads `source` to its EOF and sends its bytes on in frames, with the members that `follow` finds in each; returns how
-/// many bytes there were.
+/// many bytes there were. Where `follow` says that nothing but padding comes behind a byte, the last frame ends there.
 fn cut_frames(
     source: &mut ByteStream,
     pool: &Pool<FrameBuffers>,
     counters: &Counters,
-    mut follow: impl FnMut(&[u8]) -> Result<Vec<Entry>>,
+    mut follow: impl FnMut(&[u8]) -> Result<(Vec<Entry>, Option<u64>)>,
     mut send: impl FnMut(Frame) -> Result<()>,
 ) -> Result<u64> {
     let (mut n, mut at) = (0, 0);
     loop {
         let mut buffers = pool.get();
         let len = fill(source, &mut buffers.plain, counters)?;
-        buffers.len = len;
-        let entries = follow(&buffers.plain[..len])?;
+        let (entries, end) = follow(&buffers.plain[..len])?;
         let ended = len < buffers.plain.len();
+        let end = end.filter(|_| ended).map_or(usize::MAX, |end| end.saturating_sub(at) as usize);
+        let len = len.min(end);
+        buffers.len = len;
         // An empty source still becomes one frame: `zstd -d` and its kin do not read nothing.
-        if len > 0 || n == 0 {
+        if len > 0 || n == 0 || !entries.is_empty() {
             send(Frame { n, at, buffers, entries })?;
         }
         (n, at) = (n + 1, at + len as u64);
@@ -259,7 +267,6 @@ mod tests {
     use super::*;
     use crate::archive::testing::{source, tar, tar_checks};
     use crate::error::Kind;
-    use crate::tar::BLOCK;
 
     /// What comes of a source: frames as they were sent, and how it ended.
     fn tapped(stream: ByteStream, expected: SourceChecks) -> (Vec<(u64, usize)>, Result<Proof>) {
@@ -322,6 +329,31 @@ mod tests {
         assert_eq!(ended.unwrap().notes.len(), 0);
         let (_, ended) = tapped(source(tar(), 300, Ok(unproved)), SourceChecks::default());
         assert_eq!(ended.unwrap().notes.len(), 1);
+    }
+
+    #[test]
+    fn padding_behind_the_end_marker_is_left_out_where_that_is_asked_for() {
+        let bytes = |padding: usize, without_padding| {
+            let padded = [tar(), vec![0; padding]].concat();
+            let buffers = || FrameBuffers { plain: vec![0; 1000], len: 0, packed: Packed::default() };
+            let pool = Pool::new(2, buffers);
+            let checks = SourceChecks { without_padding, ..tar_checks() };
+            let mut sent = Vec::new();
+            tap(proved(&padded), checks, &pool, &Counters::default(), |frame| {
+                sent.extend_from_slice(&frame.buffers.plain[..frame.buffers.len]);
+                Ok(())
+            })
+            .unwrap();
+            sent
+        };
+        for padding in 0..1000 {
+            let (kept, cut) = (bytes(padding, false), bytes(padding, true));
+            assert_eq!(kept.len(), tar().len() + padding);
+            // What was sent on before the end was seen stays.
+            let sent_on = kept.len() / 1000 * 1000;
+            assert_eq!(cut.len(), tar().len().max(sent_on), "{padding}");
+            assert!(cut.starts_with(&tar()), "{padding}");
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::job::clean::CleanRequest;
 const HELP: &str = "\
 What is found: archives and catalogs without a manifest, parts of uploads that were broken off (S3), their files (NAME#N
 of a file:// store), what a removal that was killed left, tombstones, leases of runs that have ended, failure records that
-a later archive has outdated or that are older than 90 days, records of archives that are gone. Azure's uncommitted blocks
-go by themselves, after 7 days. Objects whose names are not sealift's are never touched, nor is what was written to
+a later archive has outdated or that are older than 90 days, records of archives that are gone, parts of runs that were not
+completed and that nothing builds on since a newer archive is whole. Azure's uncommitted blocks go by themselves, after
+7 days. Objects whose names are not sealift's are never touched, nor is what was written to
 within --older-than, nor what a run under way has a lease for. What has data is taken back under a tombstone: a backup
 that would commit it meanwhile sees it and fails instead.
 
@@ -38,6 +39,9 @@ pub struct Clean {
     /// Take it back; otherwise it is listed and nothing is changed
     #[arg(long)]
     confirm: bool,
+    /// Change nothing, whatever the settings say
+    #[arg(short = 'n', long, conflicts_with = "confirm")]
+    dry_run: bool,
     /// Also containers that killed backups of this host left at its engine, by their label `sealift`
     #[arg(long)]
     docker: bool,
@@ -49,7 +53,8 @@ impl Clean {
     /// # Errors
     /// As [`FromStore::request`].
     pub fn request(self) -> Result<CleanRequest> {
-        let Clean { jobs, from, older_than, confirm, docker } = self;
+        let Clean { jobs, from, older_than, confirm, dry_run, docker } = self;
+        let confirm = confirm && !dry_run;
         Ok(CleanRequest { store: from.request()?, jobs, older_than, confirm, docker })
     }
 }

@@ -62,6 +62,9 @@ pub struct RunOptions {
     rm: bool,
     #[arg(long, hide = true)]
     log_driver: Option<String>,
+    /// As for every verb; -v is docker's here
+    #[arg(long = "verbose", id = "verbose")]
+    own_verbose: bool,
     /// The image
     image: String,
     /// Command and arguments for the container

@@ -19,6 +19,7 @@ mod docker_run;
 mod doctor;
 mod explicit;
 mod files;
+mod meant;
 mod options;
 mod plan;
 mod prescan;
@@ -37,6 +38,7 @@ pub use clean::Clean;
 pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
+pub use meant::with_meaning;
 pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
@@ -85,10 +87,10 @@ pub struct View {
     #[arg(long, global = true, conflicts_with = "quiet")]
     json: bool,
     /// Print warnings and errors only
-    #[arg(long, global = true)]
+    #[arg(short, long, global = true)]
     quiet: bool,
     /// Print details: the settings file, the memory bound, the largest archive that it allows
-    #[arg(long, global = true)]
+    #[arg(short, long, global = true)]
     verbose: bool,
 }
 
@@ -413,6 +415,24 @@ mod tests {
         for verb in Cli::command().get_subcommands() {
             assert!(script.contains(verb.get_name()), "{}", verb.get_name());
         }
+    }
+
+    #[test]
+    fn details_are_asked_for_by_the_same_word_everywhere_and_a_short_one_where_docker_has_none() {
+        for line in [
+            "list -v --from memory:///x",
+            "-v list --from memory:///x",
+            "backup path -v --to memory:///x /etc",
+            "backup run --verbose --to memory:///x img",
+            "restore db --verbose --to-stdout --from memory:///x",
+            "restore set db --verbose --plan --from memory:///x",
+        ] {
+            let cli = Cli::try_parse_from(format!("sealift {line}").split(' ')).unwrap();
+            assert!(cli.view.mode().1, "{line}");
+        }
+        let line = "sealift -q restore db --from memory:///x --to-run -v a:b img";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(cli.view.mode(), (Mode::Quiet, false));
     }
 
     #[test]

@@ -121,6 +121,9 @@ pub struct Prune {
     /// Delete; otherwise only tell what would be deleted
     #[arg(long)]
     confirm: bool,
+    /// Delete nothing, whatever the settings say
+    #[arg(short = 'n', long, conflicts_with = "confirm")]
+    dry_run: bool,
     /// Before anything of a job is deleted, read all stored bytes of the newest archive that is kept, and of what it needs
     #[arg(long)]
     verify_before: bool,
@@ -147,7 +150,7 @@ impl Prune {
             store: with_versions(self.from.request()?, self.versions),
             jobs: self.jobs,
             rules: self.keep.rules(settings),
-            confirm: self.confirm,
+            confirm: self.confirm && !self.dry_run,
             verify_before: self.verify_before,
             stale: STALE,
         })
@@ -231,6 +234,9 @@ pub struct Delete {
     /// Delete; otherwise only tell what would be deleted
     #[arg(long)]
     confirm: bool,
+    /// Delete nothing, whatever the settings say
+    #[arg(short = 'n', long, conflicts_with = "confirm")]
+    dry_run: bool,
     /// In an S3 bucket that keeps older versions: remove these, too, where the key may (s3:DeleteObjectVersion)
     #[arg(long)]
     versions: bool,
@@ -243,7 +249,8 @@ impl Delete {
     /// As [`FromStore::request`].
     pub fn request(self) -> Result<DeleteRequest> {
         let (store, archive) = (with_versions(self.from.request()?, self.versions), self.archive);
-        Ok(DeleteRequest { store, archive, confirm: self.confirm, stale: STALE })
+        let confirm = self.confirm && !self.dry_run;
+        Ok(DeleteRequest { store, archive, confirm, stale: STALE })
     }
 }
 
@@ -285,6 +292,9 @@ mod tests {
             assert_eq!((policy.min_keep, policy.zone.iana_name()), (5, Some("Europe/Berlin")));
         }
         assert_eq!(prune("").request(settings()).unwrap().rules.usual.unwrap().min_keep, 2);
+        assert!(!prune("-n").request(settings()).unwrap().confirm);
+        let both = "sealift prune --from memory:///x -n --confirm".split(' ');
+        assert!(Cli::try_parse_from(both).is_err());
     }
 
     #[test]

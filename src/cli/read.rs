@@ -291,15 +291,21 @@ impl Diff {
 
 /// `list`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sealift list --from s3://backups/prod --job db")]
+#[command(after_help = LIST_HELP)]
 pub struct List {
+    /// Archives of these jobs only
+    #[arg(value_name = "JOB", value_parser = job_name)]
+    pub jobs: Vec<String>,
     #[command(flatten)]
     pub from: FromStore,
-    /// Archives of this job only
-    #[arg(long, value_name = "NAME", value_parser = job_name)]
-    pub job: Option<String>,
+    /// The same as JOB
+    #[arg(long, value_name = "NAME", value_parser = job_name, hide = true)]
+    pub job: Vec<String>,
+    /// Whole ids and dates, what each increment adds, kind and set; as wide as that is
+    #[arg(long, conflicts_with = "sets")]
+    pub long: bool,
     /// Sets, and whether each is complete
-    #[arg(long, conflicts_with = "job")]
+    #[arg(long, conflicts_with_all = ["job", "jobs"])]
     pub sets: bool,
     /// Partial archives, too: parts of long runs (backup --segment), which later archives need or the next run builds on
     #[arg(long, conflicts_with = "sets")]
@@ -312,9 +318,22 @@ impl List {
     /// # Errors
     /// As [`OpenOptions::request`].
     pub fn request(self) -> Result<ListRequest> {
-        Ok(ListRequest { store: self.from.request()?, job: self.job, partial: self.partial })
+        let jobs = [self.jobs, self.job].concat();
+        Ok(ListRequest { store: self.from.request()?, jobs, partial: self.partial })
     }
 }
+
+const LIST_HELP: &str = "\
+SIZE is what is restored, STORED what is paid for, VERIFIED the most thorough verification and its age: `whole` is all
+that a restore reads, `own` an increment without what it needs of older archives. Behind that stands what is wrong, or to
+be known: `2 warnings`, `increment`, `damaged`, `archive missing`, `pinned`.
+In a terminal ids are cut to what tells them apart, which the other commands take (`JOB@20261122T020000Z`); in a pipe
+nothing is cut.
+
+Examples:
+  sealift list --from s3://backups/prod
+  sealift list db host --long --from s3://backups/prod
+  sealift list --sets --from s3://backups/prod";
 
 #[cfg(test)]
 mod tests {
@@ -353,8 +372,8 @@ mod tests {
         assert_eq!(ls.request().unwrap().patterns, ["a", "b"]);
         let Verb::Cat(cat) = parse("sealift cat db etc/fstab --from memory:///x") else { panic!("no cat") };
         assert_eq!(cat.request().unwrap().path, "etc/fstab");
-        let Verb::List(list) = parse("sealift list --job db --from memory:///x") else { panic!("no list") };
-        assert_eq!(list.request().unwrap().job.as_deref(), Some("db"));
+        let Verb::List(list) = parse("sealift list a --job db --from memory:///x") else { panic!("no list") };
+        assert_eq!(list.request().unwrap().jobs, ["a", "db"]);
         let copy = "sealift copy db --from memory:///x --to memory:///y --limit-rate 1MiB/s";
         let Verb::Copy(copy) = parse(copy) else { panic!("no copy") };
         let request = copy.request().unwrap();

@@ -89,7 +89,7 @@ fn clap_error(kind: ErrorKind, argument: ContextValue) -> clap::Error {
 /// An argument of `restore ARCHIVE` that stands before `set`, and means nothing there.
 fn not_of_a_set(given: impl Fn(&str) -> bool) -> Option<String> {
     let open = OpenOptions::augment_args(Command::new(SET));
-    let taken = |id: &clap::Id| open.get_arguments().any(|arg| arg.get_id() == id);
+    let taken = |id: &clap::Id| id == "verbose" || open.get_arguments().any(|arg| arg.get_id() == id);
     let restore = RestoreArchive::augment_args(Command::new("restore"));
     let stray = restore.get_arguments().find(|arg| !taken(arg.get_id()) && given(arg.get_id().as_str()))?;
     Some(stray.get_long().map_or_else(|| SET.into(), |long| format!("--{long}")))
@@ -148,6 +148,9 @@ pub struct RestoreArchive {
     /// by their magic numbers. Read from the front, as with --sequential
     #[arg(long, conflicts_with_all = ["include", "exclude"])]
     object: bool,
+    /// As for every verb; -v is docker's here
+    #[arg(long = "verbose", id = "verbose", global = true)]
+    own_verbose: bool,
     /// What --to-run and --to-exec take
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
     words: Vec<String>,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ArchiveOptions, duration, size};
+use super::{OpenOptions, duration, size};
 use crate::archive::check::Check;
 use crate::error::{Error, Result};
-use crate::job::verify::{Amount, Depth, VerifyRequest};
+use crate::job::stored::ArchiveRef;
+use crate::job::verify::{Amount, Depth, VerifyRequest, Which};
 use crate::job::version::Version;
 
 /// What is expected of the members of an archive.
@@ -50,8 +51,17 @@ fn amount(text: &str) -> Result<Amount> {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
+    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    #[arg(value_name = "ARCHIVE", conflicts_with_all = ["all", "set"])]
+    archives: Vec<ArchiveRef>,
+    /// The newest archive of every job that the store has; with --since-last every archive of them
+    #[arg(long, conflicts_with = "set")]
+    all: bool,
+    /// The archives of the newest run of a set, or of NAME@ID
+    #[arg(long, value_name = "NAME")]
+    set: Option<String>,
     #[command(flatten)]
-    archive: ArchiveOptions,
+    open: OpenOptions,
     /// Only look whether the objects are there and have their sizes; needs no passphrase, reads no archive
     #[arg(long, group = "level")]
     manifest: bool,
@@ -95,20 +105,29 @@ impl Verify {
             return Err(Error::usage(format!("--{} reads no catalog: it sees no members", depth.level()))
                 .hint("leave it out, or --expect and --min-entries"));
         }
-        let ArchiveOptions { archive, open } = self.archive;
-        if self.since_last && archive.version != Version::Latest {
+        let versions = self.archives.iter().find(|archive| archive.version != Version::Latest);
+        if let Some(archive) = versions.filter(|_| self.since_last) {
             return Err(Error::usage("--since-last takes a job, not one archive")
                 .hint(format!("sealift verify {} --since-last", archive.job)));
         }
+        let which = match self.set {
+            Some(set) => Which::Set(set),
+            None if self.all => Which::All,
+            None if self.archives.is_empty() => {
+                return Err(Error::usage("no archive is named")
+                    .hint("name JOB or JOB@ID, or say --all or --set NAME"));
+            }
+            None => Which::These(self.archives),
+        };
         Ok(VerifyRequest {
-            archive,
+            which,
             depth,
             since_last: self.since_last,
             max_duration: self.max_duration,
             // A pattern that is none is no matter of an archive.
             check: self.check.check()?,
             record: !self.no_record,
-            open: open.request()?,
+            open: self.open.request()?,
         })
     }
 }
@@ -141,6 +160,9 @@ exit code 1, and is not recorded.
 Examples:
   sealift verify db --from s3://backups/prod --passphrase-file /etc/sealift.pass
   sealift verify db@20261122T020000Z-1f2e3d4c --stored --from s3://backups/prod
+  sealift verify db host --from s3://backups/prod --passphrase-file /etc/sealift.pass
+  sealift verify --all --sample 5% --from s3://backups/prod
+  sealift verify --set docker-ee --from s3://backups/prod
   sealift verify db --manifest --since-last --from s3://backups/prod
   sealift verify registry --sample 5% --max-duration 2h --from s3://backups/prod
   sealift verify registry --since-last --max-duration 6h --from s3://backups/prod
@@ -198,6 +220,19 @@ mod tests {
         let error = verify("db@20261122T020000Z-1f2e3d4c --since-last").unwrap_err();
         assert_eq!(error.hint_text(), Some("sealift verify db --since-last"));
         assert!(verify("db --since-last").unwrap().since_last);
+    }
+
+    #[test]
+    fn archives_are_named_or_all_or_those_of_a_set() {
+        let Which::These(named) = verify("db host@2026-11-22").unwrap().which else { panic!("not named") };
+        assert_eq!(named.iter().map(ToString::to_string).collect::<Vec<_>>(), ["db", "host@2026-11-22"]);
+        assert_eq!(verify("--all").unwrap().which, Which::All);
+        assert_eq!(verify("--set ee").unwrap().which, Which::Set("ee".into()));
+        assert_eq!(verify("--since-last").unwrap_err().to_string(), "no archive is named");
+        for line in ["db --all", "db --set ee", "--all --set ee"] {
+            let line = format!("sealift verify --from memory:///x {line}");
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ async fn verb(
     explicit: Vec<ExplicitArg>,
     ui: &Reporter,
 ) -> Result<Outcome> {
-    let cancel = on_signals()?;
+    let cancel = on_signals(ui)?;
     let (mode, _) = cli.view.mode();
     match cli.verb {
         // These two clear away what they began.
@@ -158,19 +158,23 @@ const FILE_SIZE: i32 = rustix::process::Signal::XFSZ.as_raw();
 
 /// A token that is cancelled by Ctrl-C and SIGTERM: the work then aborts cleanly. What we were told to ignore when we
 /// were started (`nohup`) stays ignored.
-fn on_signals() -> Result<CancellationToken> {
+fn on_signals(ui: &Reporter) -> Result<CancellationToken> {
     let cancel = CancellationToken::new();
     // With a handler, a write beyond the limit on a file's size fails, and is told; without one it kills.
     drop(signal(SignalKind::from_raw(FILE_SIZE)).context(|| "cannot wait for signals".into())?);
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     for kind in kinds.into_iter().filter(|kind| !ignores_signal(kind.as_raw_value())) {
         let mut signals = signal(kind).context(|| "cannot wait for signals".into())?;
-        let cancel = cancel.clone();
+        let (cancel, ui) = (cancel.clone(), ui.clone());
         tokio::spawn(async move {
             signals.recv().await;
             cancel.cancel();
             // Whoever asks twice does not want to wait for what is being cleared away.
             signals.recv().await;
+            ui.clear();
+            ui.error(
+                &Error::interrupted().hint("twice: what was begun was not cleared away; see `sealift clean`"),
+            );
             std::process::exit(130);
         });
     }

@@ -1,16 +1,16 @@
 //! `list`: what a store holds.
 
+use jiff::Timestamp;
 use serde_json::json;
 
-use crate::archive::Id;
+use super::list_table::{self as table, summary};
 use crate::cli::List;
 use crate::error::Result;
 use crate::job;
 use crate::job::list::Listing;
-use crate::report::{Mode, Reporter, human_bytes, print, printable};
+use crate::report::{Mode, Reporter, print, printable, stdout_width};
 use crate::store::list::Listed;
-use crate::store::manifest::Manifest;
-use crate::store::record::{Level, VerificationKey, WHOLE};
+use crate::store::record::WHOLE;
 use crate::store::set::{SetRef, SetRun};
 
 /// Prints the archives of a store, oldest first within a job; or its sets.
@@ -18,7 +18,7 @@ use crate::store::set::{SetRef, SetRun};
 /// # Errors
 /// The store does not answer; nobody reads what is printed.
 pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
-    let wants_sets = options.sets;
+    let (wants_sets, is_long) = (options.sets, options.long);
     let request = options.request()?;
     let (store, lines) = match wants_sets {
         true => {
@@ -26,8 +26,9 @@ pub async fn list(options: List, mode: Mode, ui: &Reporter) -> Result<()> {
             (store, items.iter().map(|(set, run)| set_line(set, run, mode)).collect())
         }
         false => {
-            let Listing { store, items, .. } = said(job::list::archives(&request, ui).await?, ui);
-            (store, archive_lines(&items, mode))
+            let listing = said(job::list::archives(&request, ui).await?, ui);
+            let lines = archive_lines(&listing, is_long, mode);
+            (listing.store, lines)
         }
     };
     if lines.is_empty() && mode == Mode::Human {
@@ -50,12 +51,18 @@ fn said<T>(listing: Listing<T>, ui: &Reporter) -> Listing<T> {
     listing
 }
 
-fn archive_lines(archives: &[Listed], mode: Mode) -> Vec<String> {
-    match mode {
-        Mode::Json => archives.iter().map(json_line).collect(),
-        Mode::Human if archives.is_empty() => Vec::new(),
-        _ => table(archives),
+fn archive_lines(listing: &Listing<Listed>, is_long: bool, mode: Mode) -> Vec<String> {
+    let (archives, now) = (&listing.items, Timestamp::now());
+    let mut lines = match (mode, is_long) {
+        (Mode::Json, _) => return archives.iter().map(json_line).collect(),
+        (Mode::Human, _) if archives.is_empty() && listing.uncommitted == 0 => return Vec::new(),
+        (_, true) => table::long(archives, now),
+        (_, false) => table::fitted(archives, now, stdout_width()),
+    };
+    if mode == Mode::Human {
+        lines.extend(summary(listing, stdout_width()));
     }
+    lines
 }
 
 fn set_line(set: &SetRef, run: &SetRun, mode: Mode) -> String {
@@ -103,84 +110,18 @@ fn json_line(listed: &Listed) -> String {
     line.to_string()
 }
 
-/// What is to be known of an archive whose manifest is whole: `  (damaged)`.
-fn remarks(listed: &Listed, warnings: u64) -> String {
-    let ids = |ids: &[Id]| ids.iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
-    let missing = format!("  (incomplete: {} is gone)", ids(&listed.missing));
-    let damaged = format!("  (needs {}: damaged)", ids(&listed.damaged_needs));
-    let remarks = [
-        (warnings > 0, "  (warnings)".to_string()),
-        (listed.damaged.is_some(), "  (damaged)".into()),
-        (!listed.missing.is_empty(), missing),
-        (!listed.damaged_needs.is_empty(), damaged),
-        (!listed.marks.pins.is_empty(), "  (pinned)".into()),
-    ];
-    remarks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
-}
-
-/// `full`, or `+1.20 GiB of 9.80 TiB`: what it adds, and what is restored from it.
-fn share(manifest: &Manifest) -> String {
-    match manifest.needs.is_empty() {
-        _ if manifest.partial => format!("part: {}", human_bytes(manifest.bytes)),
-        true => "full".into(),
-        false => {
-            let all = manifest.bytes.saturating_add(manifest.kept.bytes);
-            format!("+{} of {}", human_bytes(manifest.bytes), human_bytes(all))
-        }
-    }
-}
-
-/// `whole 2026-11-22 02:00Z`: all that it needs; `own`, where older archives that it needs were not read.
-fn verified(listed: &Listed) -> String {
-    let is_increment = listed.manifest.as_ref().is_ok_and(|manifest| !manifest.needs.is_empty());
-    let word = |mark: &VerificationKey| match mark.level {
-        Level::Whole if is_increment => "own".into(),
-        Level::All => Level::Whole.to_string(),
-        _ => mark.to_string(),
-    };
-    let shown = listed.verified().and_then(|mark| Some((mark, mark.at.time()?)));
-    shown.map_or("-".into(), |(mark, at)| format!("{} {}", word(mark), at.strftime("%Y-%m-%d %H:%MZ")))
-}
-
-fn table(archives: &[Listed]) -> Vec<String> {
-    let widest =
-        |texts: &mut dyn Iterator<Item = usize>, head: &str| texts.max().unwrap_or(0).max(head.len());
-    let wide = widest(&mut archives.iter().map(|listed| listed.job.len()), "JOB");
-    let seen = widest(&mut archives.iter().map(|listed| verified(listed).len()), "VERIFIED");
-    let shares = archives.iter().filter_map(|listed| Some(share(listed.manifest.as_ref().ok()?)));
-    let holds = widest(&mut shares.map(|share| share.len()), "HOLDS");
-    let head = format!(
-        "{:wide$}  {:25}  {:20}  {:>12}  {:>holds$}  {:>12}  {:seen$}  KIND",
-        "JOB", "ID", "FINISHED", "SIZE", "HOLDS", "STORED", "VERIFIED"
-    );
-    let line = |listed: &Listed| {
-        let (job, id, verified) = (&listed.job, &listed.id, verified(listed));
-        match &listed.manifest {
-            Ok(m) => {
-                let kind = m.kind;
-                let remarks = remarks(listed, m.warnings);
-                let finished = m.finished.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
-                let (size, stored) = (human_bytes(m.bytes), human_bytes(m.archive.size + m.catalog.size));
-                let sizes = format!("{size:>12}  {:>holds$}  {stored:>12}", share(m));
-                format!("{job:wide$}  {id:25}  {finished:20}  {sizes}  {verified:seen$}  {kind}{remarks}")
-            }
-            Err(error) => format!("{job:wide$}  {id:25}  {error}"),
-        }
-    };
-    std::iter::once(head).chain(archives.iter().map(line)).collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::archive::Id;
     use crate::error::Error;
     use crate::store::list::Marks;
     use crate::store::record::{Level, VerificationKey};
     use serde_json::Value;
 
-    const ID: &str = "20261122T020000Z-1f2e3d4c";
+    pub const ID: &str = "20261122T020000Z-1f2e3d4c";
 
-    fn listed(job: &str, warnings: u64) -> Listed {
+    pub fn listed(job: &str, warnings: u64) -> Listed {
         let object = |size: u64| json!({"size": size, "blake3": "ab"});
         let manifest = serde_json::from_value(json!({
             "format": 1, "id": ID, "job": job, "kind": "tar", "suffix": ".tar.zst.gpg",
@@ -199,59 +140,31 @@ mod tests {
         }
     }
 
-    fn damaged(job: &str) -> Listed {
+    pub fn damaged(job: &str) -> Listed {
         Listed { manifest: Err(Error::damaged("no manifest")), ..listed(job, 0) }
     }
 
-    fn verified_by(level: Level, share: u16) -> Listed {
+    pub fn verified_by(level: Level, share: u16) -> Listed {
         let at = "20261123T030405Z-00000000".parse().unwrap();
         let marks = Marks { verified: vec![VerificationKey { level, share, at }], ..Marks::default() };
         Listed { marks, ..listed("db", 0) }
     }
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_value() {
-        let lines = table(&[listed("a", 0), listed("team/application", 2)]);
-        let at = |line: &String| line.find(ID).unwrap();
-        assert_eq!(at(&lines[1]), at(&lines[2]));
-        assert_eq!(lines[0].find("ID").unwrap(), at(&lines[1]));
-        assert!(lines[1].ends_with("-         tar"), "{}", lines[1]);
-        assert!(lines[2].ends_with("tar  (warnings)"), "{}", lines[2]);
-    }
-
-    #[test]
-    fn an_archive_says_when_it_ended_and_how_large_it_is() {
-        let line = table(&[listed("db", 0)]).remove(1);
-        let words: Vec<_> = line.split_whitespace().collect();
-        let expected = "2026-11-22 02:00:30Z 4.00 KiB full 1.00 KiB - tar";
-        assert_eq!(words.join(" "), format!("db {ID} {expected}"));
-    }
-
-    #[test]
-    fn an_increment_says_what_it_adds_and_to_what() {
+    fn programs_get_what_an_increment_needs_and_what_is_pinned() {
         let mut increment = listed("db", 0);
+        assert!(json_line(&increment).contains("\"pinned\":false"));
+        increment.marks.pins.push(ID.parse().unwrap());
+        assert!(json_line(&increment).contains("\"pinned\":true"));
         let manifest = increment.manifest.as_mut().unwrap();
         (manifest.needs, manifest.kept.bytes, manifest.kept.entries) =
             (vec![ID.parse().unwrap()], 1 << 40, 7);
         let line: Value = serde_json::from_str(&json_line(&increment)).unwrap();
         assert_eq!((&line["needs"], &line["kept"]["entries"]), (&json!([ID]), &json!(7)));
-        let lines = table(&[increment, listed("db", 0)]);
-        assert!(lines[1].contains("  +4.00 KiB of 1.00 TiB  ") && lines[2].contains("  full  "), "{lines:?}");
-    }
-
-    #[test]
-    fn what_is_pinned_says_so() {
-        let mut pinned = listed("db", 0);
-        assert!(json_line(&pinned).contains("\"pinned\":false"));
-        pinned.marks.pins.push(ID.parse().unwrap());
-        assert!(json_line(&pinned).contains("\"pinned\":true"));
-        assert!(table(&[pinned])[1].ends_with("tar  (pinned)"));
     }
 
     #[test]
     fn a_damaged_archive_is_listed_with_the_reason() {
-        let lines = table(&[damaged("db")]);
-        assert!(lines[1].starts_with("db ") && lines[1].ends_with("no manifest"), "{}", lines[1]);
         let line: Value = serde_json::from_str(&json_line(&damaged("db"))).unwrap();
         assert_eq!(line, json!({"job": "db", "id": ID, "damaged": "no manifest"}));
     }
@@ -270,22 +183,6 @@ mod tests {
         assert_eq!((&line["missing"], &line["damaged_needs"]), (&json!([gone]), &json!([bad])));
         let sound: Value = serde_json::from_str(&json_line(&listed("db", 0))).unwrap();
         assert!(["damaged", "missing", "damaged_needs"].iter().all(|field| sound.get(field).is_none()));
-        let lines = table(&[found, incomplete]);
-        assert!(lines[1].ends_with("  tar  (damaged)"), "{}", lines[1]);
-        let remarks = format!("  (warnings)  (incomplete: {gone} is gone)  (needs {bad}: damaged)");
-        assert!(lines[2].ends_with(&remarks), "{}", lines[2]);
-    }
-
-    #[test]
-    fn the_best_verification_is_shown() {
-        assert_eq!(verified(&listed("db", 0)), "-");
-        assert_eq!(verified(&verified_by(Level::Whole, WHOLE)), "whole 2026-11-23 03:04Z");
-        let mut increment = verified_by(Level::Whole, WHOLE);
-        increment.manifest.as_mut().unwrap().needs = vec![ID.parse().unwrap()];
-        assert_eq!(verified(&increment), "own 2026-11-23 03:04Z", "of what it needs nothing was read");
-        increment.marks.verified[0].level = Level::All;
-        assert_eq!(verified(&increment), "whole 2026-11-23 03:04Z");
-        assert_eq!(verified(&verified_by(Level::Sample, 512)), "sample 5.12% 2026-11-23 03:04Z");
     }
 
     #[test]
@@ -300,8 +197,18 @@ mod tests {
 
     #[test]
     fn an_empty_store_has_a_table_only_for_scripts_that_want_quiet() {
-        assert!(archive_lines(&[], Mode::Human).is_empty() && archive_lines(&[], Mode::Json).is_empty());
-        assert_eq!(archive_lines(&[], Mode::Quiet).len(), 1);
+        let listing = |items, uncommitted| Listing {
+            store: "file:///b".into(),
+            items,
+            uncommitted,
+            passed_over: 0,
+            unreadable: Vec::new(),
+        };
+        let lines = |mode| archive_lines(&listing(Vec::new(), 0), false, mode).len();
+        assert_eq!([lines(Mode::Human), lines(Mode::Json), lines(Mode::Quiet)], [0, 0, 1]);
+        assert_eq!(archive_lines(&listing(Vec::new(), 1), false, Mode::Human).len(), 3);
+        let one = listing(vec![listed("db", 0)], 0);
+        assert_eq!(archive_lines(&one, false, Mode::Quiet).len(), 2, "no summary");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod diff;
 pub mod dispatch;
 pub mod doctor;
 pub mod list;
+mod list_table;
 pub mod ls;
 pub mod parse;
 pub mod plan;

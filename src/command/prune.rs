@@ -12,7 +12,7 @@ use crate::job::Outcome;
 use crate::job::prune::delete::delete as delete_one;
 use crate::job::prune::pins;
 use crate::job::prune::{self as job_prune, Fate, Line, Pruned, PrunedJob, Rules};
-use crate::report::{Mode, Reporter, human_bytes, print, printable};
+use crate::report::{self, Column, Mode, Reporter, Row, human_bytes, print, printable, stdout_width};
 use crate::store::removal::Kept;
 
 /// Prints what becomes of each archive, and deletes what was confirmed.
@@ -26,11 +26,15 @@ pub async fn prune(
     ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
+    let url = options.store_url()?;
     let settings = match config {
-        Some(config) => config.keep_rules(&options.store_url()?)?,
+        Some(config) => config.keep_rules(&url)?,
         None => Rules::default(),
     };
     let request = options.request(settings)?;
+    if request.rules.given.is_none() && config.is_some_and(|config| config.has_no_keep_for(&url)) {
+        ui.warn("no [stores.NAME] of the settings has this URL: what they say of single stores does not hold here");
+    }
     let confirmed = request.confirm;
     let pruned = job_prune::prune(&request, ui, cancel).await?;
     show(&pruned, mode)?;
@@ -41,8 +45,17 @@ pub async fn prune(
     if mode == Mode::Human {
         ui.note(&Sum::of(&pruned).told(&pruned.store, confirmed));
     }
-    let is_failed = |line: &Line| matches!(line.fate, Fate::Failed(_));
-    let is_whole = pruned.failed.is_empty() && !pruned.jobs.iter().flat_map(|job| &job.lines).any(is_failed);
+    if let Some(error) = pruned.interrupted {
+        return Err(error);
+    }
+    let lines = || pruned.jobs.iter().flat_map(|job| &job.lines);
+    let refusals = lines().filter_map(|line| match &line.fate {
+        Fate::Stays(Kept::Refused(error)) => error.hint_text(),
+        _ => None,
+    });
+    refusals.take(1).for_each(|hint| ui.note(hint));
+    let is_failed = |line: &Line| matches!(line.fate, Fate::Failed(_) | Fate::Stays(Kept::Refused(_)));
+    let is_whole = pruned.failed.is_empty() && !lines().any(is_failed);
     Ok(if is_whole { Outcome::Done } else { Outcome::Warned })
 }
 
@@ -93,7 +106,7 @@ fn show(pruned: &Pruned, mode: Mode) -> Result<()> {
             let lines = pruned.jobs.iter().flat_map(|job| job.lines.iter().map(|line| json_line(job, line)));
             lines.into_iter().try_for_each(|line| print(&line))
         }
-        _ => pruned.jobs.iter().flat_map(table).try_for_each(|line| print(&line)),
+        _ => pruned.jobs.iter().flat_map(|job| table(job, stdout_width())).try_for_each(|line| print(&line)),
     }
 }
 
@@ -123,16 +136,20 @@ fn json_line(job: &PrunedJob, line: &Line) -> String {
     .to_string()
 }
 
-fn table(job: &PrunedJob) -> Vec<String> {
-    let head = format!("{}\n  {:25}  {:20}  {:>12}  {:7}  WHY", job.job, "ID", "STARTED", "STORED", "");
-    let line = |line: &Line| {
+const COLUMNS: [Column; 3] =
+    [Column::left("ID"), Column::left("STARTED").left_out(1), Column::right("STORED")];
+
+fn table(job: &PrunedJob, width: Option<usize>) -> Vec<String> {
+    let row = |line: &Line| {
         let (state, why) = fate(line);
         let started = line.started.map_or("-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
-        let text = format!("{:25}  {started:20}  {:>12}  {state:7}  {why}", line.id, human_bytes(line.bytes));
+        let cells = vec![line.id.to_string(), started, human_bytes(line.bytes)];
         // Whoever can write to the store can have named it.
-        format!("  {}", printable(text.trim_end()))
+        Row { cells, remarks: printable(format!("{state:7}  {why}").trim_end()) }
     };
-    std::iter::once(head).chain(job.lines.iter().map(line)).collect()
+    let rows: Vec<_> = job.lines.iter().map(row).collect();
+    let lines = report::table(&COLUMNS, &rows, width.map(|width| width.saturating_sub(2)));
+    std::iter::once(job.job.clone()).chain(lines.into_iter().map(|line| format!("  {line}"))).collect()
 }
 
 /// Pins an archive.
@@ -205,18 +222,23 @@ mod tests {
 
     fn pruned(fates: Vec<Fate>) -> Pruned {
         let job = PrunedJob { job: "db".into(), lines: fates.into_iter().map(line).collect() };
-        Pruned { store: "file:///x".into(), jobs: vec![job], failed: Vec::new() }
+        Pruned { store: "file:///x".into(), jobs: vec![job], failed: Vec::new(), interrupted: None }
     }
 
     #[test]
     fn each_archive_has_its_line_with_the_reason() {
         let refused = Fate::Stays(Kept::Refused(Error::failed("AccessDenied")));
-        let lines = table(&pruned(vec![Fate::Kept, Fate::Dropped, Fate::Gone(5), refused]).jobs[0]);
-        let id = "  20261122T020000Z-1f2e3d4c  2026-11-22 02:00:00Z      4.00 KiB  ";
-        assert_eq!(lines[1], format!("{id}keep     daily, newest"));
-        assert_eq!(lines[2], format!("{id}drop     no rule keeps it"));
-        assert_eq!(lines[3], format!("{id}deleted"));
-        assert_eq!(lines[4], format!("{id}refused  AccessDenied"));
+        let job = pruned(vec![Fate::Kept, Fate::Dropped, Fate::Gone(5), refused]).jobs.remove(0);
+        let lines = table(&job, None);
+        let id = "  20261122T020000Z-1f2e3d4c  2026-11-22 02:00:00Z  4.00 KiB  ";
+        assert_eq!(lines[2], format!("{id}keep     daily, newest"));
+        assert_eq!(lines[3], format!("{id}drop     no rule keeps it"));
+        assert_eq!(lines[4], format!("{id}deleted"));
+        assert_eq!(lines[5], format!("{id}refused  AccessDenied"));
+        for width in 50..100 {
+            let lines = table(&job, Some(width));
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{lines:#?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! `show`: what an archive is, and how to restore it by hand.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::archive::Format;
+use crate::archive::openpgp::Cipher;
 use crate::cli::Show;
 use crate::error::Result;
 use crate::job;
 use crate::job::show::Description;
-use crate::report::{Mode, Reporter, human_bytes, print};
+use crate::report::{Mode, Reporter, counted, human_bytes, print, printable};
+use crate::source::{besides, in_words};
 use crate::tar::owners::IdMap;
 
 /// Prints what the sealed catalog says of an archive.
@@ -28,35 +31,51 @@ fn json_line(found: &Description) -> String {
     json!({"archive": found.archive, "end": found.end, "needs": needs, "by_hand": found.by_hand}).to_string()
 }
 
+fn at(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// `4.00 KiB (4096 bytes)`; few bytes are told once.
+fn exact_bytes(bytes: u64) -> String {
+    match bytes {
+        ..1024 => counted(bytes, "byte"),
+        _ => format!("{} ({bytes} bytes)", human_bytes(bytes)),
+    }
+}
+
 fn lines(found: &Description) -> Vec<String> {
     let (record, end, needs) = (&found.archive, &found.end, &found.needs);
     let seconds = end.finished.duration_since(record.started).as_secs_f64();
     let entries = match record.kind {
-        Format::Tar => format!("tar with {} members", end.entries),
+        Format::Tar => format!("tar with {}", counted(end.entries, "member")),
         Format::Raw => "bytes, no tar".into(),
     };
-    let mut lines = vec![
-        format!("archive   {}", found.name),
-        format!("source    {}", record.source),
+    let mut lines =
+        vec![format!("archive   {}", found.name), format!("source    {}", in_words(&record.source))];
+    lines.extend(besides(&record.source).iter().map(|text| format!("          {text}")));
+    lines.extend(record.host.as_deref().map(|host| format!("host      {}", printable(host))));
+    lines.extend(record.set.as_deref().map(|set| format!("set       {}", printable(set))));
+    lines.extend([
         format!("kind      {entries}"),
-        format!("started   {}", record.started),
-        format!("finished  {} ({seconds:.1} s)", end.finished),
-        format!("size      {} ({} bytes)", human_bytes(end.bytes), end.bytes),
+        format!("started   {}", at(record.started)),
+        format!("finished  {} ({seconds:.1} s)", at(end.finished)),
+        format!("size      {}", exact_bytes(end.bytes)),
         format!(
-            "stored    {} in {} {} frames, at {}",
+            "stored    {} in {}, {}",
             human_bytes(end.stored_bytes),
-            end.frames,
-            record.codec,
-            found.object
+            counted(end.frames, &format!("{} frame", record.codec)),
+            match record.cipher {
+                Some(Cipher::Cfb) => "OpenPGP (AES-256)",
+                Some(Cipher::Aead) => "OpenPGP (AES-256-GCM)",
+                None => "not encrypted",
+            },
         ),
+        format!("object    {}", found.object),
         format!("blake3    {}", end.blake3),
-    ];
+    ]);
     if !needs.is_empty() {
-        let (members, kept) = (end.kept.entries, human_bytes(end.kept.bytes));
-        lines.push(format!(
-            "adds to   {members} members, {kept} ({} bytes), in older archives",
-            end.kept.bytes
-        ));
+        let (members, kept) = (end.kept.entries, exact_bytes(end.kept.bytes));
+        lines.push(format!("adds to   {}, {kept}, in older archives", counted(members, "member")));
     }
     lines.extend(needs.iter().map(|older| {
         let stored = human_bytes(older.stored_bytes);
@@ -69,8 +88,8 @@ fn lines(found: &Description) -> Vec<String> {
         )
     }));
     lines.extend(end.exit_code.map(|code| format!("exit code {code}")));
-    lines.extend(end.warnings.iter().map(|text| format!("warning   {text}")));
-    lines.extend(end.notes.iter().map(|text| format!("note      {text}")));
+    lines.extend(end.warnings.iter().map(|text| format!("warning   {}", printable(text))));
+    lines.extend(end.notes.iter().map(|text| format!("note      {}", printable(text))));
     match needs.is_empty() {
         true => lines.push(format!("by hand   {}", found.by_hand)),
         false => {
@@ -113,12 +132,13 @@ mod tests {
             lines(&description("tar")),
             [
                 "archive   db@20261122T020000Z-1f2e3d4c",
-                "source    {\"volume\":[\"v\"]}",
+                "source    volume v",
                 "kind      tar with 3 members",
-                "started   2026-11-22T02:00:00Z",
-                "finished  2026-11-22T02:00:01.5Z (1.5 s)",
+                "started   2026-11-22 02:00:00Z",
+                "finished  2026-11-22 02:00:01Z (1.5 s)",
                 "size      4.00 KiB (4096 bytes)",
-                "stored    1.00 KiB in 2 zstd frames, at s3://b/db/20261122T020000Z-1f2e3d4c.tar.zst.gpg",
+                "stored    1.00 KiB in 2 zstd frames, OpenPGP (AES-256)",
+                "object    s3://b/db/20261122T020000Z-1f2e3d4c.tar.zst.gpg",
                 "blake3    ab",
                 "exit code 0",
                 "warning   w",

@@ -8,13 +8,13 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::Outcome;
 use crate::job::status::{self as job, JobStatus, State, StatusRequest, StoreStatus};
-use crate::report::{Mode, Reporter, print_while_read, printable, short_bytes, short_time, shortened};
+use crate::report::{
+    self, Column, Mode, Reporter, Row, print_while_read, printable, short_bytes, short_time, stdout_width,
+};
 use crate::store::record::{Level, WHOLE};
 
-/// What a terminal has.
+/// What a line has where stdout is no terminal: a mail's.
 const WIDTH: usize = 80;
-/// Characters between two columns.
-const GAP: &str = "  ";
 /// The fewest characters that a shortened name has.
 const NARROWEST: usize = 6;
 
@@ -115,7 +115,7 @@ fn lines(store: &StoreStatus, is_one_of_many: bool, now: Timestamp) -> Vec<Strin
         lines.push(printable(&store.store));
     }
     if !store.jobs.is_empty() {
-        lines.extend(table(&store.jobs, now));
+        lines.extend(table(&store.jobs, now, stdout_width().unwrap_or(WIDTH)));
         lines.extend(store.jobs.iter().flat_map(problem_lines));
     }
     if is_one_of_many {
@@ -132,39 +132,25 @@ fn problem_lines(job: &JobStatus) -> Vec<String> {
         .collect()
 }
 
-const HEADS: [&str; 9] = ["JOB", "STATE", "LAST (UTC)", "AGE", "SIZE", "TREND", "VERIFIED", "NEXT", "KEEP"];
-const JOB: usize = 0;
-const KEEP: usize = 8;
+const COLUMNS: [Column; 9] = [
+    Column::left("JOB").shrinks(NARROWEST),
+    Column::left("STATE"),
+    Column::left("LAST (UTC)").left_out(2),
+    Column::right("AGE"),
+    Column::right("SIZE"),
+    Column::right("TREND").left_out(4),
+    Column::left("VERIFIED").left_out(1),
+    Column::right("NEXT").left_out(3),
+    Column::left("KEEP").shrinks(NARROWEST).left_out(5),
+];
 
-/// A table of at most [`WIDTH`] characters a line: where it would be wider, what is kept and then names are shortened.
-fn table(jobs: &[JobStatus], now: Timestamp) -> Vec<String> {
-    let mut rows: Vec<_> = jobs.iter().map(|job| row(job, now)).collect();
-    rows.insert(0, HEADS.map(String::from));
-    let widths = |rows: &[[String; HEADS.len()]]| {
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        std::array::from_fn::<_, { HEADS.len() }, _>(width)
-    };
-    for column in [KEEP, JOB] {
-        let now = widths(&rows);
-        let total = now.iter().sum::<usize>() + GAP.len() * (HEADS.len() - 1);
-        let narrowest = if column == KEEP { NARROWEST } else { 1 };
-        let width = now[column].saturating_sub(total.saturating_sub(WIDTH)).max(narrowest);
-        rows.iter_mut().for_each(|row| row[column] = shortened(&row[column], width));
-    }
-    let widths = widths(&rows);
-    let line = |row: [String; HEADS.len()]| {
-        let cells = row.into_iter().zip(widths).enumerate();
-        let cells = cells.map(|(column, (cell, width))| match column {
-            // Figures.
-            3..=5 | 7 => format!("{cell:>width$}"),
-            _ => format!("{cell:width$}"),
-        });
-        cells.collect::<Vec<_>>().join(GAP).trim_end().to_string()
-    };
-    rows.into_iter().map(line).collect()
+/// A table of at most `width` characters a line.
+fn table(jobs: &[JobStatus], now: Timestamp, width: usize) -> Vec<String> {
+    let row = |job: &JobStatus| Row { cells: row(job, now).into(), remarks: String::new() };
+    report::table(&COLUMNS, &jobs.iter().map(row).collect::<Vec<_>>(), Some(width))
 }
 
-fn row(job: &JobStatus, now: Timestamp) -> [String; HEADS.len()] {
+fn row(job: &JobStatus, now: Timestamp) -> [String; COLUMNS.len()] {
     let none = || "-".to_string();
     let last = job.last.as_ref();
     let verified = job.verified.as_ref().map(|verified| {
@@ -302,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_line_says_all_of_a_job_that_is_known() {
-        let lines = table(&[full("db"), nothing("host")], now());
+        let lines = table(&[full("db"), nothing("host")], now(), WIDTH);
         assert_eq!(
             lines,
             [
@@ -316,11 +302,16 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_a_terminal_and_long_names_are_shortened_in_their_middle() {
         let long = "team/application/dtr-registry-0123456789ab";
-        let lines = table(&[full("db"), full(long)], now());
+        let lines = table(&[full("db"), full(long)], now(), WIDTH);
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
         assert!(lines[2].starts_with("team/") && lines[2].contains("ab  ok"), "{lines:#?}");
+        for width in 30..WIDTH {
+            let lines = table(&[widest("registry"), nothing("host")], now(), width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{lines:#?}");
+            assert!(lines[1].contains("unverif."), "{lines:#?}");
+        }
         for job in ["a", "registry", &"x".repeat(200)] {
-            let lines = table(&[widest(job), nothing("host")], now());
+            let lines = table(&[widest(job), nothing("host")], now(), WIDTH);
             assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
             assert!(
                 lines[1].contains("last…") || lines[1].contains("la") && lines[1].contains('…'),

@@ -2,11 +2,12 @@
 
 use clap::Command;
 
-use super::defaults::{self, Wrong, nearest};
+use super::defaults::{self, Wrong};
 use super::file::{Problem, Setting, Table, toml_value};
 use super::keep::{self, KEEP};
 use super::{Job, Set};
 use crate::archive::name::JobName;
+use crate::report::nearest;
 use crate::store::locate;
 
 /// Keys of jobs and sets that are no option of a backup.

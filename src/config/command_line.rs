@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::{Config, Job, defaults, no_file};
-use crate::cli::{Cli, ExplicitArg, Prescan, View};
+use crate::cli::{Cli, ExplicitArg, Prescan, View, with_meaning};
 use crate::error::Error;
 
 /// What the command line and the settings say together.
@@ -51,7 +51,10 @@ pub fn read(
     let mut command = command(config, prescan, job);
     let matches = command.try_get_matches_from_mut(words).map_err(|error| match our_error(&error) {
         Some(ours) => settings(ours),
-        None => ParseError::Words(error),
+        None => {
+            let is_job = |word: &str| config.is_some_and(|config| config.known_job(word).is_ok());
+            ParseError::Words(with_meaning(error, words, is_job))
+        }
     })?;
     if let Some(job) = job
         && let Some(("backup", backup)) = matches.subcommand()
@@ -155,6 +158,16 @@ mod tests {
         assert_eq!(url("sealift backup path --to near /etc"), "memory:///near");
         assert_eq!(url("sealift backup path --to memory:///x /etc"), "memory:///x");
         assert_eq!(refused(FILE, "sealift backup path --to naer /etc"), "--to <STORE>: \"naer\" is no store");
+    }
+
+    #[test]
+    fn every_verb_that_reads_takes_its_store_from_the_file() {
+        let text = "from = \"near\"\n[stores.near]\nurl = \"memory:///near\"\n";
+        for line in ["list", "verify db", "verify --all", "verify --set ee", "ls db", "show db"] {
+            let words = format!("sealift {line}");
+            let parsed = parse(text, &words);
+            assert!(parsed.is_ok(), "{line}: {:?}", refused(text, &words));
+        }
     }
 
     #[test]

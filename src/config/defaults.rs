@@ -194,12 +194,6 @@ pub fn with_defaults(command: Command, settings: &[&Setting]) -> Command {
     })
 }
 
-/// The known word that was probably meant.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let alike = known.iter().map(|known| (strsim::jaro_winkler(word, known), *known));
-    alike.filter(|(alike, _)| *alike > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
-}
-
 /// Whether a source of `backup` has this option.
 pub fn has_option(root: &Command, source: &str, id: &str) -> bool {
     sources(root)

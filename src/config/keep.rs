@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use serde_json::Value;
+use url::Url;
 
 use super::Config;
 use super::check::suggestion;
@@ -40,6 +41,15 @@ pub fn problem(table: &Table) -> Option<Problem> {
     Some(table.problem(setting.line, text, hint))
 }
 
+/// A store that a table's `keep` names and that is none of these.
+pub fn unknown_store(table: &Table, stores: &[&str]) -> Option<Problem> {
+    let setting = table.get(KEEP)?;
+    let keep = read(&setting.value, true).ok()?;
+    let (name, _) = keep.at.iter().find(|(name, _)| !stores.contains(&name.as_str()))?;
+    let hint = suggestion(name, stores);
+    Some(table.problem(setting.line, format!("keep.at.{name}: there is no [stores.{name}]"), Some(hint)))
+}
+
 fn read(value: &Value, may_have_stores: bool) -> std::result::Result<Keep, Wrong> {
     let Some(fields) = value.as_object() else {
         return Err(("keep is a table of rules".into(), Some(EXAMPLE.into())));
@@ -56,7 +66,7 @@ fn read(value: &Value, may_have_stores: bool) -> std::result::Result<Keep, Wrong
         }
     }
     if keep.policy.is_empty() && keep.at.is_empty() {
-        return Err(("keep has no rule: nothing would be kept".into(), Some(EXAMPLE.into())));
+        return Err(("keep has no rule: then everything is kept".into(), Some(EXAMPLE.into())));
     }
     Ok(keep)
 }
@@ -83,8 +93,23 @@ fn rule(policy: &mut Policy, key: &str, value: &Value) -> std::result::Result<()
             (format!("keep.timezone: there is no time zone {word:?}"), Some("write Europe/Berlin".into()))
         })?;
     } else {
-        let known =
-            ["last", "hourly", "daily", "weekly", "monthly", "yearly", "within", "min", "timezone", "at"];
+        let known = [
+            "last",
+            "hourly",
+            "daily",
+            "weekly",
+            "monthly",
+            "yearly",
+            "within",
+            "within_hourly",
+            "within_daily",
+            "within_weekly",
+            "within_monthly",
+            "within_yearly",
+            "min",
+            "timezone",
+            "at",
+        ];
         return Err((format!("there is no rule keep.{key}"), Some(suggestion(key, &known))));
     }
     Ok(())
@@ -96,8 +121,12 @@ impl Config {
     /// # Errors
     /// A `keep` is none: never where the file was looked at before.
     pub fn keep_rules(&self, store_url: &str) -> Result<Rules> {
-        let is_it = |table: &Table| table.get("url").and_then(|url| url.value.as_str()) == Some(store_url);
-        let store = self.stores.iter().find(|(_, table)| is_it(table));
+        let store = self.stores.iter().find(|(_, table)| {
+            table
+                .get("url")
+                .and_then(|url| url.value.as_str())
+                .is_some_and(|url| is_one_place(url, store_url))
+        });
         let (name, at_store) = (store.map(|(name, _)| name.as_str()), store.map(|(_, table)| table));
         let at_store = at_store.map(|table| self.keep_of(table)).transpose()?.flatten();
         let top = self.keep_of(&self.top)?;
@@ -121,11 +150,31 @@ impl Config {
         Ok(rules)
     }
 
+    /// Whether anything is said of how long archives are kept at stores, while none of these has this URL.
+    pub fn has_no_keep_for(&self, store_url: &str) -> bool {
+        let urls = self.stores.iter().filter_map(|(_, table)| table.get("url")?.value.as_str());
+        let jobs = self.jobs.iter().map(|job| &job.table).chain(self.sets.iter().map(|(_, set)| &set.table));
+        let said = jobs.chain([&self.top]).filter_map(|table| self.keep_of(table).ok()?);
+        let is_said = said.into_iter().any(|keep| !keep.at.is_empty())
+            || self.stores.iter().any(|(_, table)| table.get(KEEP).is_some());
+        is_said && !urls.into_iter().any(|url| is_one_place(url, store_url))
+    }
+
     fn keep_of(&self, table: &Table) -> Result<Option<Keep>> {
         let Some(setting) = table.get(KEEP) else { return Ok(None) };
         let wrong = |(text, hint)| table.problem(setting.line, text, hint).error(&self.path);
         read(&setting.value, true).map(Some).map_err(wrong)
     }
+}
+
+/// Whether two URLs of stores mean one place.
+fn is_one_place(one: &str, other: &str) -> bool {
+    let place = |text: &str| {
+        let url = Url::parse(text).ok()?;
+        let host = url.host_str().unwrap_or_default().to_string();
+        Some((url.scheme().to_string(), host, url.path().trim_end_matches('/').to_string()))
+    };
+    one == other || place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 #[cfg(test)]
@@ -170,11 +219,36 @@ mod tests {
     }
 
     #[test]
+    fn a_store_is_found_however_its_url_is_written_and_one_that_has_none_is_told() {
+        let (config, _) = config(FILE);
+        let last = |url: &str| config.keep_rules(url).unwrap().jobs["a"].counts[0] == Count::Of(5);
+        for (url, is_far) in
+            [("s3://far/x", true), ("s3://far/x/", true), ("s3://far/x/y", false), ("s3://far", false)]
+        {
+            assert_eq!((last(url), config.has_no_keep_for(url)), (is_far, !is_far), "{url}");
+        }
+        let without = super::super::tests::config("keep = { last = 1 }\n").0;
+        assert!(!without.has_no_keep_for("s3://far"), "nothing is said of single stores");
+    }
+
+    #[test]
+    fn a_store_that_keep_names_must_be_there() {
+        for table in ["", "[jobs.a]\nsource = \"stdin\"\n"] {
+            let problems = config(&format!(
+                "{table}keep = {{ at.naz = {{ last = 1 }} }}\n[stores.nas]\nurl = \"file:///nas\"\n"
+            ))
+            .1;
+            assert_eq!(problems[0].text, "keep.at.naz: there is no [stores.naz]");
+            assert_eq!((problems.len(), problems[0].hint.as_deref()), (1, Some("did you mean \"nas\"?")));
+        }
+    }
+
+    #[test]
     fn what_is_no_rule_is_told_with_its_line() {
         for (keep, told) in [
             ("7", "keep is a table of rules"),
-            ("{}", "keep has no rule: nothing would be kept"),
-            ("{ min = 3 }", "keep has no rule: nothing would be kept"),
+            ("{}", "keep has no rule: then everything is kept"),
+            ("{ min = 3 }", "keep has no rule: then everything is kept"),
             ("{ dayly = 7 }", "there is no rule keep.dayly"),
             ("{ daily = -7 }", "keep.daily: \"-7\" is no number of archives"),
             ("{ daily = true }", "keep.daily: true is no number or text"),

@@ -109,6 +109,10 @@ impl Config {
             (name, set)
         });
         config.sets = sets.collect();
+        let stores: Vec<_> = config.stores.iter().map(|(name, _)| name.as_str()).collect();
+        let tables =
+            config.jobs.iter().map(|job| &job.table).chain(config.sets.iter().map(|(_, set)| &set.table));
+        problems.extend(tables.chain([&config.top]).filter_map(|table| keep::unknown_store(table, &stores)));
         config
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use clap::{Arg, Command, FromArgMatches};
 
-use super::defaults::{alone, argument, fits, nearest, store_command};
+use super::defaults::{alone, argument, fits, store_command};
 use super::file::Setting;
 use crate::cli::{StoreAt, StoreFlags};
 use crate::error::{Error, Result};
+use crate::report::nearest;
 
 /// The store options that a table gives.
 pub fn store_flags(settings: &[Setting]) -> StoreFlags {

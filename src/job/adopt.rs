@@ -82,6 +82,7 @@ async fn one(store: &Store, job: &str, id: &Id, found: Vec<Unfinished>) -> Resul
         None => match store.manifest(job, id).await {
             Ok(_) => Err(Error::failed(format!("{job}@{id} has its manifest: there is nothing to adopt"))),
             Err(error) if error.kind() == Kind::NotFound => Err(no_archive(job, store)
+                .await
                 .hint(format!("`sealift adopt --from {}` lists what can be adopted", store.name))),
             Err(error) => Err(error),
         },

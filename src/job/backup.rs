@@ -23,7 +23,7 @@ use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{Manifest, archive_suffix};
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl};
-use crate::stream::counters::{Counter, Counters};
+use crate::stream::counters::{Counter, Counters, Total};
 use crate::stream::source::{ByteStream, Running};
 
 pub use super::Outcome;
@@ -67,7 +67,7 @@ pub async fn backup(task: Task, ui: &Reporter, cancel: &CancellationToken) -> Re
         (Err(error), None) => return Err(error),
     };
     let stores = run.stores.clone();
-    let made = run.make(source, ui, cancel).await;
+    let made = run.make(source, ui, cancel).await.map_err(|error| run.segments.nothing_committed(error));
     run.end(made, failing, &stores, ui).await
 }
 
@@ -225,12 +225,13 @@ impl BackupRun {
             allow_empty: request.allow_empty,
             check: source.check().and(check).and(request.check.clone()),
             strict: request.strict,
+            without_padding: source.is_padded(),
             is_message,
             warnings,
             notes,
             ..SourceChecks::default()
         };
-        let counters = counters_of(&stores);
+        let counters = counters_of(&record.job, &stores);
         let run = BackupRun {
             request,
             chunks: block_pool(plan.chunks),
@@ -296,6 +297,9 @@ impl BackupRun {
     /// How the source is read next, and what is expected of what comes then.
     fn opening(&mut self, source: Source) -> (Opening, SourceChecks) {
         let (is_scanned, base) = (self.is_scanned, self.base.take());
+        if let (None, Some(before)) = (&base, &self.before) {
+            self.counters.expect(Total::About(before.bytes));
+        }
         let segment = self.segment();
         let (mut expected, mut check) = (self.expected.clone(), SharedCheck::default());
         if base.is_some() || segment.is_some() {
@@ -422,9 +426,9 @@ fn nameless() -> Error {
     Error::usage("this backup needs a name").hint("give --job NAME: its archives will lie under it")
 }
 
-fn counters_of(stores: &[Arc<Store>]) -> Arc<Counters> {
+fn counters_of(job: &str, stores: &[Arc<Store>]) -> Arc<Counters> {
     let counted = stores.iter().map(|store| (store.name.clone(), Arc::new(Counter::default())));
-    Arc::new(Counters { stores: counted.collect(), ..Counters::default() })
+    Arc::new(Counters::of(job).with_stores(counted.collect()))
 }
 
 /// Opens the stores, each once, and warns of options that mean nothing to one.

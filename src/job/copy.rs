@@ -21,7 +21,7 @@ use crate::store::needs::{Need, Needs};
 use crate::store::rate::RateLimiter;
 use crate::store::{Store, StoreUrl, manifest};
 use crate::stream::channel::channel_from;
-use crate::stream::counters::{Counter, Counters};
+use crate::stream::counters::{Counters, Total};
 
 /// Bytes of parts that may be in flight.
 const PARTS_IN_FLIGHT: u64 = 128 << 20;
@@ -173,8 +173,8 @@ async fn send(
     cancel: &CancellationToken,
 ) -> Result<FanOut> {
     let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
-    let counters =
-        Counters { stores: vec![(store.name.clone(), Arc::new(Counter::default()))], ..Counters::default() };
+    let counters = Counters::of(&found.job).with_stores(vec![(store.name.clone(), Arc::default())]);
+    counters.expect(Total::Known(found.manifest.archive.size));
     let counters = Arc::new(counters);
     let budget = budget(found.manifest.archive.size, store.kind.limits());
     let parallel = (PARTS_IN_FLIGHT / budget.part_size.unwrap_or(PARTS_IN_FLIGHT)).max(1) as usize;
@@ -193,7 +193,7 @@ async fn send(
     };
     let ended = tokio::select! {
         biased;
-        () = cancel.cancelled() => Err(Error::interrupted()),
+        () = cancel.cancelled() => Err(Error::interrupted().hint("nothing was committed")),
         ended = work => ended,
     };
     drop(tracking);

@@ -81,7 +81,7 @@ pub async fn diff(request: &DiffRequest, ui: &Reporter, each: EachChange<'_>) ->
     let mut secrets = Secrets::new(&request.open);
     let from = &request.open.store;
     let mut first = Side::open(StoredArchive::find(from, &request.archive, ui).await?, &mut secrets).await?;
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::of(&request.archive.job));
     let tracking = ui.track("compared", Arc::clone(&counters));
     let changes = match &request.target {
         DiffTarget::Folder(dir) => {

@@ -9,7 +9,7 @@ use crate::archive::budget::{MemoryBudget, PartLimits};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::preset::{DataLocation, Preview};
-use crate::source::Source;
+use crate::source::{Source, in_words};
 use crate::store::locate;
 
 /// What would become of a job of the set.
@@ -88,7 +88,7 @@ fn of_source(source: &Source) -> Preview {
         Source::Path(dirs) if dirs.len() == 1 => DataLocation::Folder(dirs[0].clone().into()),
         _ => DataLocation::Unknown,
     };
-    let words = source.describe().to_string();
+    let words = in_words(&source.describe());
     Preview {
         what: "a job of the settings file".into(),
         archives: vec![(None, words, held)],

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::retention::policy::Policy;
 use super::retention::{Reason, Reasons};
 use crate::archive::Id;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::store::removal::{Kept, Needs, Removal, Removed};
 use crate::store::set::SetRef;
@@ -40,6 +40,11 @@ pub struct Rules {
 impl Rules {
     fn of(&self, job: &str) -> Option<&Policy> {
         self.given.as_ref().or_else(|| self.jobs.get(job)).or(self.usual.as_ref())
+    }
+
+    /// Those of a job that was not asked for: what was given is not meant for it where the settings say something.
+    fn of_another(&self, job: &str) -> Option<&Policy> {
+        self.jobs.get(job).or(self.usual.as_ref()).or(self.given.as_ref())
     }
 }
 
@@ -108,6 +113,8 @@ pub struct Pruned {
     pub jobs: Vec<PrunedJob>,
     /// Why jobs, or what is left of sets, were not pruned.
     pub failed: Vec<(String, Error)>,
+    /// It was interrupted: what is told was done until then.
+    pub interrupted: Option<Error>,
 }
 
 impl Pruned {
@@ -136,7 +143,12 @@ pub async fn prune(request: &PruneRequest, ui: &Reporter, cancel: &CancellationT
     view.add_locks(&store, &reasons).await;
     let reasons = view.decide(Timestamp::now());
     tell_of_versions(&store, &reasons, ui).await;
-    let mut pruned = Pruned { store: store.name.clone(), jobs: view.lines(&reasons), failed: Vec::new() };
+    let mut pruned = Pruned {
+        store: store.name.clone(),
+        jobs: view.lines(&reasons),
+        failed: Vec::new(),
+        interrupted: None,
+    };
     if !request.confirm {
         return Ok(pruned);
     }
@@ -203,19 +215,23 @@ impl Acting<'_> {
         for (place, error) in failed {
             pruned.fail(place, error);
         }
-        match self.look_again(view, &mut removals).await {
+        match self.look_again(view, pruned, &mut removals).await {
             Ok(again) => self.delete_all(&again, removals, pruned).await,
             Err(error) => return Err(give_up(removals, error).await),
         }
-        if self.cancel.is_cancelled() {
-            return Err(Error::interrupted());
+        if pruned.interrupted.is_none() {
+            self.delete_sets(view, pruned).await;
         }
-        self.delete_sets(view, pruned).await;
         Ok(())
     }
 
     /// What is kept now: for each job, by id.
-    async fn look_again(&self, view: &View, removals: &mut [(usize, Removal<'_>)]) -> Result<Again> {
+    async fn look_again(
+        &self,
+        view: &View,
+        pruned: &Pruned,
+        removals: &mut [(usize, Removal<'_>)],
+    ) -> Result<Again> {
         let mut uncommitted = BTreeMap::new();
         for (place, removal) in removals.iter_mut() {
             let job = &view.jobs[*place];
@@ -224,12 +240,15 @@ impl Acting<'_> {
             removal.look_again(&known).await?;
             uncommitted.insert(job.job.clone(), removal.uncommitted());
         }
-        let mut now =
-            View::take(self.store, &self.request.jobs, &self.request.rules).await.or_else(|error| {
-                // Another run has deleted all that there was.
-                if error.kind() == Kind::NotFound { Ok(View::default()) } else { Err(error) }
-            })?;
+        // Of some, another run may have deleted all that there was.
+        let mut now = View::take_what_is_there(self.store, &self.request.jobs, &self.request.rules).await?;
         now.add_uncommitted(&uncommitted);
+        let stays = |line: &Line| matches!(line.fate, Fate::Failed(_));
+        let of_job = |job: &PrunedJob| {
+            let ids = job.lines.iter().filter(|line| stays(line)).map(|line| line.id.clone());
+            ids.map(|id| (job.job.clone(), id)).collect::<Vec<_>>()
+        };
+        now.keep(&pruned.jobs.iter().flat_map(of_job).collect());
         let reasons = now.decide(Timestamp::now());
         Ok(Again::new(&now, reasons))
     }
@@ -250,7 +269,8 @@ impl Acting<'_> {
                 }
             }
             if self.cancel.is_cancelled() {
-                removal.give_up(Error::interrupted()).await;
+                let cause = pruned.interrupted.take().unwrap_or_else(Error::interrupted);
+                pruned.interrupted = Some(removal.give_up(cause).await);
             }
         }
     }
@@ -279,12 +299,12 @@ impl Acting<'_> {
 
     /// What says how runs of sets ended of which nothing is left.
     async fn delete_sets(&self, view: &View, pruned: &mut Pruned) {
-        let is_gone = |(job, id): &(String, Id)| {
+        let was_deleted = |(job, id): &(String, Id)| {
             let job = pruned.jobs.iter().find(|pruned| pruned.job == *job);
             let line = job.and_then(|job| job.lines.iter().find(|line| line.id == *id));
-            line.is_none_or(|line| matches!(line.fate, Fate::Gone(_)))
+            line.is_some_and(|line| matches!(line.fate, Fate::Gone(_)))
         };
-        let over: Vec<&SetRef> = view.ended_runs(is_gone).collect();
+        let over: Vec<&SetRef> = view.ended_runs(was_deleted).collect();
         for set in over {
             if let Err(error) = self.store.delete_set(set).await {
                 pruned.failed.push((set.to_string(), error));

@@ -127,7 +127,7 @@ async fn find(request: &RekeyRequest, ui: &Reporter) -> Result<Vec<StoredArchive
                     Err(error) => ui.warn(&format!("{job}@{} is left out: {error}", listed.id)),
                 }
             }
-            if found.is_empty() { Err(no_archive(job, &store)) } else { Ok(found) }
+            if found.is_empty() { Err(no_archive(job, &store).await) } else { Ok(found) }
         }
     }
 }

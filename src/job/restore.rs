@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use left_out::{LeftOut, Place};
+use report::Begun;
 
 use super::backup::Outcome;
 use super::deliver::{PARALLEL, write_members, write_ranges};
@@ -23,7 +24,7 @@ use crate::report::{Reporter, human_bytes, printable};
 use crate::sink::WARNED;
 use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
-use crate::stream::counters::Counters;
+use crate::stream::counters::{Counters, Total};
 use crate::stream::sink::Sink;
 use crate::tar::owners::IdMap;
 use crate::tar::select::{Part, Patterns, Selection, unsafe_member};
@@ -107,6 +108,7 @@ async fn restore_archive(
     let original = |volume: &str| plan.original_volume(volume);
     let id_map = plan.archive.record().id_map;
     let to_volume = matches!(request.target, RestoreTarget::Volume(_));
+    let begun = Begun::now(&request.target);
     let (sink, mut landing) = target::open(request.target, original, request.overwrite, ui).await?;
     landing.iter_mut().for_each(|landing| {
         landing.allow_devices(request.allow_devices);
@@ -115,18 +117,24 @@ async fn restore_archive(
     if let Some(id_map) = id_map.filter(|id_map| id_map.remaps() && !to_volume) {
         ui.warn(&owners_kept(id_map));
     }
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::of(&archive.job));
+    counters.expect(Total::Known(plan.bytes()));
     let tracking = ui.track("restored", Arc::clone(&counters));
-    let admit = |member: &mut Member| landing.as_mut().map_or(Ok(true), |landing| landing.admit(member));
+    let mut members = 0;
+    let admit = |member: &mut Member| {
+        let admitted = landing.as_mut().map_or(Ok(true), |landing| landing.admit(member))?;
+        members += u64::from(admitted);
+        Ok(admitted)
+    };
     let write = async |sink: &Sink| plan.deliver(sink, &counters, admit).await;
     let filled = target::fill(sink, cancel, write).await;
     drop(tracking);
     let code = filled.map_err(|error| incomplete(error, &counters))?;
     let end = plan.archive.end();
     end.warnings.iter().for_each(|warning| ui.warn(&format!("at backup time: {warning}")));
-    let amount = human_bytes(counters.source.get());
-    ui.detail(&format!("restored {amount} of {} in {} frames", plan.name, end.frames));
     let outcome = outcome(code, landing.as_ref(), ui);
+    let members = matches!(plan.handing, Handing::Members(_)).then_some(members);
+    begun.tell(&plan.name, &counters, members, outcome, ui);
     Ok(if is_partial && outcome == Outcome::Done { Outcome::Warned } else { outcome })
 }
 
@@ -222,6 +230,11 @@ impl Plan {
             }
             Handing::Members(parts) => write_members(&self.archive, parts, sink, counters, admit).await,
         }
+    }
+
+    /// Bytes of source that are to be delivered.
+    fn bytes(&self) -> u64 {
+        self.handing.parts(self.archive.end().bytes).iter().map(Part::bytes).sum()
     }
 
     /// Under which name the volume lies in the archive, and alone: other volumes lie beside the one restored to, and no
@@ -472,5 +485,6 @@ fn original_volume(name: &str, source: &serde_json::Value) -> Result<String> {
 }
 
 mod left_out;
+pub(super) mod report;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::preset::steps::{Action, quoted};
 use crate::preset::{SealedArchive, Step, restore_steps};
 use crate::report::{Reporter, printable};
+use crate::source::in_words;
 use crate::store::Store;
 use crate::store::set::{SetRef, SetRun};
 
@@ -72,7 +73,7 @@ async fn sealed_archives(
 
 /// A run's archives in the order of the set. Of one that was broken off, and of archives that it does not name, in the
 /// order in which they were made.
-fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
+pub(super) fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
     let members = run.ended.iter().flatten().flat_map(|manifest| &manifest.members);
     let places: Vec<_> = members.map(|member| (&member.job, member.id.as_ref())).collect();
     let place = |(job, id): &(String, Id)| {
@@ -85,7 +86,7 @@ fn in_order(run: &SetRun) -> Vec<&(String, Id)> {
 }
 
 /// The newest run of a name, or the one that is named as archives are behind their job.
-async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)> {
+pub(super) async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)> {
     let ArchiveRef { job: name, version } = text.parse()?;
     let mut runs = store.set_runs().await?;
     runs.retain(|set, _| set.name == name);
@@ -106,7 +107,7 @@ fn steps(archives: &[SealedArchive]) -> Vec<Step> {
     let mut steps = restore_steps(archives);
     let others = archives.iter().filter(|archive| archive.metadata().is_none());
     steps.extend(others.map(|archive| Step {
-        title: format!("{}: {}", archive.job, archive.source),
+        title: format!("{}: {}", archive.job, in_words(&archive.source)),
         actions: actions(archive),
     }));
     steps
@@ -233,7 +234,7 @@ mod tests {
         let steps = steps(&[db.clone(), ucp]);
         assert_eq!(steps.len(), 2);
         assert!(steps[0].title.starts_with("UCP 3: "), "{steps:?}");
-        assert_eq!(steps[1].title, r#"db: {"volume":["db"]}"#);
+        assert_eq!(steps[1].title, "db: volume db");
         assert_eq!(steps[1].actions, [db.restore("--to-volume db")]);
     }
 }

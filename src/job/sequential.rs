@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backup::Outcome;
 use super::deliver::write_tar_end;
+use super::restore::report::Begun;
 use super::restore::{RestoreRequest, RestoreSource, outcome, outside};
 use super::stored::{OpenRequest, StoredArchive};
 use crate::archive::Format;
@@ -37,7 +38,7 @@ const PIECE_LEN: usize = 1 << 20;
 /// # Errors
 /// As [`super::restore::restore`].
 pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &CancellationToken) -> Result<Outcome> {
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::of(request.source.label()));
     let opened = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::interrupted()),
@@ -51,6 +52,7 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
     ));
     let mut guard = Guard::new(&opened, &request.target)?;
     let original = |_: &str| guard.original_volume();
+    let begun = Begun::now(&request.target);
     let (sink, mut landing) = target::open(request.target, original, request.overwrite, ui).await?;
     landing.iter_mut().for_each(|landing| {
         landing.allow_devices(request.allow_devices);
@@ -73,8 +75,8 @@ pub async fn restore(request: RestoreRequest, ui: &Reporter, cancel: &Cancellati
             "{amount} were handed on without a final check: the target is incomplete, do not use it"
         ))
     })?;
-    ui.detail(&format!("restored {amount} of {}", opened.name));
     let outcome = outcome(code, guard.landing.as_ref(), ui);
+    begun.tell(&opened.name, &counters, None, outcome, ui);
     let mut warnings = guard.warnings();
     if trailing.was_passed_over() {
         warnings

@@ -18,7 +18,7 @@ use crate::archive::openpgp::{Cipher, Head};
 use crate::archive::read_at::once_more_if_damaged;
 use crate::error::{Error, Kind, Result};
 use crate::host::passphrase::Sources;
-use crate::report::Reporter;
+use crate::report::{Reporter, names_hint};
 use crate::store::download::Object;
 use crate::store::manifest::{Manifest, catalog_suffix, parts_of_suffix};
 use crate::store::{Store, StoreUrl};
@@ -91,19 +91,23 @@ impl<'a> Secrets<'a> {
     }
 }
 
-/// No archive of a job.
-pub fn no_archive(job: &str, store: &Store) -> Error {
-    Error::new(Kind::NotFound, format!("there is no archive of job {job} at {}", store.name))
-        .hint(format!("see `sealift list --from {}`", store.name))
+/// No archive of a job, with the name that was probably meant.
+pub async fn no_archive(job: &str, store: &Store) -> Error {
+    let error = Error::new(Kind::NotFound, format!("there is no archive of job {job} at {}", store.name));
+    // Whether there are others is not worth another error.
+    let folders = store.job_folders(&[]).await.unwrap_or_default();
+    let known = folders.iter().filter(|(_, folder)| !folder.archives().is_empty());
+    let known: Vec<&str> = known.map(|(job, _)| job.as_str()).filter(|known| *known != job).collect();
+    error.hint(names_hint(job, &known).unwrap_or_else(|| format!("see `sealift list --from {}`", store.name)))
 }
 
 /// No archive of a job that has all of its source.
 async fn none_complete(store: &Store, job: &str) -> Error {
     match store.ids(job).await {
-        Ok(ids) if !ids.is_empty() => no_archive(job, store).and_hint(
+        Ok(ids) if !ids.is_empty() => no_archive(job, store).await.and_hint(
             "a long run broke off and left parts (`list --partial`): the next backup --incremental builds on them",
         ),
-        _ => no_archive(job, store),
+        _ => no_archive(job, store).await,
     }
 }
 

@@ -14,16 +14,18 @@ use crate::store::Store;
 use crate::store::list::Listed;
 use crate::store::manifest::Manifest;
 use crate::store::record::{self, Level, VerificationKey, WHOLE};
-use crate::stream::counters::Counters;
+use crate::stream::counters::{Counters, Total};
 
 #[cfg(test)]
 mod damage_tests;
 mod older;
 mod sample;
+mod several;
 mod stored;
 mod tally;
 mod whole;
 
+pub use several::Which;
 use tally::Tally;
 
 /// How much of an archive a sample takes, at least.
@@ -76,8 +78,8 @@ impl Depth {
 /// What to verify.
 #[derive(Debug, Clone)]
 pub struct VerifyRequest {
-    /// The archive; with `since_last` its job alone counts.
-    pub archive: ArchiveRef,
+    /// The archives; with `since_last` their jobs alone count.
+    pub which: Which,
     /// Where it is, and what opens it.
     pub open: OpenRequest,
     /// How thoroughly to look.
@@ -139,7 +141,7 @@ pub struct Summary {
     pub failed: Vec<String>,
 }
 
-/// Verifies one archive, or those of a job that were not verified yet; each that is in order is told to `found`.
+/// Verifies one archive or several, or those of a job that were not verified yet; each that is in order is told to `found`.
 ///
 /// # Errors
 /// There is no such archive, it cannot be opened, it is damaged, or not what was expected. Of several archives all are
@@ -149,7 +151,8 @@ pub async fn verify(
     ui: &Reporter,
     found: &mut dyn FnMut(&Finding),
 ) -> Result<Outcome> {
-    let run = Run {
+    let archives = request.which.archives(&request.open.store, ui).await?;
+    let mut run = Run {
         level: request.depth.level(),
         secrets: Secrets::new(&request.open),
         request,
@@ -157,9 +160,10 @@ pub async fn verify(
         ui,
         found,
     };
-    match request.since_last {
-        true => run.since_last().await,
-        false => run.one().await,
+    match &archives[..] {
+        [one] if request.since_last => run.since_last(&one.job).await,
+        [one] => run.one(one).await,
+        several => run.several(several).await,
     }
 }
 
@@ -202,8 +206,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn one(mut self) -> Result<Outcome> {
-        let found = StoredArchive::find(&self.request.open.store, &self.request.archive, self.ui).await?;
+    async fn one(&mut self, archive: &ArchiveRef) -> Result<Outcome> {
+        let found = StoredArchive::find(&self.request.open.store, archive, self.ui).await?;
         let confirmed = self.archive(&found).await?;
         if !confirmed.cut {
             return Ok(Outcome::Done);
@@ -218,12 +222,13 @@ impl Run<'_> {
     }
 
     /// Every archive of the job that has no record yet, oldest first.
-    async fn since_last(mut self) -> Result<Outcome> {
-        let (store, job) = (Arc::new(self.request.open.store.open(self.ui)?), &self.request.archive.job);
+    async fn since_last(&mut self, job: &str) -> Result<Outcome> {
+        let store = Arc::new(self.request.open.store.open(self.ui)?);
         let archives = store.archives(Some(job)).await?;
         if archives.is_empty() {
-            return Err(no_archive(job, &store));
+            return Err(no_archive(job, &store).await);
         }
+        let has_only_parts = archives.iter().all(Listed::is_partial);
         let mut tally = Tally::of(job);
         for listed in archives {
             let name = format!("{}@{}", listed.job, listed.id);
@@ -236,7 +241,15 @@ impl Run<'_> {
                 tally.add(name, verified, self.ui)?;
             }
         }
-        tally.finish(self.ui, self.found)
+        let outcome = tally.finish(self.ui, self.found)?;
+        if has_only_parts {
+            let store = &store.name;
+            self.ui.warn(&format!(
+                "of {job}, {store} has only parts of a run that was not completed: no backup of it can be verified yet"
+            ));
+            return Ok(Outcome::Warned);
+        }
+        Ok(outcome)
     }
 
     /// What a record of an archive says: one that needs no others is looked at as a whole.
@@ -283,7 +296,14 @@ impl Run<'_> {
 
     /// Looks at one archive, and records and says what was found in order.
     async fn archive(&mut self, found: &StoredArchive) -> Result<Confirmed> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::of(&found.job));
+        let manifest = &found.manifest;
+        match self.request.depth {
+            Depth::Manifest => {}
+            Depth::Stored => counters.expect(Total::Known(manifest.archive.size + manifest.catalog.size)),
+            Depth::Sample(amount) => counters.expect(Total::About(amount.of(manifest.bytes))),
+            Depth::Whole | Depth::All => counters.expect(Total::Known(manifest.bytes)),
+        }
         let tracking = self.ui.track("verified", Arc::clone(&counters));
         let confirmed = self.look(found, &counters).await?;
         drop(tracking);

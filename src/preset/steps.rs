@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::metadata::{Metadata, lenient};
-use crate::report::printable;
+pub use crate::report::quoted;
 
 /// One step of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,16 +96,6 @@ pub(super) struct RunRecord {
     pub security_opt: Vec<String>,
 }
 
-/// A word as a shell reads it; without control characters, which no shell should be given.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
-    let word = printable(word);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word,
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,16 +103,6 @@ mod tests {
 
     fn archive(source: Value) -> SealedArchive {
         SealedArchive { name: "job@id".into(), job: "job".into(), source, is_clear: false }
-    }
-
-    #[test]
-    fn what_a_shell_would_take_for_more_than_a_word_is_quoted() {
-        assert_eq!(quoted("docker/dtr:2.7.5"), "docker/dtr:2.7.5");
-        assert_eq!(quoted("x; rm -rf /"), "'x; rm -rf /'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted("$(id)"), "'$(id)'");
-        assert_eq!(quoted(""), "''");
-        assert!(!quoted("a\nb\x1b[2J").contains(['\n', '\x1b']));
     }
 
     #[test]

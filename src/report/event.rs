@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::human_bytes;
+use super::{counted, human_bytes};
 
 /// Something that happened. As JSON it is one object with its name in `event`; as text, what a person reads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,12 +36,18 @@ pub enum Event {
     },
     /// What has been moved so far.
     Progress {
+        /// The job, or what else it is of.
+        job: String,
+        /// What is done to the bytes, in the past tense.
+        verb: String,
         /// Since the run began.
         seconds: u64,
         /// Bytes of source.
         bytes: u64,
         /// Bytes as they are stored.
         stored: u64,
+        /// How many bytes there will be, as far as that is known.
+        total: Option<u64>,
         /// What each store has taken.
         stores: Vec<StoreBytes>,
     },
@@ -70,6 +76,8 @@ pub enum Event {
     Copied(Copied),
     /// An archive opens with a new passphrase, too.
     Rekeyed(Rekeyed),
+    /// An archive, or some members of it, was restored.
+    Restored(Restored),
     /// A settings file is right.
     Checked {
         /// The settings file.
@@ -147,8 +155,32 @@ pub struct KeptMembers {
 
 impl fmt::Display for KeptMembers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let archives = if self.needs.len() == 1 { "archive" } else { "archives" };
-        write!(f, ", {} kept in {} older {archives}", human_bytes(self.bytes), self.needs.len())
+        let older = counted(self.needs.len() as u64, "older archive");
+        write!(f, ", {} kept in {older}", human_bytes(self.bytes))
+    }
+}
+
+/// Bytes from which on a ratio says something of the data, and not of what every archive has besides.
+const TELLING: u64 = 1 << 20;
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (read, stored) = (human_bytes(self.bytes), human_bytes(self.stored));
+        write!(f, "sealed {}@{}: {read} in, {stored} stored", self.job, self.id)?;
+        if self.bytes >= TELLING {
+            write!(f, " (ratio {:.2})", self.ratio)?;
+        }
+        write!(f, ", {:.1} s", self.seconds)?;
+        if self.bytes >= TELLING && self.seconds >= 1.0 {
+            write!(f, ", {}/s", human_bytes((self.bytes as f64 / self.seconds) as u64))?;
+        }
+        if let Some(count) = self.segments {
+            write!(f, ", {}", counted(count, "segment"))?;
+        }
+        if let Some(kept) = &self.kept {
+            kept.fmt(f)?;
+        }
+        write!(f, " → {}", self.stores.join(", "))
     }
 }
 
@@ -261,6 +293,31 @@ pub struct Rekeyed {
     pub object: String,
 }
 
+/// What a restore has brought back.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restored {
+    /// What it was of: `JOB@ID`, or an object.
+    pub archive: String,
+    /// Where to: an option of `restore` with its value.
+    pub target: String,
+    /// Bytes of source that were handed on.
+    pub bytes: u64,
+    /// How many members were handed on; none where bytes were, as they are.
+    pub members: Option<u64>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl fmt::Display for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "restored {}: {}", self.archive, human_bytes(self.bytes))?;
+        if let Some(members) = self.members {
+            write!(f, ", {}", counted(members, "member"))?;
+        }
+        write!(f, ", {:.1} s → {}", self.seconds, self.target)
+    }
+}
+
 impl Event {
     /// The event as one line of JSON, its fields in alphabetical order.
     pub fn to_json(&self) -> String {
@@ -284,20 +341,7 @@ impl fmt::Display for Event {
                 let (read, stored) = (human_bytes(*bytes), human_bytes(*stored));
                 write!(f, "committed {job}@{id}, a part: {read} in, {stored} stored → {}", stores.join(", "))
             }
-            Event::Sealed(sealed) => write!(
-                f,
-                "sealed {}@{}: {} in, {} stored (ratio {:.2}), {:.1} s, {:.0} MB/s{}{} → {}",
-                sealed.job,
-                sealed.id,
-                human_bytes(sealed.bytes),
-                human_bytes(sealed.stored),
-                sealed.ratio,
-                sealed.seconds,
-                sealed.mb_per_second,
-                sealed.segments.map(|count| format!(", {count} segments")).unwrap_or_default(),
-                sealed.kept.as_ref().map(ToString::to_string).unwrap_or_default(),
-                sealed.stores.join(", "),
-            ),
+            Event::Sealed(sealed) => sealed.fmt(f),
             Event::Set(set) => {
                 let state = if set.complete { "complete" } else { "INCOMPLETE" };
                 write!(f, "set {}@{}: {state}, {} of {} archives", set.set, set.id, set.made, set.all)
@@ -322,14 +366,18 @@ impl fmt::Display for Event {
                 copied.to
             ),
             Event::Rekeyed(Rekeyed { job, id, object }) => write!(f, "rekeyed {job}@{id}: {job}/{object}"),
+            Event::Restored(restored) => restored.fmt(f),
             Event::Checked { file, stores, jobs, sets } => {
-                let counted = |n: &usize, what: &str| format!("{n} {what}{}", if *n == 1 { "" } else { "s" });
-                let counts = [counted(stores, "store"), counted(jobs, "job"), counted(sets, "set")];
+                let counts = [(stores, "store"), (jobs, "job"), (sets, "set")];
+                let counts = counts.map(|(count, one)| counted(*count as u64, one));
                 write!(f, "{file}: {}: fine", counts.join(", "))
             }
         }
     }
 }
+
+#[cfg(test)]
+mod schema_tests;
 
 #[cfg(test)]
 mod tests {
@@ -351,11 +399,18 @@ mod tests {
         let text = Event::Sealed(sealed.clone()).to_string();
         assert_eq!(
             text,
-            "sealed db@ID: 2.86 MiB in, 976.56 KiB stored (ratio 3.00), 1.5 s, 2 MB/s → file:///a, s3://b"
+            "sealed db@ID: 2.86 MiB in, 976.56 KiB stored (ratio 3.00), 1.5 s, 1.91 MiB/s → file:///a, s3://b"
         );
         let json: serde_json::Value = serde_json::from_str(&Event::Sealed(sealed).to_json()).unwrap();
         assert_eq!((json["event"].as_str(), json["stores"][1].as_str()), (Some("sealed"), Some("s3://b")));
         assert_eq!(json["failed"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn what_so_little_says_nothing_of_is_not_said() {
+        let text = |bytes, seconds| Event::Sealed(Sealed::new("db", "ID", bytes, 1000, seconds)).to_string();
+        assert_eq!(text(10, 0.1), "sealed db@ID: 10 B in, 1000 B stored, 0.1 s → ");
+        assert_eq!(text(2 << 20, 0.1), "sealed db@ID: 2.00 MiB in, 1000 B stored (ratio 2097.15), 0.1 s → ");
     }
 
     #[test]

@@ -1,24 +1,31 @@
 //! What people and programs are told while it runs. The work emits events; views show them.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::HumanBytes;
 
 use crate::error::{Error, Kind, Result};
 use crate::stream::counters::Counters;
 
+mod drawing;
 pub mod event;
 mod finding;
 mod lines;
+mod near;
+mod progress;
 mod short;
+mod table;
 mod view;
 
 pub use event::Event;
 pub use finding::{Finding, Verdict};
 pub use lines::{Lines, said_by_tar};
-pub use short::{short_bytes, short_time, shortened};
+pub use near::{names_hint, nearest};
+pub use short::{counted, short_bytes, short_time, shortened};
+pub use table::{Column, Row, table, wrapped};
 pub use view::{Mode, View};
 
 /// Somebody who is told what happens.
@@ -31,6 +38,17 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
     /// Follows `counters` until the guard is dropped. `verb` says in the past tense what is done to the bytes.
     fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking;
+
+    /// A store is being tried again, for `elapsed` of `limit`; whether that is shown, so that nobody else need say so.
+    fn retrying(&self, _store: &str, _elapsed: Duration, _limit: Duration, _why: &str) -> bool {
+        false
+    }
+
+    /// A store that was tried again has answered.
+    fn answered(&self, _store: &str) {}
+
+    /// Takes away what is only shown for a while.
+    fn clear(&self) {}
 }
 
 /// The way from the work to its observer. Cheap to clone.
@@ -84,6 +102,23 @@ impl Reporter {
     /// Shows progress until the returned guard is dropped.
     pub fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking {
         self.0.track(verb, counters)
+    }
+}
+
+impl Reporter {
+    /// As [`Observer::retrying`].
+    pub fn retrying(&self, store: &str, elapsed: Duration, limit: Duration, why: &str) -> bool {
+        self.0.retrying(store, elapsed, limit, why)
+    }
+
+    /// As [`Observer::answered`].
+    pub fn answered(&self, store: &str) {
+        self.0.answered(store);
+    }
+
+    /// Takes away what is only shown for a while: the process is about to end.
+    pub fn clear(&self) {
+        self.0.clear();
     }
 }
 
@@ -155,6 +190,20 @@ fn print_to(out: &mut impl Write, parts: &[&[u8]]) -> Result<()> {
     })
 }
 
+/// How many characters a line of stdout's terminal has; none where stdout is no terminal: nothing is to be shortened there.
+pub fn stdout_width() -> Option<usize> {
+    width_of(std::io::stdout())
+}
+
+/// The same of any terminal. One that does not say its width has 80.
+fn width_of(terminal: impl IsTerminal + std::os::fd::AsFd) -> Option<usize> {
+    let columns = || rustix::termios::tcgetwinsize(&terminal).map_or(0, |size| size.ws_col);
+    terminal.is_terminal().then(|| match columns() {
+        0 => 80,
+        columns => columns.into(),
+    })
+}
+
 /// Passes on what a process wrote to its stdout. Nobody has to read it.
 pub fn relay_stdout(bytes: &[u8]) {
     let mut stdout = std::io::stdout();
@@ -189,6 +238,16 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Text with its control characters escaped, so that nobody else's bytes steer a terminal.
 pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A word as a shell reads it; without control characters, which no shell should be given.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    let word = printable(word);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// An observer for tests: keeps what it was told.
@@ -233,6 +292,16 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(printable("grün"), "grün");
+    }
+
+    #[test]
+    fn what_a_shell_would_take_for_more_than_a_word_is_quoted() {
+        assert_eq!(quoted("docker/dtr:2.7.5"), "docker/dtr:2.7.5");
+        assert_eq!(quoted("x; rm -rf /"), "'x; rm -rf /'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted("$(id)"), "'$(id)'");
+        assert_eq!(quoted(""), "''");
+        assert!(!quoted("a\nb\x1b[2J").contains(['\n', '\x1b']));
     }
 
     #[test]

@@ -32,6 +32,17 @@ pub fn short_bytes(bytes: u64) -> String {
     }
 }
 
+/// `1 archive`, `2 archives`, `3 copies`: a count of what `one` is called.
+pub fn counted(count: u64, one: &str) -> String {
+    let plural = |stem: &str, ending: &str| format!("{count} {stem}{ending}");
+    let is_vowel = |c: char| "aeiou".contains(c);
+    match one.strip_suffix('y') {
+        _ if count == 1 => plural(one, ""),
+        Some(stem) if !stem.ends_with(is_vowel) => plural(stem, "ies"),
+        _ => plural(one, "s"),
+    }
+}
+
 /// A name in `width` characters: what is too much is left out in its middle, since both ends tell names apart.
 pub fn shortened(name: &str, width: usize) -> String {
     let count = name.chars().count();
@@ -87,6 +98,12 @@ mod tests {
             let (low, high) = (1 << shift, (1_u64 << shift) + ((1_u64 << shift) - 1));
             assert!(short_bytes(low).len() <= 5 && short_bytes(high).len() <= 5, "{shift}");
         }
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        let shown = [counted(1, "archive"), counted(0, "archive"), counted(2, "copy"), counted(2, "key")];
+        assert_eq!(shown, ["1 archive", "0 archives", "2 copies", "2 keys"]);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! How a run shows itself: bars on a terminal, lines in a log, JSON for programs.
 
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use super::drawing::Drawing;
 use super::event::{Event, StoreBytes};
+use super::progress::{Moment, Rate, Retry};
 use super::{Observer, Tracking, printable};
-use crate::stream::counters::Counters;
+use crate::stream::counters::{Counters, Total};
 
 /// How a run shows itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +26,33 @@ pub enum Mode {
 pub struct View {
     mode: Mode,
     verbose: bool,
-    bar: Option<ProgressBar>,
+    /// Whether bars are drawn.
+    is_drawn: bool,
+    /// What is drawn now.
+    shown: Arc<Mutex<Shown>>,
     /// Where JSON goes: stdout, unless that is for data.
     stdout_is_data: bool,
 }
 
+/// What a terminal shows of the run.
+#[derive(Debug, Default)]
+struct Shown {
+    drawing: Drawing,
+    /// Whether somebody counts.
+    is_tracked: bool,
+    /// The stores that are being tried again.
+    retries: Vec<Retry>,
+}
+
+/// Characters at the end of a line that are left free: a terminal writes `^C` there.
+const MARGIN: usize = 3;
+
 impl View {
     /// A view in `mode`; `verbose` shows details too.
     pub fn new(mode: Mode, verbose: bool) -> Self {
-        let bar =
-            (mode == Mode::Human).then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
-        View { mode, verbose, bar: bar.filter(|bar| !bar.is_hidden()), stdout_is_data: false }
+        let can_draw = || std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+        let is_drawn = mode == Mode::Human && std::io::stderr().is_terminal() && can_draw();
+        View { mode, verbose, is_drawn, shown: Arc::default(), stdout_is_data: false }
     }
 
     /// The same, with stdout left to the data.
@@ -44,13 +60,12 @@ impl View {
         View { stdout_is_data: true, ..self }
     }
 
+    fn with<T>(&self, work: impl FnOnce(&mut Shown) -> T) -> T {
+        work(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn line(&self, text: &str) {
-        // A closed stderr is no reason to stop a backup.
-        let write = || drop(writeln!(std::io::stderr(), "{text}"));
-        match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        self.with(|shown| shown.drawing.line(text, &mut std::io::stderr()));
     }
 
     fn json(&self, event: &Event) {
@@ -60,17 +75,22 @@ impl View {
         }
     }
 
-    fn progress(&self, verb: &str, counters: &Counters, elapsed: Duration) {
-        match (&self.bar, self.mode) {
-            (Some(bar), _) => {
-                let style = ProgressStyle::with_template("{spinner} {msg}");
-                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-                bar.set_message(format!("{verb} {}", describe(counters, elapsed)));
-                bar.tick();
-            }
-            (None, Mode::Json) => self.json(&progress_event(counters, elapsed)),
-            (None, Mode::Human) => self.line(&format!("{verb} {}", describe(counters, elapsed))),
-            (None, Mode::Quiet) => {}
+    fn progress(&self, verb: &str, counters: &Counters, elapsed: Duration, rate: &mut Rate) {
+        let rate = rate.at(elapsed, counters.done());
+        let moment = Moment { verb, counters, elapsed, rate, retries: &[] };
+        match self.mode {
+            Mode::Human if self.is_drawn => self.with(|shown| {
+                shown.retries.retain(|retry| !retry.is_over());
+                let moment = Moment { retries: &shown.retries, ..moment };
+                if !moment.is_empty() && shown.is_tracked {
+                    let width = super::width_of(std::io::stderr()).unwrap_or(80).saturating_sub(MARGIN);
+                    let lines = moment.lines(width);
+                    shown.drawing.draw(lines, &mut std::io::stderr());
+                }
+            }),
+            Mode::Human => self.line(&moment.log_line()),
+            Mode::Json => self.json(&progress_event(verb, counters, elapsed)),
+            Mode::Quiet => {}
         }
     }
 }
@@ -95,58 +115,72 @@ impl Observer for View {
         }
     }
 
+    fn retrying(&self, store: &str, elapsed: Duration, limit: Duration, why: &str) -> bool {
+        if !self.is_drawn {
+            return false;
+        }
+        let now = Instant::now();
+        let since = now.checked_sub(elapsed).unwrap_or(now);
+        self.with(|shown| {
+            let retry = Retry { store: store.into(), since, limit, why: why.into(), told: now };
+            match shown.retries.iter_mut().find(|known| known.store == store) {
+                // The one that was tried longest.
+                Some(known) => *known = Retry { since: known.since.min(since), ..retry },
+                None => shown.retries.push(retry),
+            }
+            shown.is_tracked
+        })
+    }
+
+    fn answered(&self, store: &str) {
+        if self.is_drawn {
+            self.with(|shown| shown.retries.retain(|retry| retry.store != store));
+        }
+    }
+
+    fn clear(&self) {
+        self.with(|shown| {
+            shown.is_tracked = false;
+            shown.drawing.clear(&mut std::io::stderr());
+        });
+    }
+
     fn track(&self, verb: &'static str, counters: Arc<Counters>) -> Tracking {
         let view = self.clone();
-        // An earlier guard has finished it.
-        view.bar.iter().for_each(ProgressBar::reset);
+        view.with(|shown| shown.is_tracked = true);
         let task = tokio::spawn(async move {
             let began = Instant::now();
-            let every = match (&view.bar, view.mode) {
-                (Some(_), _) => Duration::from_millis(200),
-                (None, Mode::Json) => Duration::from_secs(1),
+            let every = match (view.is_drawn, view.mode) {
+                (true, _) => Duration::from_millis(200),
+                (false, Mode::Json) => Duration::from_secs(1),
                 _ => Duration::from_secs(30),
             };
-            let mut ticks = tokio::time::interval(every);
+            let (mut ticks, mut rate) = (tokio::time::interval(every), Rate::default());
             ticks.tick().await;
             loop {
                 ticks.tick().await;
-                view.progress(verb, &counters, began.elapsed());
+                view.progress(verb, &counters, began.elapsed(), &mut rate);
             }
         });
-        let bar = self.bar.clone();
+        let view = self.clone();
         Tracking::new(move || {
             task.abort();
-            bar.iter().for_each(ProgressBar::finish_and_clear);
+            view.clear();
         })
     }
 }
 
-fn progress_event(counters: &Counters, elapsed: Duration) -> Event {
+fn progress_event(verb: &str, counters: &Counters, elapsed: Duration) -> Event {
     let stores = counters.stores.iter();
     Event::Progress {
+        job: counters.job.clone(),
+        verb: verb.into(),
         seconds: elapsed.as_secs(),
         bytes: counters.source.get(),
         stored: counters.stored.get(),
+        total: counters.total().map(Total::bytes),
         stores: stores.map(|(store, c)| StoreBytes { store: store.clone(), bytes: c.get() }).collect(),
     }
-}
-
-/// `1.2 GiB in, 402 MiB/s · ratio 2.1 · 600 MiB stored · 3 s · s3://b 580 MiB`
-fn describe(counters: &Counters, elapsed: Duration) -> String {
-    let (source, stored) = (counters.source.get(), counters.stored.get());
-    let rate = source as f64 / elapsed.as_secs_f64().max(0.001);
-    let ratio = source as f64 / stored.max(1) as f64;
-    let mut text = format!(
-        "{}, {}/s · ratio {ratio:.2} · {} stored · {}",
-        HumanBytes(source),
-        HumanBytes(rate as u64),
-        HumanBytes(stored),
-        HumanDuration(elapsed),
-    );
-    for (name, counter) in &counters.stores {
-        text += &format!(" · {name} {}", HumanBytes(counter.get()));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -157,23 +191,17 @@ mod tests {
     fn counters() -> Counters {
         let store = Arc::new(Counter::default());
         store.add(512);
-        let counters = Counters { stores: vec![("s3://b".into(), store)], ..Counters::default() };
+        let counters = Counters::default().with_stores(vec![("s3://b".into(), store)]);
         counters.source.add(2048);
         counters.stored.add(1024);
         counters
     }
 
     #[test]
-    fn progress_is_described_in_one_line() {
-        let text = describe(&counters(), Duration::from_secs(2));
-        assert_eq!(text, "2.00 KiB, 1.00 KiB/s · ratio 2.00 · 1.00 KiB stored · 2 seconds · s3://b 512 B");
-    }
-
-    #[test]
     fn progress_for_programs_names_every_store() {
         assert_eq!(
-            progress_event(&counters(), Duration::from_secs(2)).to_json(),
-            r#"{"bytes":2048,"event":"progress","seconds":2,"stored":1024,"stores":[{"bytes":512,"store":"s3://b"}]}"#
+            progress_event("read", &counters(), Duration::from_secs(2)).to_json(),
+            r#"{"bytes":2048,"event":"progress","job":"","seconds":2,"stored":1024,"stores":[{"bytes":512,"store":"s3://b"}],"total":null,"verb":"read"}"#
         );
     }
 

@@ -31,6 +31,19 @@ pub enum RestoreTarget {
     Image,
 }
 
+impl std::fmt::Display for RestoreTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RestoreTarget::Stdout => f.write_str("stdout"),
+            RestoreTarget::Path(dir) => write!(f, "{}", printable(&dir.display().to_string())),
+            RestoreTarget::Volume(volume) => write!(f, "volume {volume}"),
+            RestoreTarget::Run(spec) => write!(f, "a container of {}", spec.image),
+            RestoreTarget::Exec(container, _) => write!(f, "container {container}"),
+            RestoreTarget::Image => f.write_str("the engine's images"),
+        }
+    }
+}
+
 impl RestoreTarget {
     /// Whether members are unpacked there, so that their names matter.
     pub fn unpacks(&self) -> bool {

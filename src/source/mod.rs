@@ -21,12 +21,14 @@ mod roots;
 mod said;
 mod scan;
 mod volume;
+mod words;
 
 pub use content::ContentReader;
 pub use engine::StopEngine;
 pub use named::{NameSender, NamedFiles, Prepared};
 pub use roots::{FileFilter, StoreFolder, Walk};
 pub use scan::{Ahead, Scan, Scanned};
+pub use words::{besides, in_words};
 
 /// Where a backup's bytes come from.
 #[derive(Debug, Clone)]
@@ -71,6 +73,11 @@ impl Source {
             Source::UnlockKey => Some(Format::Raw),
             Source::Run(_) | Source::Exec { .. } | Source::Stdin => None,
         }
+    }
+
+    /// Whether GNU tar writes it for us, and fills its last record up with zeros.
+    pub fn is_padded(&self) -> bool {
+        matches!(self, Source::Volume(_) | Source::Path(_) | Source::Folder { .. })
     }
 
     /// What its members must be by nature.

@@ -43,6 +43,8 @@ pub enum What {
     Staged,
     /// An upload that was neither completed nor aborted, by the store's own name of it.
     Upload(String),
+    /// A part of a run that was not completed, and that no archive needs.
+    Part,
 }
 
 impl What {
@@ -57,6 +59,7 @@ impl What {
             What::Records => "records",
             What::Staged => "staged",
             What::Upload(_) => "upload",
+            What::Part => "part",
         }
     }
 
@@ -72,6 +75,9 @@ impl What {
             What::Failure => "failure record that a later archive has outdated, or older than 90 days",
             What::Records => "records of an archive that is gone",
             What::Staged => "file of an upload that was broken off",
+            What::Part => {
+                "part of a run that was not completed, and that nothing builds on: a newer archive is whole"
+            }
             What::Upload(_) => {
                 "parts of an upload that was broken off: no list shows them, and they are paid for"
             }
@@ -256,12 +262,15 @@ impl Store {
             live.extend(self.live(job, &runs, now, is_gone).await?.into_iter().map(|id| (job.clone(), id)));
             found.extend(left_in(job, metas, now));
         }
+        // A run under way may build on parts of its job.
+        let is_idle = |part: &Leftover| !live.iter().any(|(job, _)| *job == part.job);
+        found.extend(self.left_parts(job, now).await?.into_iter().filter(is_idle));
         found.retain(|left| left.age >= older_than && !live.contains(&(left.job.clone(), left.id.clone())));
         found.sort_by(|a, b| (&a.job, &a.id, &a.names).cmp(&(&b.job, &b.id, &b.names)));
         Ok((found, hidden))
     }
 
-    async fn live(
+    pub(super) async fn live(
         &self,
         job: &str,
         runs: &Runs,
@@ -306,6 +315,7 @@ impl Store {
     ) -> Result<Taken> {
         let key = |name: &String| self.below(&format!("{}/{name}", left.job));
         match &left.what {
+            What::Part => self.remove_part(left, older_than, is_gone).await,
             What::Uncommitted | What::HalfRemoved => self.remove_left(left, older_than, is_gone).await,
             What::Upload(upload) => match &self.open_uploads {
                 Some(uploads) => {

@@ -11,6 +11,7 @@ use super::foreign::may_be_ours;
 use super::manifest::{Manifest, SUFFIX};
 use super::needs::Need;
 use super::record::{Level, VerificationKey};
+use super::unfinished::uncommitted;
 use super::{Store, damage, mark, pin, tombstone};
 use crate::archive::Id;
 use crate::archive::name::JobName;
@@ -109,8 +110,17 @@ impl Store {
     /// # Errors
     /// The store does not answer. A damaged manifest is no error, but said of its archive.
     pub async fn archives(&self, job: Option<&str>) -> Result<Vec<Listed>> {
+        self.archives_and_rest(job).await.map(|(archives, _)| archives)
+    }
+
+    /// [`Store::archives`], and of how many runs objects lie there without a manifest.
+    ///
+    /// # Errors
+    /// As [`Store::archives`].
+    pub async fn archives_and_rest(&self, job: Option<&str>) -> Result<(Vec<Listed>, usize)> {
         let (keys, objects) = self.keys_and_objects(job).await?;
         let objects = &objects;
+        let rest = uncommitted(objects);
         let read = futures_util::stream::iter(keys).map(|((job, id), (found, marks))| async move {
             let manifest = self.manifest(&job, &id).await;
             let needs = manifest.as_ref().ok().map(|manifest| manifest.needs.clone());
@@ -131,7 +141,7 @@ impl Store {
         let read = read.buffered(PARALLEL).try_filter_map(|listed| async { Ok(listed) });
         let (mut listed, needs): (Vec<_>, Vec<_>) = read.try_collect::<Vec<_>>().await?.into_iter().unzip();
         look_at_needs(&mut listed, needs, objects);
-        Ok(listed)
+        Ok((listed, rest))
     }
 
     /// The newest archive of a job.

@@ -43,6 +43,7 @@ mod memory;
 mod multipart;
 pub mod needs;
 mod pages;
+mod parts;
 mod patient;
 pub mod pin;
 mod probe;

@@ -53,7 +53,8 @@ impl Store {
     /// Pins an archive: it is kept until the pin is taken away. Where somebody is just deleting it, that is waited for.
     ///
     /// # Errors
-    /// It is gone, or there is no such archive; the pin was not written.
+    /// It is gone, or there is no such archive; it is still being deleted when the time of `--retry-for` is over; the pin was
+    /// not written.
     pub async fn put_pin(&self, job: &str, id: &Id, note: Option<&str>) -> Result<()> {
         let now = jiff::Timestamp::now();
         let at = Id::new(now)?;
@@ -70,7 +71,14 @@ impl Store {
         self.put_mark(&key, json::to_text(&pin, WORD)?, WORD).await?;
         // Whoever deletes looks for pins after the tombstone, and we for tombstones after the pin.
         let started = Instant::now();
-        while self.tombstones(job).await?.contains_key(id) && started.elapsed() < self.patience.limit {
+        while self.tombstones(job).await?.contains_key(id) {
+            if started.elapsed() >= self.patience.limit {
+                self.delete_object(&key).await?;
+                return Err(Error::failed(format!("{job}@{id} is not pinned: somebody is deleting it")).hint(
+                    "try again when no `prune` and no `delete` runs there; what one that was killed has left of that, the next \
+                     `sealift prune --confirm` takes back or ends, a day later",
+                ));
+            }
             tokio::time::sleep(AGAIN).await;
         }
         let manifest = self.key(job, id, SUFFIX);
@@ -117,5 +125,17 @@ mod tests {
         assert_eq!(store.archives(Some("db")).await.unwrap()[0].marks.pins.len(), 2);
         assert_eq!(store.delete_pins("db", &id).await.unwrap(), 2);
         assert_eq!(store.delete_pins("db", &id).await.unwrap(), 0);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_is_being_deleted_all_the_time_is_not_pinned_and_no_pin_is_left() {
+        let store = Store::open("memory://pin-tombstone", &StoreOptions::default()).unwrap();
+        let id: Id = "20261122T020000Z-1f2e3d4c".parse().unwrap();
+        store.put_manifest(&Manifest { id: id.clone(), ..example() }).await.unwrap();
+        let at = store.put_tombstone("db", &id, "no rule keeps it").await.unwrap();
+        let error = store.put_pin("db", &id, None).await.unwrap_err();
+        assert!(error.to_string().contains("somebody is deleting it") && error.hint_text().is_some());
+        assert_eq!(known(store.sizes("db").await.unwrap().keys()), BTreeMap::new());
+        store.take_back_tombstone("db", &id, &at).await.unwrap();
+        store.put_pin("db", &id, None).await.unwrap();
     }
 }

@@ -157,24 +157,40 @@ impl<'a> Removal<'a> {
             Some((meta.location.filename()?.to_string(), object))
         });
         (self.objects, self.looked) = (objects.collect(), Instant::now());
+        self.has_own_tombstones().await?;
         self.pinned = pin::known(self.objects.keys()).into_keys().collect();
         let ids = self.objects.keys().filter_map(|name| name.strip_suffix(SUFFIX)?.parse::<Id>().ok());
         let read = futures_util::stream::iter(ids).map(|id| async move {
             if let Some(needs) = known.get(&id) {
-                return Ok(Some((id, needs.clone())));
+                return Ok((id, needs.clone()));
             }
             match store.manifest(job, &id).await {
-                Ok(manifest) => Ok(Some((id, Some(manifest.needs)))),
-                Err(error) if error.kind() == Kind::NotFound => Ok(None),
-                Err(error) if error.kind() == Kind::Damaged => Ok(Some((id, None))),
+                Ok(manifest) => Ok((id, Some(manifest.needs))),
+                // It was deleted since, or a reader of this store lags behind: then it may need anything.
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => Ok((id, None)),
                 Err(error) => Err(error),
             }
         });
-        let read = read.buffer_unordered(PARALLEL);
-        self.needs = read.try_filter_map(|found| async { Ok(found) }).try_collect().await?;
+        self.needs = read.buffer_unordered(PARALLEL).try_collect().await?;
         let listed = self.needs.keys().cloned().collect();
         self.needs.extend(self.uncommitted().into_iter().map(|id| (id, None)));
         Ok(listed)
+    }
+
+    /// A list without our own tombstones is older than they are: what was committed meanwhile is not in it either.
+    async fn has_own_tombstones(&self) -> Result<()> {
+        for (id, at) in &self.marked {
+            let name = format!("{id}{}", mark::suffix(tombstone::WORD, at));
+            // Somebody may have taken it for stale.
+            if !self.objects.contains_key(&name) && self.store.has_tombstone(&self.job, id, at).await? {
+                return Err(Error::failed(format!(
+                    "{} does not list what was written to it before: nothing is deleted",
+                    self.store.name
+                ))
+                .hint("delete there with a server, or a gateway, whose lists are of now"));
+            }
+        }
+        Ok(())
     }
 
     /// Archives that are complete, and new, and may have their manifest at any time, as far as the latest list tells.

@@ -29,6 +29,8 @@ pub(super) struct Patience {
     pub(super) limit: Duration,
     /// Whether a request was ever answered: credentials are there then.
     answered: AtomicBool,
+    /// Whether it was told that the store is tried again.
+    is_tried_again: AtomicBool,
     ui: OnceLock<Reporter>,
     told: Mutex<Option<Instant>>,
 }
@@ -40,6 +42,7 @@ impl Patience {
             kind,
             limit,
             answered: AtomicBool::new(false),
+            is_tried_again: AtomicBool::new(false),
             ui: OnceLock::new(),
             told: Mutex::new(None),
         }
@@ -103,7 +106,12 @@ impl Patience {
     }
 
     fn tell(&self, elapsed: Duration, error: &Error) {
-        let Some(ui) = self.ui.get().filter(|_| elapsed >= TOLD_EVERY) else { return };
+        let Some(ui) = self.ui.get() else { return };
+        self.is_tried_again.store(true, Ordering::Relaxed);
+        let is_shown = ui.retrying(&self.store, elapsed, self.limit, &in_short(error));
+        if is_shown || elapsed < TOLD_EVERY {
+            return;
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
             *told = Some(Instant::now());
@@ -125,6 +133,9 @@ pub(super) struct Effort<'a> {
 impl Effort<'_> {
     fn done<T>(&self, done: T) -> T {
         self.patience.answered.store(true, Ordering::Relaxed);
+        if self.patience.is_tried_again.swap(false, Ordering::Relaxed) {
+            self.patience.ui.get().into_iter().for_each(|ui| ui.answered(&self.patience.store));
+        }
         done
     }
 

@@ -33,6 +33,20 @@ impl Unfinished {
     }
 }
 
+/// Of how many runs an archive or a catalog was listed, but no manifest.
+pub(super) fn uncommitted(listed: &Objects) -> usize {
+    let of_job = |names: &std::collections::HashMap<String, u64>| {
+        let ids = names.keys().filter_map(|name| {
+            let (id, suffix) = name.split_at_checked(name.find('.')?)?;
+            id.parse::<Id>().ok()?.time()?;
+            (is_archive_suffix(suffix) || suffix.starts_with(".catalog.")).then_some(id)
+        });
+        let ids: std::collections::BTreeSet<&str> = ids.collect();
+        ids.into_iter().filter(|id| !names.contains_key(&format!("{id}{SUFFIX}"))).count()
+    };
+    listed.values().map(of_job).sum()
+}
+
 impl Store {
     /// What lies there without a manifest, oldest first within a job.
     ///
@@ -113,7 +127,7 @@ impl Store {
             Ok(()) => Ok(()),
             // What lies there stays: it was there before.
             Err(unmet) => {
-                self.delete_object(&self.key(&manifest.job, &manifest.id, SUFFIX)).await?;
+                self.withdraw(manifest).await?;
                 Err(unmet)
             }
         }

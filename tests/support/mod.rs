@@ -11,6 +11,7 @@ pub mod fake_s3;
 pub mod lossy;
 pub mod nights;
 pub mod s3;
+pub mod schema;
 pub mod tls;
 pub mod xml;
 
@@ -60,6 +61,8 @@ impl Ended {
     pub fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let code = output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
+        check_events(&output.stdout);
+        check_events(&output.stderr);
         Ended { code, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
     }
 
@@ -89,6 +92,17 @@ impl Ended {
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Every event that any test sees is one that `docs/events.schema.json` knows.
+fn check_events(lines: &[u8]) {
+    for line in lines.split(|&byte| byte == b'\n').filter(|line| line.starts_with(b"{\"")) {
+        let Ok(event) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+        if event.get("event").is_some() {
+            let checked = schema::check(&event);
+            assert!(checked.is_ok(), "{checked:?}: {event}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{BackupRun, Made};
 use crate::archive::Id;
 use crate::archive::seal::Sealed;
 use crate::docker::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::until;
 use crate::report::{Event, Reporter};
 use crate::source::Source;
@@ -36,6 +36,16 @@ impl Segments {
             0 => error,
             1 => error.and_hint("1 segment of this run stays, and the next run builds on it"),
             n => error.and_hint(format!("{n} segments of this run stay, and the next run builds on them")),
+        }
+    }
+}
+
+impl Segments {
+    /// The last word of a run that was interrupted before anything of it existed.
+    pub(super) fn nothing_committed(&self, error: Error) -> Error {
+        match error.kind() == Kind::Interrupted && self.made == 0 {
+            true => error.and_hint("nothing was committed"),
+            false => error,
         }
     }
 }

@@ -96,7 +96,7 @@ impl History {
 
     fn verify(&self, id: &Id) -> crate::error::Result<Outcome> {
         let request = VerifyRequest {
-            archive: archive(id),
+            which: archive(id).into(),
             open: self.open_request(),
             depth: Depth::All,
             since_last: false,

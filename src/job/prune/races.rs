@@ -209,7 +209,7 @@ impl Race<'_> {
                 no_encrypt: true,
             };
             let request = VerifyRequest {
-                archive: ArchiveRef { job: JOB.into(), version: Version::Id(listed.id.clone()) },
+                which: ArchiveRef { job: JOB.into(), version: Version::Id(listed.id.clone()) }.into(),
                 open,
                 depth: Depth::All,
                 since_last: false,

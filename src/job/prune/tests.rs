@@ -4,6 +4,7 @@ use super::super::stored::ArchiveRef;
 use super::super::version::Version;
 use super::delete::{DeleteRequest, delete};
 use super::*;
+use crate::error::Kind;
 use crate::job::retention::policy::Count;
 use crate::store::manifest::{Manifest, example};
 use crate::store::set::{Member, SetManifest};
@@ -145,7 +146,7 @@ async fn what_is_needed_or_pinned_is_kept() {
     assert_eq!(names(&store, "db").await.len(), 3);
 }
 
-async fn put_set(store: &Arc<Store>, set: &SetRef, day: u32) {
+async fn put_set(store: &Arc<Store>, set: &SetRef, day: u32, jobs: &[&str]) {
     let member = |job: &str| Member { id: Some(id(day)), ..Member::without(job.into(), "made") };
     let now = id(day).time().unwrap();
     let manifest = SetManifest {
@@ -155,7 +156,7 @@ async fn put_set(store: &Arc<Store>, set: &SetRef, day: u32) {
         started: now,
         finished: now,
         complete: true,
-        members: vec![member("ee/a"), member("ee/b")],
+        members: jobs.iter().map(|job| member(job)).collect(),
         tool: String::new(),
     };
     store.put_set(&manifest).await.unwrap();
@@ -171,7 +172,7 @@ async fn sets_are_pruned_whole_with_what_says_how_they_ended() {
             put(&store, job, day, &[], Some(&set.to_string())).await;
         }
         if day < 4 {
-            put_set(&store, &set, day).await;
+            put_set(&store, &set, day, &["ee/a", "ee/b"]).await;
         }
     }
     let pruned = run(&request("prune-sets", &["ee/a"], 1, true)).await;
@@ -183,6 +184,76 @@ async fn sets_are_pruned_whole_with_what_says_how_they_ended() {
     let runs = store.set_runs().await.unwrap();
     assert_eq!(runs.keys().map(|set| set.id.clone()).collect::<Vec<_>>(), [id(3), id(4)]);
     assert!(runs.values().next().unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn what_says_how_a_set_ended_stays_as_long_as_any_archive_of_it() {
+    let store = open("prune-other-sets");
+    for (name, jobs) in [("ee", ["ee/a", "ee/b"]), ("web", ["web/a", "web/b"]), ("old", ["ee/a", "away"])] {
+        for day in 1..=3 {
+            let set = SetRef { name: name.into(), id: id(day + if name == "old" { 10 } else { 0 }) };
+            let begun = set.id.as_str()[6..8].parse().unwrap();
+            for job in jobs {
+                // Of a damaged manifest, nobody can tell which set its archive is of.
+                match (job, begun) {
+                    ("web/b", 1) => object(&store, job, &set.id, ".manifest.json").await,
+                    _ => put(&store, job, begun, &[], Some(&set.to_string())).await,
+                }
+            }
+            put_set(&store, &set, begun, &jobs).await;
+        }
+    }
+    run(&request("prune-other-sets", &["ee/a"], 1, true)).await;
+    let left: Vec<_> = store.sets().await.unwrap().into_iter().map(|(set, _)| set.to_string()).collect();
+    let expected = |name: &str, days: &[u32]| {
+        days.iter().map(|&day| SetRef { name: name.into(), id: id(day) }.to_string()).collect::<Vec<_>>()
+    };
+    let expected = [expected("ee", &[3]), expected("old", &[13]), expected("web", &[1, 2, 3])].concat();
+    assert_eq!(left.into_iter().collect::<BTreeSet<_>>(), expected.into_iter().collect());
+}
+
+#[tokio::test]
+async fn a_rule_that_was_given_is_not_meant_for_a_job_of_the_same_set_that_has_its_own() {
+    let store = open("prune-of-another");
+    for day in 1..=4 {
+        let set = SetRef { name: "ee".into(), id: id(day) };
+        for job in ["ee/a", "ee/b"] {
+            // Two of each job are of no set.
+            put(&store, job, day, &[], (day > 2).then(|| set.to_string()).as_deref()).await;
+        }
+    }
+    let mut request = request("prune-of-another", &["ee/a"], 1, true);
+    let mut three = Policy::default();
+    three.counts[0] = Count::Of(3);
+    request.rules.jobs.insert("ee/b".into(), three);
+    run(&request).await;
+    // The third is kept with that of the other job, which is one of its last three.
+    assert_eq!(days(&store, "ee/a").await, ["03", "04"]);
+    assert_eq!(days(&store, "ee/b").await, ["02", "03", "04"]);
+}
+
+#[tokio::test]
+async fn what_is_not_deleted_of_one_job_keeps_its_sets_whole() {
+    let store = open("prune-failed-job");
+    for day in 1..=3 {
+        let set = SetRef { name: "ee".into(), id: id(day) };
+        for job in ["ee/a", "ee/b"] {
+            put(&store, job, day, &[], Some(&set.to_string())).await;
+        }
+        put_set(&store, &set, day, &["ee/a", "ee/b"]).await;
+    }
+    // The archives are not what their manifests say.
+    let mut request = request("prune-failed-job", &[], 1, true);
+    request.verify_before = true;
+    let pruned = run(&request).await;
+    let failed: BTreeSet<_> = pruned.failed.iter().map(|(job, _)| job.as_str()).collect();
+    assert!(failed.contains("ee/a") && failed.contains("ee/b"), "{failed:?}");
+    for job in ["ee/a", "ee/b"] {
+        assert_eq!(days(&store, job).await, ["01", "02", "03"]);
+        assert!(names(&store, job).await.iter().all(|name| !name.contains("tombstone")));
+    }
+    assert_eq!(store.sets().await.unwrap().len(), 3);
+    assert!(pruned.jobs.iter().all(|job| job.lines.len() == 3), "each archive has its line");
 }
 
 #[tokio::test]
@@ -273,7 +344,8 @@ async fn what_the_store_refuses_to_delete_is_said_of_each_and_the_others_go() {
     let request = request("prune-locked", &["db"], 1, true);
     let view = View::take(&faulty, &request.jobs, &request.rules).await.unwrap();
     let reasons = view.decide(Timestamp::now());
-    let mut pruned = Pruned { store: String::new(), jobs: view.lines(&reasons), failed: Vec::new() };
+    let mut pruned =
+        Pruned { store: String::new(), jobs: view.lines(&reasons), failed: Vec::new(), interrupted: None };
     let (ui, cancel) = (Reporter::silent(), CancellationToken::new());
     let acting = Acting { store: &faulty, request: &request, ui: &ui, cancel: &cancel };
     acting.act(&view, &mut pruned).await.unwrap();

@@ -1,10 +1,11 @@
 //! `--verify-before`: nothing of a job is deleted unless the newest archive that is kept has all its stored bytes, and what
 //! it needs too.
 
+use super::super::retention::Reason;
 use super::super::stored::{ArchiveRef, OpenRequest};
 use super::super::verify::{Depth, VerifyRequest, verify};
 use super::super::version::Version;
-use super::{Fate, Line, PruneRequest, Pruned};
+use super::{Fate, Line, PruneRequest, Pruned, PrunedJob};
 use crate::archive::Id;
 use crate::archive::check::Check;
 use crate::error::{Error, Result};
@@ -19,14 +20,22 @@ pub(super) async fn newest(request: &PruneRequest, pruned: &mut Pruned, ui: &Rep
         if !job.lines.iter().any(is_dropped) {
             continue;
         }
-        let kept = job.lines.iter().rev().find(|line| matches!(line.fate, Fate::Kept));
-        let Some(newest) = kept.map(|line| line.id.clone()) else { continue };
+        let Some(newest) = newest_kept(job) else { continue };
         if let Err(error) = in_order(request, &job.job, &newest, ui).await {
-            job.lines.retain(|line| !is_dropped(line));
+            for line in job.lines.iter_mut().filter(|line| is_dropped(line)) {
+                line.fate = Fate::Failed(Error::failed(format!("{newest} is not in order")));
+            }
             let what = format!("nothing of {} is deleted", job.job);
             pruned.failed.push((job.job.clone(), error.context(what)));
         }
     }
+}
+
+/// The archive that a restore would take: what lies in the future, or is a part of a run, is kept, but is not that.
+fn newest_kept(job: &PrunedJob) -> Option<Id> {
+    let kept = || job.lines.iter().rev().filter(|line| matches!(line.fate, Fate::Kept));
+    let newest = kept().find(|line| line.reasons.contains(&Reason::Newest)).or_else(|| kept().next());
+    newest.map(|line| line.id.clone())
 }
 
 /// Whether an archive, and all that it needs, has the bytes that its manifest names.
@@ -37,7 +46,7 @@ async fn in_order(request: &PruneRequest, job: &str, id: &Id, ui: &Reporter) -> 
         let open =
             OpenRequest { store: request.store.clone(), passphrase: Sources::default(), no_encrypt: false };
         let verified = VerifyRequest {
-            archive: ArchiveRef { job: job.into(), version: Version::Id(id) },
+            which: ArchiveRef { job: job.into(), version: Version::Id(id) }.into(),
             open,
             depth: Depth::Stored,
             since_last: false,

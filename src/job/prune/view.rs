@@ -24,6 +24,8 @@ const AT_ONCE: usize = 8;
 pub(super) struct View {
     /// The jobs, with their rules.
     pub(super) jobs: Vec<JobArchives>,
+    /// Every archive that was listed, those of jobs that are not looked at among them.
+    listed: BTreeSet<(String, Id)>,
     /// The runs of sets.
     runs: BTreeMap<SetRef, SetRun>,
     /// What lies there of each archive, and of what is none any more.
@@ -34,11 +36,31 @@ pub(super) struct View {
 
 impl View {
     /// Looks at some jobs, and those that make sets with them; or at all.
+    ///
+    /// # Errors
+    /// There is nothing of one that was asked for; the store does not answer.
     pub(super) async fn take(store: &Arc<Store>, asked: &[String], rules: &Rules) -> Result<View> {
+        for job in asked {
+            if store.ids(job).await?.is_empty() && store.beside(Some(job)).await?.is_empty() {
+                return Err(no_archive(job, store).await);
+            }
+        }
+        View::take_what_is_there(store, asked, rules).await
+    }
+
+    /// [`View::take`], where there may be nothing left.
+    pub(super) async fn take_what_is_there(
+        store: &Arc<Store>,
+        asked: &[String],
+        rules: &Rules,
+    ) -> Result<View> {
+        // Before the archives: what a set names was committed before it ended, so it is listed unless it is gone.
+        let ended = store.sets().await?;
         let listed = list(store, asked).await?;
         let mut runs: BTreeMap<SetRef, SetRun> = BTreeMap::new();
+        // Else the archives of other jobs were not listed.
         if listed.iter().any(|listed| set_of(listed).is_some()) {
-            for (set, ended) in store.sets().await? {
+            for (set, ended) in ended {
                 runs.entry(set).or_default().ended = Some(ended);
             }
         }
@@ -47,6 +69,7 @@ impl View {
                 runs.entry(set).or_default().archives.push((listed.job.clone(), listed.id.clone()));
             }
         }
+        let every = listed.iter().map(|listed| (listed.job.clone(), listed.id.clone())).collect();
         let names = connected(asked, &listed);
         let (mut jobs, mut suffixes) = (BTreeMap::<String, Vec<Archive>>::new(), BTreeMap::new());
         for listed in listed.into_iter().filter(|listed| names.contains(&listed.job)) {
@@ -65,10 +88,15 @@ impl View {
             }
         }
         let jobs = jobs.into_iter().map(|(job, archives)| {
-            let policy = rules.of(&job).filter(|policy| !policy.is_empty()).cloned();
+            let of_job = if asked.is_empty() || asked.contains(&job) {
+                rules.of(&job)
+            } else {
+                rules.of_another(&job)
+            };
+            let policy = of_job.filter(|policy| !policy.is_empty()).cloned();
             JobArchives { job, policy, archives }
         });
-        Ok(View { jobs: jobs.collect(), runs, beside, suffixes })
+        Ok(View { jobs: jobs.collect(), listed: every, runs, beside, suffixes })
     }
 
     /// Asks of what would be deleted, for no reason keeps it, until when the store keeps it locked.
@@ -157,6 +185,15 @@ impl View {
         }
     }
 
+    /// Keeps archives that are not deleted, whatever the rules say: what their sets, or they, need stays, too.
+    pub(super) fn keep(&mut self, ids: &BTreeSet<(String, Id)>) {
+        for JobArchives { job, archives, .. } in &mut self.jobs {
+            for archive in archives {
+                archive.is_pinned |= ids.contains(&(job.clone(), archive.id.clone()));
+            }
+        }
+    }
+
     /// Whether an archive is known to be damaged.
     pub(super) fn is_damaged(&self, job: &str, id: &Id) -> bool {
         self.archives(job).any(|archive| archive.id == *id && archive.is_damaged)
@@ -178,11 +215,12 @@ impl View {
         past.map(|(other, _)| other).max() == Some(set)
     }
 
-    /// The runs of sets that have ended, and of which nothing is left.
+    /// The runs of sets that have ended, and of which nothing is left: what was listed `was_deleted`.
     pub(super) fn ended_runs(
         &self,
-        is_gone: impl Fn(&(String, Id)) -> bool,
+        was_deleted: impl Fn(&(String, Id)) -> bool,
     ) -> impl Iterator<Item = &SetRef> {
+        let is_gone = move |archive: &(String, Id)| !self.listed.contains(archive) || was_deleted(archive);
         let members = |manifest: &SetManifest| -> Vec<(String, Id)> {
             let members = manifest.members.iter();
             members.filter_map(|member| Some((member.job.clone(), member.id.clone()?))).collect()
@@ -223,11 +261,7 @@ async fn list(store: &Arc<Store>, asked: &[String]) -> Result<Vec<Listed>> {
     }
     let mut all = Vec::new();
     for job in asked {
-        let listed = store.archives(Some(job)).await?;
-        if listed.is_empty() && store.beside(Some(job)).await?.is_empty() {
-            return Err(no_archive(job, store));
-        }
-        all.extend(listed);
+        all.extend(store.archives(Some(job)).await?);
     }
     match all.iter().any(|listed| set_of(listed).is_some()) {
         true => store.archives(None).await,

@@ -225,7 +225,8 @@ fn goes_to(expected: &Expected, url: &str) -> bool {
     expected.stores.iter().any(|known| plain(known) == plain(url))
 }
 
-/// Reads the newest manifests, and goes on until there is one that is whole.
+/// Reads the newest manifests, and goes on until there is one that is whole, and enough to compare it with: the parts of a
+/// long run are none.
 async fn read(store: &Store, job: &str, folder: JobFolder) -> Result<Known> {
     let mut ids = folder.archives();
     ids.reverse();
@@ -244,7 +245,9 @@ async fn read(store: &Store, job: &str, folder: JobFolder) -> Result<Known> {
         let is_whole = |manifest: &Result<Manifest>| {
             manifest.as_ref().is_ok_and(|manifest| !manifest.partial && folder.lacks(manifest).is_none())
         };
-        if manifests.iter().any(|(_, manifest)| is_whole(manifest)) {
+        let is_part = |manifest: &Result<Manifest>| manifest.as_ref().is_ok_and(|manifest| manifest.partial);
+        let count = manifests.iter().filter(|(_, manifest)| !is_part(manifest)).count();
+        if count >= NEWEST && manifests.iter().any(|(_, manifest)| is_whole(manifest)) {
             break;
         }
     }

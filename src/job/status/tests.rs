@@ -279,7 +279,11 @@ async fn put(store: &Store, key: &str, text: &str) {
 }
 
 async fn put_archive(store: &Store, job: &str, id: &Id) {
-    let manifest = Manifest { job: job.into(), ..archive(id, 1) };
+    put_manifest(store, Manifest { job: job.into(), ..archive(id, 1) }).await;
+}
+
+async fn put_manifest(store: &Store, manifest: Manifest) {
+    let (job, id) = (&manifest.job, &manifest.id);
     put(store, &format!("{job}/{id}.manifest.json"), &manifest.to_text().unwrap()).await;
     for suffix in [".raw", ".catalog.zst"] {
         put(store, &format!("{job}/{id}{suffix}"), "x").await;
@@ -328,6 +332,22 @@ async fn jobs_of_the_store_and_jobs_that_there_should_be_are_told_by_name() {
         ..request(url, &["db"], &[])
     };
     assert_eq!(states(&optional).await, ["db ok false"]);
+}
+
+#[tokio::test]
+async fn the_parts_of_a_long_run_are_no_archives() {
+    let url = "memory://status-parts";
+    let store = Store::open(url, &StoreOptions::default()).unwrap();
+    for days in 0..4 {
+        put_archive(&store, "db", &night(days)).await;
+    }
+    for minute in 1..=3 * NEWEST as i64 {
+        let at = night(0).time().unwrap() - SignedDuration::from_mins(minute);
+        let id = format!("{}-00000000", at.strftime("%Y%m%dT%H%M%SZ")).parse().unwrap();
+        put_manifest(&store, Manifest { job: "db".into(), partial: true, ..archive(&id, 1) }).await;
+    }
+    let found = status(&request(url, &[], &[]), &Reporter::silent()).await.remove(0).jobs.remove(0);
+    assert_eq!((found.archives, found.interval), (4, Some(24 * HOUR)));
 }
 
 #[tokio::test]

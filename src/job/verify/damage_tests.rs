@@ -81,7 +81,7 @@ impl Nights {
             no_encrypt: true,
         };
         let request = VerifyRequest {
-            archive: ArchiveRef { job: JOB.into(), version },
+            which: ArchiveRef { job: JOB.into(), version }.into(),
             open,
             depth,
             since_last: id.is_none(),

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::job::lost;
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
-use crate::report::{Reporter, human_bytes};
+use crate::report::{Reporter, counted, human_bytes};
 use crate::store::needs::Needs;
 use crate::tar::select::Part;
 
@@ -44,8 +44,8 @@ pub(super) fn text(archive: &OpenArchive) -> String {
     match archive.refs().count() {
         0 => String::new(),
         older => {
-            let archives = if older == 1 { "archive" } else { "archives" };
-            format!("; {} members, {}, in {older} older {archives}", kept.entries, human_bytes(kept.bytes))
+            let (members, older) = (counted(kept.entries, "member"), counted(older as u64, "older archive"));
+            format!("; {members}, {}, in {older}", human_bytes(kept.bytes))
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::error::{Error, Kind, Result};
 use crate::job::lost::{self, Found};
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
-use crate::report::{Reporter, human_bytes};
-use crate::stream::counters::Counters;
+use crate::report::{Reporter, counted, human_bytes};
+use crate::stream::counters::{Counters, Total};
 use crate::tar::select::{Part, Selection};
 use crate::tar::{Entry, Walker};
 
@@ -42,6 +42,7 @@ pub(super) async fn whole(
     };
     let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await?;
     let mut parts = kept.parts();
+    counters.expect(Total::Known(archive.end().bytes + parts.iter().map(Part::bytes).sum::<u64>()));
     let reading = Reading { found, records, deadline, counters };
     let cut = reading.all(&mut archive, &listed, &mut parts, needs).await?;
     if !cut {
@@ -52,10 +53,11 @@ pub(super) async fn whole(
     }
     let end = archive.end();
     let of = end.bytes + parts.iter().map(Part::bytes).sum::<u64>();
-    let members = if end.entries > 0 { format!(", {} tar members", end.entries) } else { String::new() };
+    let members =
+        if end.entries > 0 { format!(", {}", counted(end.entries, "tar member")) } else { String::new() };
     let (size, stored) = (human_bytes(end.bytes), human_bytes(end.stored_bytes));
     let kept = older::text(&archive);
-    let text = format!("{size} in {} frames{members}, {stored} stored{kept}", end.frames);
+    let text = format!("{size} in {}{members}, {stored} stored{kept}", counted(end.frames, "frame"));
     Ok(Confirmed { bytes: counters.source.get(), of, text, cut, unmet: texts(&check.unmet()) })
 }
 

@@ -23,6 +23,7 @@ use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::{self, Manifest};
 use crate::store::needs::Needs;
 use crate::store::rate::RateLimiter;
+use crate::store::removal::{Kept, Removal};
 use crate::store::{Store, StoreOptions};
 use crate::stream::channel::{Receiver, channel};
 use crate::stream::counters::Counters;
@@ -358,6 +359,17 @@ async fn a_manifest_that_cannot_be_read_fails_the_list() {
     // One that went between the list and the read is no archive any more.
     let (store, _) = stored("gone-manifest", vec![Rule::on(Op::Get, MANIFEST, Fault::NotFound)]).await;
     assert!(store.archives(None).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_is_listed_and_not_found_may_need_everything_older() {
+    let rule = || Rule::on(Op::Get, MANIFEST, Fault::NotFound);
+    let (store, _) = stored("listed-not-found", vec![rule()]).await;
+    let older = "20261101T020000Z-1f2e3d4c".parse().unwrap();
+    let stale = crate::store::tombstone::STALE;
+    let mut removal = Removal::begin(&store, JOB, [&older], "a test", stale).await.unwrap();
+    removal.look_again(&Default::default()).await.unwrap();
+    assert!(matches!(removal.obstacle(&older), Some(Kept::MayBeNeededBy(by)) if by == id()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -150,7 +150,7 @@ impl Worker<'_> {
 
     fn verified(&self, max_duration: Option<Duration>) -> Result<Outcome> {
         let request = VerifyRequest {
-            archive: latest(),
+            which: latest().into(),
             open: self.open(),
             depth: Depth::All,
             since_last: false,
