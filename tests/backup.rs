@@ -339,3 +339,30 @@ fn the_catalog_is_read_by_gpg_zstd_and_jq_alike() {
     assert!(sh(&format!("stat -c %a {}/store/tree/*", lab.dir.display())).lines().all(|mode| mode == "600"));
     assert_eq!(sh(&format!("stat -c %a {}/store/tree", lab.dir.display())).trim(), "700");
 }
+
+#[test]
+fn a_command_of_this_host_is_backed_up_when_it_ends_with_0() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    let script = r#"echo "dumping $1" >&2; seq 100000; exit ${2:-0}"#;
+    let backup = |more: &[&str]| {
+        let words = ["backup", "command", "--job", "dump", "--to", &store, "--", "sh", "-c", script, "sh"];
+        lab.run(&[&words[..], more].concat())
+    };
+    let failed = backup(&["app", "7"]).expect_error(1, "sh failed (exit status: 7): dumping app");
+    assert!(failed.stderr.contains("dumping app"), "{}", failed.stderr);
+    assert!(lab.list(&store).is_empty());
+    backup(&["app"]).expect(0);
+    assert_eq!(lab.list(&store).len(), 1);
+    let restored = lab.run(&["restore", "dump", "--to-stdout", "--from", &store]).expect(0);
+    assert_eq!(restored.stdout, sh("seq 100000").into_bytes());
+    let shown = lab.run(&["show", "dump", "--from", &store]).expect(0).text();
+    assert!(shown.contains("command -- sh -c"), "{shown}");
+    lab.write(
+        "sealift.toml",
+        format!("[jobs.seq]\nsource = \"command\"\ncommand = [\"seq\", \"3\"]\nto = {store:?}\n").as_bytes(),
+    );
+    lab.run(&["--config", "sealift.toml", "backup", "job", "seq"]).expect(0);
+    let restored = lab.run(&["restore", "seq", "--to-stdout", "--from", &store]).expect(0);
+    assert_eq!(restored.text(), "1\n2\n3\n");
+}

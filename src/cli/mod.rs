@@ -190,6 +190,17 @@ pub enum Backup {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// The stdout of a command of this host
+    #[command(
+        after_help = "Nothing is listed unless the command ends with 0. Of a pipe, the shell reports the last command only, unless it is\ntold otherwise (pipefail). Its standard input is empty, and it does not see sealift's passphrase.\n\nExamples:\n  sealift backup command --job db --to s3://backups/prod -- pg_dump -Fc app\n  sealift backup command --job app --to s3://backups/prod -- kubectl exec deploy/db -- pg_dump app"
+    )]
+    Command {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// The files of volumes
     #[command(
         after_help = "Members are VOLUME/_data/…, so that `tar -x -C /var/lib/docker/volumes` restores them.\n\nExample:\n  sealift backup volume dtr-registry-0123456789ab --to s3://backups/prod"
@@ -337,6 +348,7 @@ impl Backup {
             Backup::Exec { options, container, command } => {
                 (Subject::Source(Source::Exec { container, command }), options)
             }
+            Backup::Command { options, command } => (Subject::Source(Source::Command(command)), options),
             Backup::Volume { options, files, volumes } => {
                 filter = files.filter()?;
                 (Subject::Source(Source::Volume(volumes)), options)

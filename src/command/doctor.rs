@@ -137,7 +137,7 @@ fn needs(subject: &Subject) -> (Need, Need) {
             }
             Source::Volume(_) | Source::Folder { .. } => (Need::Always, Need::Always),
             Source::Path(_) => (Need::Never, Need::Always),
-            Source::Stdin => (Need::Never, Need::Never),
+            Source::Command(_) | Source::Stdin => (Need::Never, Need::Never),
         },
     }
 }
@@ -149,7 +149,9 @@ mod tests {
     #[test]
     fn sources_ask_for_what_they_read_by() {
         let needs = |source| needs(&Subject::Source(source));
-        assert_eq!(needs(Source::Stdin), (Need::Never, Need::Never));
+        for source in [Source::Stdin, Source::Command(vec!["pg_dump".into()])] {
+            assert_eq!(needs(source), (Need::Never, Need::Never));
+        }
         assert_eq!(needs(Source::Path(vec!["/etc".into()])), (Need::Never, Need::Always));
         assert_eq!(needs(Source::Volume(vec!["v".into()])), (Need::Always, Need::Always));
         assert_eq!(needs(Source::Image(vec!["i".into()])), (Need::Always, Need::Never));

@@ -36,6 +36,11 @@ pub fn command(program: &str) -> Command {
     command
 }
 
+/// A program of the operator's: it has none of our secrets, and everything else as it was given to us.
+pub fn program(program: &str) -> Command {
+    without_secrets(program)
+}
+
 /// A shell for a command of the operator's: it has none of our secrets, and everything else as it was given to us.
 pub fn shell(script: &str) -> Command {
     let mut shell = without_secrets("sh");

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::stream::source::{ByteStream, Proof, Running};
 
+mod command;
 mod content;
 mod engine;
 mod gnutar;
@@ -42,6 +43,8 @@ pub enum Source {
         /// The command and its arguments.
         command: Vec<String>,
     },
+    /// The stdout of a command of this host, with its arguments.
+    Command(Vec<String>),
     /// The files of volumes.
     Volume(Vec<String>),
     /// Images, as the engine exports them.
@@ -71,7 +74,7 @@ impl Source {
                 Some(Format::Tar)
             }
             Source::UnlockKey => Some(Format::Raw),
-            Source::Run(_) | Source::Exec { .. } | Source::Stdin => None,
+            Source::Run(_) | Source::Exec { .. } | Source::Command(_) | Source::Stdin => None,
         }
     }
 
@@ -90,7 +93,7 @@ impl Source {
 
     /// Whether it needs the Docker Engine.
     pub fn needs_engine(&self) -> bool {
-        !matches!(self, Source::Path(_) | Source::Folder { .. } | Source::Stdin)
+        !matches!(self, Source::Command(_) | Source::Path(_) | Source::Folder { .. } | Source::Stdin)
     }
 
     /// The job name used when none is given.
@@ -102,6 +105,10 @@ impl Source {
         let name = match self {
             Source::Run(spec) => Some(spec.name.clone().unwrap_or_else(|| image_name(&spec.image))),
             Source::Exec { container, .. } => Some(container.clone()),
+            Source::Command(words) => {
+                let name = words.first().and_then(|program| std::path::Path::new(program).file_name());
+                name.map(|name| name.to_string_lossy().into_owned())
+            }
             Source::Volume(names) => one(names),
             Source::Image(names) => one(names).map(|name| tagged_name(&name)),
             Source::Path(dirs) => one(dirs).and_then(|dir| {
@@ -135,6 +142,7 @@ impl Source {
             Source::Exec { container, command } => {
                 ("exec", host, bytes(&[vec![container.clone()], command.clone()].concat()))
             }
+            Source::Command(words) => ("command", host, bytes(words)),
             Source::Volume(names) => ("volume", host, sorted(bytes(names))),
             // An image is the same one on every host.
             Source::Image(names) => {
@@ -162,6 +170,7 @@ impl Source {
             Source::Exec { container, command } => {
                 json!({"exec": {"container": container, "command": command}})
             }
+            Source::Command(words) => json!({"command": words}),
             Source::Volume(names) => json!({"volume": names}),
             Source::Image(names) => json!({"image": names}),
             Source::Path(dirs) => json!({"path": dirs}),
@@ -222,6 +231,7 @@ impl Source {
         match self {
             Source::Run(spec) => engine()?.run(*spec, ui, stop).await,
             Source::Exec { container, command } => engine()?.exec(&container, command, ui, stop).await,
+            Source::Command(words) => command::open(&words, ui, stop),
             Source::Volume(names) => volume::open(engine()?, &names, walk, ui, stop).await,
             Source::Image(names) => engine()?.export(&names, stop).await,
             Source::Path(dirs) => gnutar::folders(&dirs, walk, ui, stop).await,

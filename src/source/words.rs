@@ -10,9 +10,10 @@ type Said = fn(&Value) -> Option<String>;
 /// `exec db: pg_dumpall -U postgres`, `volume data`, `path /etc /srv`: what is read, of what the catalog says of a source.
 /// A kind that a later version may know is shown as it is written.
 pub fn in_words(source: &Value) -> String {
-    let kinds: [(&str, Said); 8] = [
+    let kinds: [(&str, Said); 9] = [
         ("run", run),
         ("exec", exec),
+        ("command", |words_of| some(words(words_of)).map(|words| format!("command -- {words}"))),
         ("volume", |names| some(words(names)).map(|names| format!("volume {names}"))),
         ("image", |names| some(words(names)).map(|names| format!("image {names}"))),
         ("path", |names| some(words(names)).map(|names| format!("path {names}"))),
@@ -111,6 +112,7 @@ mod tests {
         let folder = Source::Folder { below: "/var/lib/docker".into(), name: "swarm".into(), stop: None };
         for (source, said) in [
             (exec, "exec db: pg_dumpall -U postgres"),
+            (Source::Command(words(&["pg_dump", "-Fc", "my app"])), "command -- pg_dump -Fc 'my app'"),
             (Source::Volume(words(&["data", "my logs"])), "volume data 'my logs'"),
             (Source::Image(words(&["team/app:1.4"])), "image team/app:1.4"),
             (Source::Path(words(&["/etc", "/srv"])), "path /etc /srv"),
