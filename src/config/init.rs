@@ -129,7 +129,8 @@ fn dump(database: &Database) -> String {
              exec mysqldump --all-databases --single-transaction --routines --events -u root"
         }
         DatabaseKind::Mariadb => {
-            "export MYSQL_PWD=\"${MARIADB_ROOT_PASSWORD:-$MYSQL_ROOT_PASSWORD}\"; \
+            "file=${MARIADB_ROOT_PASSWORD_FILE:-$MYSQL_ROOT_PASSWORD_FILE}; \
+             export MYSQL_PWD=\"${MARIADB_ROOT_PASSWORD:-${MYSQL_ROOT_PASSWORD:-$(cat \"$file\")}}\"; \
              exec mariadb-dump --all-databases --single-transaction --routines --events -u root"
         }
         DatabaseKind::Mongo => "exec mongodump --archive",

@@ -45,9 +45,11 @@ impl Failing {
     /// A run of this job.
     pub(super) fn new(job: String, request: &BackupRequest) -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
-            is_secret(name.to_str()?).then(|| value.into_string().ok().map(SecretString::from)).flatten()
+            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+            if is_secret(&name) { Some(value) } else { password_in(&value) }
         });
-        Failing { job, urls: request.stores.clone(), secrets: variables.collect() }
+        let secrets = variables.map(SecretString::from).collect();
+        Failing { job, urls: request.stores.clone(), secrets }
     }
 
     /// Adds something that no record may hold.
@@ -100,10 +102,19 @@ impl Failing {
     }
 
     fn without_secrets(&self, text: &str) -> String {
-        let secrets = self.secrets.iter().map(ExposeSecret::expose_secret);
-        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET);
-        secrets.fold(text.to_string(), |text, secret| text.replace(secret, "<redacted>"))
+        let secrets = self.secrets.iter().map(|secret| secret.expose_secret().trim());
+        let mut secrets: Vec<_> = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
+        // One may begin with another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.into_iter().fold(text.to_string(), |text, secret| text.replace(secret, "<redacted>"))
     }
+}
+
+/// The password in a URL, as it stands there: `postgres://app:PASSWORD@db/app`.
+fn password_in(value: &str) -> Option<String> {
+    let (_, rest) = value.split_once("://")?;
+    let (user, _) = rest.split('/').next()?.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| password.to_string())
 }
 
 /// Whether a variable of this name holds a secret, by what such variables are called.
@@ -123,6 +134,22 @@ mod tests {
 
     fn failing(url: &str) -> Failing {
         Failing::new("db".into(), &request(&[url]))
+    }
+
+    #[test]
+    fn of_secrets_that_begin_alike_nothing_is_left_and_a_url_has_its_password() {
+        let mut failing = failing("memory:///");
+        for secret in ["hunter2", "hunter2-prod\n", "abc"] {
+            failing.secrets.push(SecretString::from(secret));
+        }
+        assert_eq!(
+            failing.without_secrets("no hunter2-prod, hunter2, abc"),
+            "no <redacted>, <redacted>, abc"
+        );
+        assert_eq!(password_in("postgres://app:s3cr:t@db:5432/app").as_deref(), Some("s3cr:t"));
+        for none in ["postgres://db/app", "https://proxy:3128/x@y", "app:x@db", "s3://user@bucket"] {
+            assert_eq!(password_in(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -144,14 +144,25 @@ impl StoredArchive {
     /// The key objects that a passphrase opens, the newest first. What is damaged, or of another archive, is passed over.
     async fn keys(&self, passphrase: &SecretString) -> Result<Vec<Key>> {
         let Some(cipher) = self.cipher() else { return Ok(Vec::new()) };
-        let mut keys = Vec::new();
+        let (mut keys, mut unread) = (Vec::new(), None);
         for at in self.store.key_objects(&self.job, &self.id).await? {
-            let Some(bytes) = self.store.key_object(&self.job, &self.id, &at).await? else { continue };
+            let bytes = match self.store.key_object(&self.job, &self.id, &at).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                // Another may open it.
+                Err(error) => {
+                    unread = Some(error);
+                    continue;
+                }
+            };
             if let Ok(sessions) = self.open_key(bytes.clone(), passphrase).await {
                 keys.push(Key { at, bytes, sessions, cipher });
             }
         }
-        Ok(keys)
+        match unread.filter(|_| keys.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(keys),
+        }
     }
 
     async fn open_key(&self, bytes: Bytes, passphrase: &SecretString) -> Result<Sessions> {

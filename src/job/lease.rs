@@ -105,7 +105,8 @@ impl RunLease {
                 }
             }
         }
-        self.is_alone(&held, ui).await?;
+        // Where ours could not be written, another one's may be there.
+        self.is_alone(stores, ui).await?;
         self.stores = held;
         self.renew();
         Ok(())

@@ -98,7 +98,10 @@ pub async fn rekey(request: &RekeyRequest, ui: &Reporter, mut each: impl FnMut(R
             format!("{count} of {all} archives do not open with the new passphrase"),
         )
         .because(first)
-        .hint("the others do; run it again with the passphrase that opens these, or `sealift verify` them")),
+        .hint(
+            "what was not named does; of these, run it again with the passphrase that opens them, or see what `sealift verify` \
+             says of them",
+        )),
     }
 }
 
@@ -160,14 +163,13 @@ impl Secrets {
         // It is to be the first of all that are tried.
         let at = Id::after(jiff::Timestamp::now(), &store.key_objects(job, id).await?)?;
         let written = Fate::Written(format!("{id}{}", key_object::suffix(&at)));
-        if dry_run {
-            return Ok(written);
-        }
         let key = archive.new_key(heads, at, &self.new).await?;
         // What is not opened by it to its end is not written.
         let (_, of_catalog) = key.heads(&object, &catalog).await?;
         archive.contents(&catalog, Some(of_catalog), |_| {}).await?;
-        store.put_key_object(job, id, &key.at, key.bytes).await?;
+        if !dry_run {
+            store.put_key_object(job, id, &key.at, key.bytes).await?;
+        }
         Ok(written)
     }
 }

@@ -315,8 +315,18 @@ impl Store {
     ) -> Result<Taken> {
         let key = |name: &String| self.below(&format!("{}/{name}", left.job));
         match &left.what {
-            What::Part => self.remove_part(left, older_than, is_gone).await,
-            What::Uncommitted | What::HalfRemoved => self.remove_left(left, older_than, is_gone).await,
+            What::Part => return self.remove_part(left, older_than, is_gone).await,
+            What::Uncommitted | What::HalfRemoved => {
+                return self.remove_left(left, older_than, is_gone).await;
+            }
+            _ => {}
+        }
+        // Its lease may have been renewed since it was looked for.
+        let runs = self.runs(&left.job).await?;
+        if self.live(&left.job, &runs, Timestamp::now(), is_gone).await?.contains(&left.id) {
+            return Ok(Taken::Kept("its run is under way".into()));
+        }
+        match &left.what {
             What::Upload(upload) => match &self.open_uploads {
                 Some(uploads) => {
                     for name in &left.names {
@@ -328,7 +338,7 @@ impl Store {
                 None => Ok(Taken::Kept("this store does not show uploads".into())),
             },
             What::Staged => self.drop_staged_files(left).map(|()| Taken::Back),
-            What::Tombstone | What::Lease | What::Failure | What::Records => {
+            _ => {
                 for name in &left.names {
                     self.delete_object(&key(name)).await?;
                 }

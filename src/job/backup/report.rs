@@ -50,17 +50,25 @@ impl BackupRun {
         let accepts = |warning: &&Warning| WarnOk::accept(&self.request.warn_ok, warning.kind);
         let (accepted, open): (Vec<_>, Vec<_>) = sealed.warnings.iter().partition(accepts);
         accepted.iter().for_each(|warning| ui.note(&warning.text));
-        open.iter().for_each(|warning| ui.warn(&warning.text));
-        open.iter().map(|warning| warning.text.clone()).collect()
+        let open: Vec<_> = open.iter().map(|warning| warning.text.clone()).collect();
+        self.warn_once(&open, ui);
+        open
     }
 
     /// Tells where what exists is not locked, though it was to be.
     pub(super) fn tell_unlocked(&mut self, unlocked: &[Failed], ui: &Reporter) {
         for Failed { store, error } in unlocked {
             let text = format!("not everything of it is locked at {store}: {error}");
-            ui.warn(&text);
+            self.warn_once(std::slice::from_ref(&text), ui);
             error.hint_text().into_iter().for_each(|hint| ui.note(&format!("{store}: {hint}")));
-            self.warnings.push(text);
+            if !self.warnings.contains(&text) {
+                self.warnings.push(text);
+            }
         }
+    }
+
+    /// What one segment of a run has said, the next ones need not say again.
+    pub(super) fn warn_once(&self, texts: &[String], ui: &Reporter) {
+        texts.iter().filter(|text| !self.warnings.contains(text)).for_each(|text| ui.warn(text));
     }
 }

@@ -139,9 +139,11 @@ impl BackupRun {
         let search =
             base::Search { stores: &self.stores, record: &self.record, passphrase: self.passphrase.as_ref() };
         let base = search.go_on(manifest).await?;
-        base.warnings.iter().for_each(|text| ui.warn(text));
+        self.warn_once(&base.warnings, ui);
         base.notes.iter().for_each(|text| ui.note(text));
-        self.warnings.extend(base.warnings.iter().cloned());
+        let new: Vec<_> =
+            base.warnings.iter().filter(|text| !self.warnings.contains(text)).cloned().collect();
+        self.warnings.extend(new);
         self.base = Some(base.into());
         Ok(())
     }
