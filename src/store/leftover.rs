@@ -266,7 +266,8 @@ impl Store {
         let is_idle = |part: &Leftover| !live.iter().any(|(job, _)| *job == part.job);
         found.extend(self.left_parts(job, now).await?.into_iter().filter(is_idle));
         found.retain(|left| left.age >= older_than && !live.contains(&(left.job.clone(), left.id.clone())));
-        found.sort_by(|a, b| (&a.job, &a.id, &a.names).cmp(&(&b.job, &b.id, &b.names)));
+        // The newest first: what needs something is taken back before that.
+        found.sort_by(|a, b| (&a.job, &b.id, &a.names).cmp(&(&b.job, &a.id, &b.names)));
         Ok((found, hidden))
     }
 
