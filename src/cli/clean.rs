@@ -36,13 +36,15 @@ pub struct Clean {
     /// Leave alone what was written to within this time
     #[arg(long, value_name = "TIME", value_parser = age, default_value = "24h")]
     older_than: Duration,
-    /// Take it back; otherwise it is listed and nothing is changed
+    /// Take it back; otherwise it is only listed
     #[arg(long)]
     confirm: bool,
     /// Change nothing, whatever the settings say
     #[arg(short = 'n', long, conflicts_with = "confirm")]
     dry_run: bool,
-    /// Also containers that killed backups of this host left at its engine, by their label `sealift`
+    /// Also containers that killed backups left at the engine
+    ///
+    /// Those of this host, by their label `sealift`.
     #[arg(long)]
     docker: bool,
 }

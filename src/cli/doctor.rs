@@ -15,10 +15,12 @@ use crate::store::{StoreOptions, StoreUrl};
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Doctor {
-    /// Look at what this job of the settings file needs; otherwise at what all of them do
+    /// What this job needs; otherwise what all of them do
     #[arg(value_name = "JOB")]
     pub job_of_settings: Option<String>,
-    /// Store to try out: its URL, or its name in the settings file; may be repeated; otherwise those that the jobs go to
+    /// Store to try out: URL, or name in the settings
+    ///
+    /// May be repeated. Otherwise those that the jobs go to.
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE")]
     to: Vec<StoreAt>,
     #[command(flatten)]
@@ -32,8 +34,9 @@ pub struct Doctor {
     /// Archives are to be increments
     #[arg(long)]
     incremental: bool,
-    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
-    /// place of the system's
+    /// Certificates of your own authorities, in PEM, for the store's TLS
+    ///
+    /// Otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in place of the system's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

@@ -10,8 +10,9 @@ use crate::tar::exclude::Exclude;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "File options")]
 pub struct FileOptions {
-    /// Leave these members out, as `restore --exclude` would, and what is in them: 'etc/ssl', '*.log', '*/node_modules';
-    /// may be repeated
+    /// Leave out: 'etc/ssl', '*.log', '*/cache'; repeatable
+    ///
+    /// These members, as `restore --exclude` would, and what is in them.
     #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     exclude: Vec<Exclude>,
     /// File with a pattern a line; empty lines, and lines that begin with #, mean nothing; may be repeated

@@ -19,6 +19,7 @@ mod docker_run;
 mod doctor;
 mod explicit;
 mod files;
+pub mod help;
 mod meant;
 mod options;
 mod plan;
@@ -55,30 +56,18 @@ pub use verify::{CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.
 #[derive(Debug, Parser)]
-#[command(name = "sealift", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "sealift", version, max_term_width = 110, arg_required_else_help = true, after_help = help::EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub view: View,
-    /// Settings file; otherwise the first of ./sealift.toml, ~/.config/sealift/sealift.toml, /etc/sealift/sealift.toml
+    /// Settings file
+    ///
+    /// Otherwise the first of ./sealift.toml, ~/.config/sealift/sealift.toml and /etc/sealift/sealift.toml.
     #[arg(long, global = true, env = "SEALIFT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  sealift backup volume registry --to s3://backups/prod --passphrase-file /etc/sealift.pass
-  sealift backup exec --to file:///mnt/nas db pg_dumpall -U postgres
-  sealift backup job images
-  sealift list --from s3://backups/prod
-  sealift verify registry --from s3://backups/prod
-  sealift restore registry --to-stdout --from s3://backups/prod | tar -x -C /var/lib/docker/volumes
-
-Exit codes:
-  0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
-  10 no such archive · 11 another run of the job is under way · 12 wrong passphrase · 13 damaged archive
-  14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is shown while it runs.
 #[derive(Debug, Clone, Args)]
@@ -89,7 +78,9 @@ pub struct View {
     /// Print warnings and errors only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Print details: the settings file, the memory bound, the largest archive that it allows
+    /// Print details
+    ///
+    /// The settings file, the memory bound, the largest archive that it allows.
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -122,9 +113,11 @@ pub enum Verb {
     Diff(Diff),
     /// List the archives in a store, and when each was verified
     List(List),
-    /// Tell whether every job has an archive that is new, whole and verified; needs no passphrase
+    /// Tell whether every job's backups are new, whole and verified
+    ///
+    /// Needs no passphrase.
     Status(Status),
-    /// Try out what backups need: settings, engine, tar, passphrase, memory and every store
+    /// Try out what backups need, from the settings to every store
     Doctor(Doctor),
     /// List the members of an archive, from its catalog alone
     Ls(Ls),
@@ -140,7 +133,7 @@ pub enum Verb {
     Adopt(Adopt),
     /// List what failed and killed runs have left, or take it back
     Clean(Clean),
-    /// Delete the archives that no rule keeps; without --confirm only tell which
+    /// Delete the archives that no rule keeps, with --confirm
     Prune(Box<Prune>),
     /// Keep an archive whatever the rules say
     Pin(Pin),
@@ -207,14 +200,16 @@ pub enum Backup {
     )]
     Volume {
         #[command(flatten)]
-        options: Box<BackupOptions>,
-        #[command(flatten)]
         files: FileOptions,
+        #[command(flatten)]
+        options: Box<BackupOptions>,
         /// The volumes
         #[arg(required = true)]
         volumes: Vec<String>,
     },
-    /// Images, as `docker save` writes them (the engine stages them on its own disk first)
+    /// Images, as `docker save` writes them
+    ///
+    /// The engine stages them on its own disk first.
     #[command(after_help = "Example:\n  sealift backup image team/app:1.4 --to file:///mnt/nas")]
     Image {
         #[command(flatten)]
@@ -227,9 +222,9 @@ pub enum Backup {
     #[command(after_help = "Example:\n  sealift backup path /etc /srv --job host --to az://backups/host")]
     Path {
         #[command(flatten)]
-        options: Box<BackupOptions>,
-        #[command(flatten)]
         files: FileOptions,
+        #[command(flatten)]
+        options: Box<BackupOptions>,
         /// The folders
         #[arg(required = true, value_name = "DIRS")]
         dirs: Vec<String>,
@@ -258,7 +253,9 @@ pub enum Backup {
         #[command(flatten)]
         swarm: SwarmOptions,
     },
-    /// Several jobs in order, under one set id; `docker-ee` is swarm, UCP and DTR
+    /// Several jobs in order, under one set id
+    ///
+    /// `docker-ee` is swarm, UCP and DTR.
     #[command(
         mut_arg("to", |to| to.required(false)),
         mut_arg("job", |job| job.hide(true)),

@@ -114,11 +114,12 @@ pub enum FormatOption {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Backup options")]
 pub struct BackupOptions {
-    /// Store: file:///folder, s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, or its name in the settings
-    /// file; may be repeated
+    /// Store: URL, or name in the settings; repeatable
+    ///
+    /// file:///folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix.
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
     to: Vec<StoreAt>,
-    /// Name under which the archives lie in the store; otherwise taken from the source
+    /// Name of the archives; otherwise taken from the source
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     pub job: Option<String>,
     /// Name of the host that the source lies on, for the archive's records; otherwise the engine's own, or this host's
@@ -177,9 +178,11 @@ pub struct BackupOptions {
     /// source is held back meanwhile
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     limit_rate: Option<u64>,
-    /// Of folders and volumes, store what is new or changed since the job's last backup; the rest stays in older archives,
-    /// which this one then needs. The first one holds everything. Leave it out where each archive is to stand alone: a
-    /// lifecycle rule of the bucket that deletes old objects would break those that need them
+    /// Of folders and volumes, store what is new or changed
+    ///
+    /// Since the job's last backup; the rest stays in older archives, which this one then needs. The first one holds
+    /// everything. Leave it out where each archive is to stand alone: a lifecycle rule of the bucket that deletes old
+    /// objects would break those that need them.
     #[arg(long)]
     incremental: bool,
     /// With --incremental: hold everything this time

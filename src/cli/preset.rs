@@ -18,7 +18,9 @@ pub enum DtrPart {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Docker Trusted Registry")]
 pub struct DtrOptions {
-    /// One half only; both are of the same replica
+    /// One half only: metadata or images
+    ///
+    /// Both are of the same replica.
     #[arg(long, value_name = "PART")]
     only: Option<DtrPart>,
     /// The replica, where more than one runs here
@@ -138,7 +140,9 @@ Example:
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Swarm")]
 pub struct SwarmOptions {
-    /// Stop the engine while its folder is read, as the vendor's guide has it; it is started again whatever happens
+    /// Stop the engine while its folder is read
+    ///
+    /// As the vendor's guide has it; it is started again whatever happens.
     #[arg(long)]
     stop_engine: bool,
     /// Command that stops the engine [default: systemctl stop docker.socket docker.service]

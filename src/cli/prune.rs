@@ -17,22 +17,26 @@ use crate::store::tombstone::STALE;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "What is kept")]
 pub struct KeepOptions {
-    /// The N newest archives (or `unlimited`, here and below)
+    /// The N newest archives
+    ///
+    /// Or `unlimited`, as in the other rules.
     #[arg(long, value_name = "N")]
     keep_last: Option<Count>,
-    /// Of the last N hours that have an archive, the newest of each
+    /// The newest of each of the last N hours that have one
     #[arg(long, value_name = "N")]
     keep_hourly: Option<Count>,
-    /// Of the last N days that have an archive, the newest of each
+    /// The newest of each of the last N days that have one
     #[arg(long, value_name = "N")]
     keep_daily: Option<Count>,
-    /// Of the last N weeks (Monday to Sunday) that have an archive, the newest of each
+    /// The newest of each of the last N weeks that have one
+    ///
+    /// Weeks are from Monday to Sunday.
     #[arg(long, value_name = "N")]
     keep_weekly: Option<Count>,
-    /// Of the last N months that have an archive, the newest of each
+    /// The newest of each of the last N months that have one
     #[arg(long, value_name = "N")]
     keep_monthly: Option<Count>,
-    /// Of the last N years that have an archive, the newest of each
+    /// The newest of each of the last N years that have one
     #[arg(long, value_name = "N")]
     keep_yearly: Option<Count>,
     /// All that are no older than this before the newest one: 2y5m7d3h
@@ -111,7 +115,9 @@ fn with_versions(mut store: StoreUrl, all_versions: bool) -> StoreUrl {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Prune {
-    /// Jobs to prune, and those that make sets with them; otherwise all that the store has and that have rules
+    /// Jobs to prune; otherwise all that have rules
+    ///
+    /// Those that make sets with them are looked at, too.
     #[arg(value_name = "JOB", value_parser = job_name)]
     jobs: Vec<String>,
     #[command(flatten)]
@@ -124,7 +130,9 @@ pub struct Prune {
     /// Delete nothing, whatever the settings say
     #[arg(short = 'n', long, conflicts_with = "confirm")]
     dry_run: bool,
-    /// Before anything of a job is deleted, read all stored bytes of the newest archive that is kept, and of what it needs
+    /// Read what is kept before anything is deleted
+    ///
+    /// All stored bytes of the newest archive of the job that is kept, and of what it needs.
     #[arg(long)]
     verify_before: bool,
     /// In an S3 bucket that keeps older versions: remove these, too, where the key may (s3:DeleteObjectVersion)
@@ -179,7 +187,9 @@ Examples:
     after_help = "Example:\n  sealift pin db@20261122T020000Z-1f2e3d4c --note 'before the migration' --from s3://backups/prod"
 )]
 pub struct Pin {
-    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    /// JOB (its newest archive), or JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last, JOB@latest the newest.
     #[arg(value_name = "ARCHIVE")]
     archive: ArchiveRef,
     #[command(flatten)]
@@ -203,7 +213,9 @@ impl Pin {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sealift unpin db@20261122T020000Z-1f2e3d4c --from s3://backups/prod")]
 pub struct Unpin {
-    /// JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    /// JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last.
     #[arg(value_name = "ARCHIVE")]
     archive: ArchiveRef,
     #[command(flatten)]
@@ -226,7 +238,9 @@ impl Unpin {
     after_help = "Refused for the newest archive of a job that is not known to be damaged, for the newest complete run of a set, and for\nwhat is pinned or needed by other archives.\n\nExample:\n  sealift delete db@20261122T020000Z-1f2e3d4c --from s3://backups/prod --confirm"
 )]
 pub struct Delete {
-    /// JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    /// JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last.
     #[arg(value_name = "ARCHIVE")]
     archive: ArchiveRef,
     #[command(flatten)]

@@ -20,7 +20,9 @@ use crate::store::{StoreOptions, StoreUrl};
 /// Which archive, and where it is.
 #[derive(Debug, Args)]
 pub struct ArchiveOptions {
-    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    /// JOB (its newest archive), or JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last, JOB@latest the newest.
     #[arg(value_name = "ARCHIVE")]
     pub archive: ArchiveRef,
     #[command(flatten)]
@@ -34,7 +36,9 @@ pub struct OpenOptions {
     pub from: FromStore,
     #[command(flatten)]
     pub passphrase: PassphraseOptions,
-    /// Accept an archive that was stored in the clear: whoever can write to the store can have made it
+    /// Accept an archive that was stored in the clear
+    ///
+    /// Whoever can write to the store can have made it.
     #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
     pub no_encrypt: bool,
 }
@@ -42,11 +46,12 @@ pub struct OpenOptions {
 /// Where to read.
 #[derive(Debug, Args)]
 pub struct FromStore {
-    /// Store to read from: its URL, or its name in the settings file
+    /// Store to read from: URL, or name in the settings
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
     pub from: Option<StoreAt>,
-    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
-    /// place of the system's
+    /// Certificates of your own authorities, in PEM, for the store's TLS
+    ///
+    /// Otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in place of the system's.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
@@ -166,12 +171,16 @@ impl Show {
     after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExample:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas"
 )]
 pub struct Copy {
-    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    /// JOB (its newest archive), or JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last, JOB@latest the newest.
     #[arg(value_name = "ARCHIVE")]
     pub archive: ArchiveRef,
     #[command(flatten)]
     pub from: FromStore,
-    /// Store to copy to: its URL, or its name in the settings file (whose `to` is for backups alone)
+    /// Store to copy to: URL, or name in the settings
+    ///
+    /// `to` of the settings file is for backups alone.
     #[arg(long, value_name = "STORE")]
     pub to: StoreAt,
     /// At most so many bytes a second, on average, as in 10MiB; a part itself goes as fast as it can
@@ -239,13 +248,17 @@ impl Adopt {
 pub struct Diff {
     #[command(flatten)]
     pub archive: ArchiveOptions,
-    /// Compare with this folder, as `restore --to-path DIR` would leave it: metadata and contents
+    /// Compare with this folder: metadata and contents
+    ///
+    /// As `restore --to-path DIR` would leave it.
     #[arg(long, value_name = "DIR", conflicts_with = "content")]
     pub path: Option<std::path::PathBuf>,
-    /// Compare the contents of files of the same size too; reads the frames that hold them, of both archives
+    /// Compare the contents of files of the same size too
+    ///
+    /// Reads the frames that hold them, of both archives.
     #[arg(long)]
     pub content: bool,
-    /// The second archive, unless --path is given; then members to compare, and what is below them
+    /// The second archive (not with --path), and members
     #[arg(value_name = "ARCHIVE|GLOB")]
     words: Vec<String>,
 }
@@ -301,13 +314,15 @@ pub struct List {
     /// The same as JOB
     #[arg(long, value_name = "NAME", value_parser = job_name, hide = true)]
     pub job: Vec<String>,
-    /// Whole ids and dates, what each increment adds, kind and set; as wide as that is
+    /// Whole ids and dates, what each increment adds, kind, set
     #[arg(long, conflicts_with = "sets")]
     pub long: bool,
     /// Sets, and whether each is complete
     #[arg(long, conflicts_with_all = ["job", "jobs"])]
     pub sets: bool,
-    /// Partial archives, too: parts of long runs (backup --segment), which later archives need or the next run builds on
+    /// Partial archives, too: the parts of long runs
+    ///
+    /// `backup --segment` makes them; later archives need them, or the next run builds on them.
     #[arg(long, conflicts_with = "sets")]
     pub partial: bool,
 }

@@ -27,7 +27,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Rekey {
-    /// JOB (all of its archives), or one and what it needs: JOB@ID, an id's beginning, a day's last, JOB@latest
+    /// JOB (all of its archives), or JOB@ID and what it needs
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last, JOB@latest the newest.
     #[arg(value_name = "JOB[@ID]")]
     which: Which,
     #[command(flatten)]

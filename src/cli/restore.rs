@@ -98,10 +98,13 @@ fn not_of_a_set(given: impl Fn(&str) -> bool) -> Option<String> {
 /// `restore ARCHIVE`
 #[derive(Debug, Args)]
 #[command(after_help = RESTORE_EXAMPLES)]
+#[command(override_usage = "sealift restore [OPTIONS] --from <STORE> --to-… <ARCHIVE>")]
 #[command(group = clap::ArgGroup::new("sink").required(true))]
 pub struct RestoreArchive {
-    /// JOB (its newest archive), JOB@ID or JOB@2026-11-22; with --object the key of an object in the store, or - for
-    /// standard input
+    /// JOB (its newest archive), or JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last, JOB@latest the newest. With
+    /// --object it is the key of an object in the store, or - for standard input.
     #[arg(value_name = "ARCHIVE")]
     archive: String,
     #[command(flatten)]
@@ -112,25 +115,33 @@ pub struct RestoreArchive {
     /// Unpack a tar into a folder of this host
     #[arg(long, group = "sink", value_name = "DIR")]
     to_path: Option<std::path::PathBuf>,
-    /// Unpack an archive of a volume into a volume, which is made when it is not there
+    /// Unpack a volume's archive into a volume
+    ///
+    /// Which is made when it is not there.
     #[arg(long, group = "sink", value_name = "VOLUME")]
     to_volume: Option<String>,
-    /// Run a new container with the bytes on its stdin: [docker run options] IMAGE [ARG…] must come last
+    /// Pipe into a new container: IMAGE [ARG…], last
+    ///
+    /// [docker run options] IMAGE [ARG…] must come last.
     #[arg(long, group = "sink")]
     to_run: bool,
-    /// Run a command in a running container with the bytes on its stdin: CONTAINER CMD [ARG…] must come last
+    /// Pipe into a command: CONTAINER CMD [ARG…], last
+    ///
+    /// In a running container: CONTAINER CMD [ARG…] must come last.
     #[arg(long, group = "sink")]
     to_exec: bool,
     /// Load an archive of images into the engine
     #[arg(long, group = "sink")]
     to_image: bool,
-    /// Members to restore, and what is below them; may be repeated. As `ls` shows them: `\xHH` is a byte that is not UTF-8
+    /// Members to restore, and what is below them; repeatable
+    ///
+    /// As `ls` shows them: `\xHH` is a byte that is not UTF-8.
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Members to leave out; may be repeated
+    /// Members to leave out; repeatable
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Unpack although the folder or volume is not empty
+    /// Unpack although the target is not empty
     #[arg(long)]
     overwrite: bool,
     /// Unpack device nodes too
@@ -243,7 +254,9 @@ impl RestoreArchive {
     after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
 )]
 pub struct RestoreSet {
-    /// NAME (its newest run), NAME@ID, an id's beginning as in NAME@20261122T02, or a day's last as in NAME@2026-11-22
+    /// NAME (its newest run), or NAME@ID
+    ///
+    /// An id's beginning will do, as in NAME@20261122T02; NAME@2026-11-22 is a day's last.
     #[arg(value_name = "SET")]
     pub set: String,
     #[command(flatten)]

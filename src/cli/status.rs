@@ -14,15 +14,17 @@ use crate::store::{StoreOptions, StoreUrl};
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Status {
-    /// These jobs only; otherwise all of the settings file and of the stores
+    /// These jobs only; otherwise all
     #[arg(value_name = "JOB", value_parser = job_name)]
     pub jobs: Vec<String>,
-    /// Store to look at: its URL, or its name in the settings file; may be repeated; otherwise those that the jobs of the
-    /// settings file go to
+    /// Store to look at: URL, or name in the settings
+    ///
+    /// May be repeated. Otherwise those that the jobs of the settings file go to.
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE")]
     from: Vec<StoreAt>,
-    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
-    /// place of the system's
+    /// Certificates of your own authorities, in PEM, for the store's TLS
+    ///
+    /// Otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in place of the system's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -32,13 +34,17 @@ pub struct Status {
 /// From when on a job is a problem.
 #[derive(Debug, Clone, Args)]
 pub struct LimitOptions {
-    /// A job is late when its newest archive is older than this, as in 26h
+    /// Late is a job whose newest archive is older: 26h
     #[arg(long, value_name = "TIME", value_parser = age)]
     max_age: Option<Duration>,
-    /// A job is unverified when its latest verification (of stored bytes at least) is older than this, as in 30d
+    /// Unverified is one not verified within this time: 30d
+    ///
+    /// A verification of stored bytes, at least.
     #[arg(long, value_name = "TIME", value_parser = age)]
     verified_within: Option<Duration>,
-    /// A job has shrunk when its newest archive is smaller than the median of those before it by this share, as in 50%
+    /// Shrunk is a job whose newest archive is smaller by this: 50%
+    ///
+    /// Smaller than the median of those before it.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shrink: Option<f64>,
 }

@@ -35,8 +35,9 @@ pub struct StoreFlags {
     /// [default: governance]
     #[arg(long, value_name = "MODE")]
     lock_mode: Option<LockMode>,
-    /// Certificates of your own authorities, in PEM, for the store's TLS; otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in
-    /// place of the system's
+    /// Certificates of your own authorities, in PEM, for the store's TLS
+    ///
+    /// Otherwise AWS_CA_BUNDLE, and SSL_CERT_FILE in place of the system's.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

@@ -14,7 +14,9 @@ use crate::job::version::Version;
 /// What is expected of the members of an archive.
 #[derive(Debug, Clone, Args)]
 pub struct CheckOptions {
-    /// A member that must be there, by its name or a folder it is in; may be repeated: one for each GLOB
+    /// A member that must be there, by name or folder; repeatable
+    ///
+    /// One for each GLOB.
     #[arg(long, value_name = "GLOB")]
     expect: Vec<String>,
     /// The fewest members that there must be
@@ -51,13 +53,17 @@ fn amount(text: &str) -> Result<Amount> {
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Verify {
-    /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22
+    /// JOB (its newest archive), or JOB@ID
+    ///
+    /// An id's beginning will do, as in JOB@20261122T02; JOB@2026-11-22 is a day's last, JOB@latest the newest.
     #[arg(value_name = "ARCHIVE", conflicts_with_all = ["all", "set"])]
     archives: Vec<ArchiveRef>,
-    /// The newest archive of every job that the store has; with --since-last every archive of them
+    /// The newest archive of every job
+    ///
+    /// With --since-last every archive of them.
     #[arg(long, conflicts_with = "set")]
     all: bool,
-    /// The archives of the newest run of a set, or of NAME@ID
+    /// The archives of a set's newest run, or of NAME@ID
     #[arg(long, value_name = "NAME")]
     set: Option<String>,
     #[command(flatten)]
@@ -68,13 +74,19 @@ pub struct Verify {
     /// Compare the stored bytes with the manifest's BLAKE3 only; needs no passphrase
     #[arg(long, group = "level")]
     stored: bool,
-    /// Read the catalog, and frames taken at random, of at least that much of the source: 5% or 2GiB
+    /// Read frames taken at random: 5% or 2GiB
+    ///
+    /// The catalog, and frames of at least that much of the source.
     #[arg(long, group = "level", value_name = "AMOUNT", value_parser = amount)]
     sample: Option<Amount>,
-    /// Read all that a restore would: of an increment its own bytes, and what it needs of older archives
+    /// Read all that a restore would
+    ///
+    /// Of an increment its own bytes, and what it needs of older archives.
     #[arg(long, group = "level")]
     whole: bool,
-    /// Every archive of the job that has no record of such a verification, or of a better one, yet; oldest first
+    /// Every archive of the job not yet verified so, oldest first
+    ///
+    /// Those that have no record of such a verification, or of a better one.
     #[arg(long)]
     since_last: bool,
     /// Begin no further archive, and read no further, after that time: 2h

@@ -12,7 +12,7 @@ use super::{
     adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, plan, prune, rekey,
     restore, show, status, verify,
 };
-use crate::cli::{Cli, Settings, Verb};
+use crate::cli::{Cli, Settings, Verb, help};
 use crate::config::{Config, ExplicitArg, ParseError};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::panics;
@@ -34,7 +34,7 @@ pub fn run() -> ExitCode {
 fn start() -> ExitCode {
     let Invocation { cli, config, explicit } = match parse::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
-        Err(ParseError::Words(error)) => error.exit(),
+        Err(ParseError::Words(error)) => return ExitCode::from(help::print(&error)),
         Err(ParseError::Settings(error, view)) => {
             let (mode, verbose) = view.mode();
             return fail(&Reporter::new(View::new(mode, verbose).leaving_stdout()), &error);

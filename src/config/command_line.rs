@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::{Config, Job, defaults, no_file};
+use crate::cli::help::{self, Layout};
 use crate::cli::{Cli, ExplicitArg, Prescan, View, with_meaning};
 use crate::error::Error;
 
@@ -48,7 +49,7 @@ pub fn read(
         },
         None => None,
     };
-    let mut command = command(config, prescan, job);
+    let mut command = help::laid_out(command(config, prescan, job), Layout::asked_for(words));
     let matches = command.try_get_matches_from_mut(words).map_err(|error| match our_error(&error) {
         Some(ours) => settings(ours),
         None => {
