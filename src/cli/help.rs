@@ -2,12 +2,11 @@
 //! copied as they stand.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
-use crate::report::{relay_stderr, relay_stdout};
+use crate::report::{has_colours, relay_stderr, relay_stdout};
 
 /// The headings of `--help`, and the options under each, by their ids. What is not named stands under clap's `Options`, or
 /// under a heading of its own.
@@ -240,12 +239,9 @@ pub fn print(error: &clap::Error) -> u8 {
     let is_help =
         matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
     if is_help {
-        let text = error.render();
-        let to_stdout = !error.use_stderr();
-        let is_seen =
-            if to_stdout { std::io::stdout().is_terminal() } else { std::io::stderr().is_terminal() };
-        let is_plain = !is_seen || std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
-        let text = printed(&if is_plain { text.to_string() } else { text.ansi().to_string() });
+        let (text, to_stdout) = (error.render(), !error.use_stderr());
+        let text = if has_colours(to_stdout) { text.ansi().to_string() } else { text.to_string() };
+        let text = printed(&text);
         if to_stdout { relay_stdout(text.as_bytes()) } else { relay_stderr(text.as_bytes()) }
     } else {
         drop(error.print());

@@ -204,6 +204,12 @@ fn width_of(terminal: impl IsTerminal + std::os::fd::AsFd) -> Option<usize> {
     })
 }
 
+/// Whether what is written to stdout, or else to stderr, may have colours: in a terminal, unless `NO_COLOR` is set.
+pub fn has_colours(stdout: bool) -> bool {
+    let is_seen = if stdout { std::io::stdout().is_terminal() } else { std::io::stderr().is_terminal() };
+    is_seen && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}
+
 /// Passes on what a process wrote to its stdout. Nobody has to read it.
 pub fn relay_stdout(bytes: &[u8]) {
     let mut stdout = std::io::stdout();
