@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code, as the README documents it.
+    /// The process exit code, as the manual documents it.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::ClosedPipe => 0,

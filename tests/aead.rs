@@ -62,7 +62,7 @@ fn openpgp_js_reads_archive_and_catalog_and_gpg_says_that_it_cannot() {
         let catalog = String::from_utf8(by_openpgp_js(&lab, &catalog)).expect("NDJSON");
         assert!(catalog.contains(r#""cipher":"aead""#) && catalog.contains(r#"{"end":"#), "{catalog}");
 
-        // Should it read it one day, the README is to say so.
+        // Should it read it one day, the manual is to say so.
         let gpg = feed(&mut lab.gpg(), &archive).expect(2);
         assert!(gpg.stdout.is_empty() && gpg.stderr.contains("unknown version"), "{}", gpg.stderr);
         store.names().iter().for_each(|name| store.delete(name));
