@@ -77,6 +77,8 @@ mod ee;
 mod failures;
 // Archives that earlier builds made are read by this one, and by the tools of the system alone.
 mod golden;
+// Of an archive of several volumes one comes back, under its name or another, or all do.
+mod volumes;
 // Nothing that comes from outside makes a reader panic.
 mod malformed;
 // What is written, stored and shown is one name; foreign names stop nothing, and two sources are not one job.

@@ -115,6 +115,23 @@ pub struct RestoreArchive {
     /// Unpack an archive of a volume into a volume, which is made when it is not there
     #[arg(long, group = "sink", value_name = "VOLUME")]
     to_volume: Option<String>,
+    /// Which of its volumes, where --to-volume has another name
+    ///
+    /// An archive of several volumes gives the one that --to-volume names, unless another is said here.
+    #[arg(
+        long,
+        value_name = "VOLUME",
+        requires = "to_volume",
+        conflicts_with_all = [
+            "to_stdout", "to_path", "to_volumes", "to_run", "to_exec", "to_image", "sequential", "object"
+        ]
+    )]
+    from_volume: Option<String>,
+    /// Restore every volume of the archive under its own name
+    ///
+    /// Each is made when it is not there. Nothing is written where one of them is not empty, unless --overwrite is given.
+    #[arg(long, group = "sink", conflicts_with_all = ["sequential", "object"])]
+    to_volumes: bool,
     /// Run a new container with the bytes on its stdin: [docker run options] IMAGE [ARG…] must come last
     #[arg(long, group = "sink")]
     to_run: bool,
@@ -165,6 +182,8 @@ said once, with exit code 3.
 Examples:
   sealift restore db --to-stdout --from s3://backups/prod | psql -U postgres
   sealift restore registry --to-volume dtr-registry-0123456789ab --from s3://backups/prod
+  sealift restore volumes --to-volume web-test --from-volume web --from s3://backups/prod
+  sealift restore volumes --to-volumes --from s3://backups/prod
   sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
@@ -189,6 +208,7 @@ impl RestoreArchive {
             source: self.source()?,
             target: self.target()?,
             open,
+            from_volume: self.from_volume,
             include: self.include,
             exclude: self.exclude,
             overwrite: self.overwrite,
@@ -230,6 +250,7 @@ impl RestoreArchive {
         Ok(match (&self.to_path, &self.to_volume) {
             (Some(dir), _) => RestoreTarget::Path(dir.clone()),
             (_, Some(volume)) => RestoreTarget::Volume(volume.clone()),
+            _ if self.to_volumes => RestoreTarget::Volumes,
             _ if self.to_image => RestoreTarget::Image,
             _ => RestoreTarget::Stdout,
         })
@@ -340,6 +361,23 @@ mod tests {
         assert_eq!((request.include.join(","), request.exclude.join(",")), ("a,b".into(), "c".into()));
         assert!(request.overwrite && !request.allow_devices && !request.open.no_encrypt);
         assert!(restore("db --to-path d --allow-devices --no-encrypt").unwrap().open.no_encrypt);
+    }
+
+    #[test]
+    fn of_several_volumes_one_is_said_or_all_are() {
+        let one = restore("vs --to-volume new --from-volume b").unwrap();
+        assert!(matches!(one.target, RestoreTarget::Volume(name) if name == "new"));
+        assert_eq!(one.from_volume.as_deref(), Some("b"));
+        assert!(matches!(restore("vs --to-volumes").unwrap().target, RestoreTarget::Volumes));
+        for line in [
+            "vs --to-volumes --from-volume b",
+            "vs --to-path d --from-volume b",
+            "vs --to-volumes --to-volume b",
+            "vs --to-volumes --sequential",
+            "vs --to-volume b --from-volume b --object",
+        ] {
+            refused(&format!("sealift restore --from memory:///x {line}"));
+        }
     }
 
     #[test]
