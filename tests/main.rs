@@ -39,7 +39,7 @@ mod prune;
 mod rekey;
 // What was backed up is the same in a folder, a volume, a container and the image store.
 mod restore;
-// A set's plan brings all of Docker EE back.
+// A set's plan brings all of Docker EE back, and what no preset made; its steps are done, asked for, stopped and gone on with.
 mod restore_set;
 // The source, its end and the way back by hand are shown.
 mod show;

@@ -1,12 +1,14 @@
-//! The words of `restore`, and of `restore set`.
+//! The words of `restore`.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::restore_set::{RestoreSet, StepOptions};
 use super::{FromStore, OpenOptions, PassphraseOptions, StoreAt, docker_run};
 use crate::error::{Error, Result};
 use crate::job::restore::{RestoreRequest, RestoreSource};
+use crate::job::stored::OpenRequest;
 use crate::sink::target::RestoreTarget;
 
 /// `restore`
@@ -18,13 +20,23 @@ pub enum Restore {
     Set(Box<RestoreSet>),
 }
 
+impl Restore {
+    /// Whether stdout carries what is restored, or what commands print.
+    pub fn writes_data(&self) -> bool {
+        match self {
+            Restore::Archive(_) => true,
+            Restore::Set(set) => !set.steps.is_plan(),
+        }
+    }
+}
+
 /// The subcommand of `restore`.
 const SET: &str = "set";
 
 impl Args for Restore {
     fn augment_args(command: Command) -> Command {
         let set = RestoreSet::augment_args(Command::new(SET)).mut_arg("from", |from| from.required(false));
-        let set = set.about("Print the steps that bring a set back");
+        let set = set.about("Bring a set back, step by step");
         // The text below the help of `restore` names it; in its usage it would look like one of the words.
         let set = set.hide(true);
         // What stands before `set` holds for it: see `from_arg_matches`.
@@ -71,7 +83,8 @@ impl FromArgMatches for Restore {
             no_encrypt: set.get_flag("no_encrypt"),
         };
         let name = set.get_one::<String>("set").cloned().unwrap_or_default();
-        Ok(Restore::Set(Box::new(RestoreSet { set: name, open, plan: true })))
+        let steps = StepOptions::of(set)?;
+        Ok(Restore::Set(Box::new(RestoreSet { set: name, open, steps })))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
@@ -189,7 +202,7 @@ Examples:
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
   gpg -d dtr-2016.tar.gz.gpg | sealift restore --object - --to-path /mnt/new
 
-`sealift restore set NAME --plan` prints the steps that bring a whole set back: see `sealift restore set --help`.
+`sealift restore set NAME` brings a whole set back, step by step: see `sealift restore set --help`.
 
 Check the exit code: where bytes were written before a failure, they are right but not all. With --to-run and --to-exec
 it is the process's own, when the process had all bytes.";
@@ -204,6 +217,26 @@ impl RestoreArchive {
             true => self.open.without_store(),
             false => self.open.request()?,
         };
+        self.request_with(open)
+    }
+
+    /// What the words of a plan's step restore, of an archive that is opened so.
+    ///
+    /// # Errors
+    /// They are no words of `restore`.
+    pub fn request_of_words(archive: &str, words: &[String], open: OpenRequest) -> Result<RestoreRequest> {
+        let command = Self::augment_args(Command::new("restore").no_binary_name(true));
+        let command = command.mut_arg("from", |from| from.required(false));
+        let words = [archive].into_iter().chain(words.iter().map(String::as_str));
+        let parsed = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
+        let parsed = parsed.map_err(|error| {
+            let first = error.to_string().lines().next().unwrap_or_default().replace("error: ", "");
+            Error::usage(format!("these are no words of `restore`: {first}")).hint("do this step by hand")
+        })?;
+        parsed.request_with(open)
+    }
+
+    fn request_with(self, open: OpenRequest) -> Result<RestoreRequest> {
         Ok(RestoreRequest {
             source: self.source()?,
             target: self.target()?,
@@ -255,23 +288,6 @@ impl RestoreArchive {
             _ => RestoreTarget::Stdout,
         })
     }
-}
-
-/// `restore set`
-#[derive(Debug, Args)]
-#[command(
-    override_usage = "sealift restore set [OPTIONS] <SET> --from <STORE> --plan",
-    after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
-)]
-pub struct RestoreSet {
-    /// NAME (its newest run), NAME@ID, an id's beginning as in NAME@20261122T02, or a day's last as in NAME@2026-11-22
-    #[arg(value_name = "SET")]
-    pub set: String,
-    #[command(flatten)]
-    pub open: OpenOptions,
-    /// Print the steps
-    #[arg(long, required = true)]
-    plan: bool,
 }
 
 #[cfg(test)]
@@ -381,6 +397,27 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_step_are_those_of_the_command_line() {
+        let open = || restore("db --to-stdout --no-encrypt").unwrap().open;
+        let words = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();
+        let archive = format!("db@{ID}");
+        let request =
+            RestoreArchive::request_of_words(&archive, &words("--to-path /srv --overwrite"), open()).unwrap();
+        assert!(matches!(request.target, RestoreTarget::Path(dir) if dir.ends_with("srv")));
+        assert!(request.overwrite && request.open.no_encrypt);
+        let run = "--to-run --name ucp -v /a:/a --security-opt label=disable docker/ucp:3 restore";
+        let request = RestoreArchive::request_of_words(&archive, &words(run), open()).unwrap();
+        let RestoreTarget::Run(spec) = request.target else { panic!("no run") };
+        assert_eq!((spec.name.as_deref(), spec.image.as_str()), (Some("ucp"), "docker/ucp:3"));
+        assert_eq!((spec.volumes.join(","), spec.command.join(" ")), ("/a:/a".into(), "restore".into()));
+        let error = RestoreArchive::request_of_words(&archive, &words("--to-moon"), open()).unwrap_err();
+        assert!(
+            error.to_string().contains("no words of `restore`") && error.kind().exit_code() == 2,
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_restore_has_one_target() {
         let missing = refused("sealift restore db --from memory:///x");
         assert_eq!(missing.kind(), ErrorKind::MissingRequiredArgument);
@@ -415,13 +452,13 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_planned_only_and_says_what_it_lacks() {
+    fn a_set_says_what_it_lacks() {
         let lacks = |line: &str, word: &str| {
             let error = refused(line);
             assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{line}");
             assert!(error.to_string().contains(word), "{error}");
         };
-        lacks("sealift restore set x --from memory:///a", "--plan");
+        lacks("sealift restore set x --plan", "--from <STORE>");
         lacks("sealift restore set --plan --from memory:///a", "<SET>");
     }
 
