@@ -39,7 +39,7 @@ mod prune;
 mod rekey;
 // What was backed up is the same in a folder, a volume, a container and the image store.
 mod restore;
-// A set's plan brings all of Docker EE back.
+// A set's plan brings all of Docker EE back, and what no preset made; its steps are done, asked for, stopped and gone on with.
 mod restore_set;
 // The source, its end and the way back by hand are shown.
 mod show;
@@ -77,6 +77,8 @@ mod ee;
 mod failures;
 // Archives that earlier builds made are read by this one, and by the tools of the system alone.
 mod golden;
+// Of an archive of several volumes one comes back, under its name or another, or all do.
+mod volumes;
 // Nothing that comes from outside makes a reader panic.
 mod malformed;
 // What is written, stored and shown is one name; foreign names stop nothing, and two sources are not one job.

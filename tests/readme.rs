@@ -162,7 +162,15 @@ fn every_other_command_line_is_one_that_sealift_takes() {
     // Nobody answers there, and that is not to be tried for minutes.
     let settings = lab.write("quick.toml", b"retry_for = \"1s\"\nfrom = \"s3://backups/prod\"\n");
     for line in commands.filter(|line| !line.contains('…')) {
-        let words: Vec<_> = line.split('|').next().unwrap_or_default().split_whitespace().collect();
+        let words: Vec<_> = line
+            .split(" # ")
+            .next()
+            .unwrap_or_default()
+            .split('|')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
         // Without an engine, a store and a passphrase nothing is done, but the words are understood.
         let mut command = lab.sealift();
         command

@@ -8,7 +8,7 @@ use crate::support::bridge::Bridge;
 use crate::support::{AnyStore, Ended, JOB, Lab, docker, feed, noise, sh, text, unique, watch};
 
 /// A listing that shows owners, modes, links, sizes, times and what is stored of them.
-fn listing(dir: &str) -> String {
+pub fn listing(dir: &str) -> String {
     sh(&format!(
         "cd {dir}; find . -type d -printf '%P %y %m %U:%G %n %T@\\n' | sort; \
          find . ! -type d -printf '%P %y %m %U:%G %s %n %T@ %l\\n' | sort; \
@@ -17,7 +17,7 @@ fn listing(dir: &str) -> String {
 }
 
 /// A volume with everything that a file system knows: so many small files, and a large one.
-fn full_volume(volume: &str, files: u32, noise: u64) -> String {
+pub fn full_volume(volume: &str, files: u32, noise: u64) -> String {
     docker(&["volume", "create", volume]);
     let dir = docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", volume]);
     sh(&format!(

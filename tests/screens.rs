@@ -14,22 +14,27 @@ const WIDTHS: [usize; 2] = [80, 40];
 const ENDED: &str = "[exit ";
 
 /// A terminal of so many columns, in which one command runs.
-struct Terminal {
+pub struct Terminal {
     socket: String,
     width: usize,
 }
 
 impl Terminal {
-    /// Runs `sealift WORDS…` in a lab's folder.
+    /// Runs `sealift WORDS…` in a place's folder.
     fn run(at: &Place, width: usize, words: &str) -> Terminal {
+        Self::run_in(&at.dir, &at.lab, width, words)
+    }
+
+    /// Runs `sealift WORDS…` in a folder, with a lab's passphrase.
+    pub fn run_in(dir: &Path, lab: &Lab, width: usize, words: &str) -> Terminal {
         let terminal = Terminal { socket: unique("sealift-screens-"), width };
         let bin = env!("CARGO_BIN_EXE_sealift");
         // What a terminal shows of the end must stay there until it was looked at.
         let script = format!("'{bin}' {words}; echo \"{ENDED}$?]\"; exec sleep 600");
-        let (columns, passphrase) = (width.to_string(), at.lab.path("passphrase"));
+        let (columns, passphrase) = (width.to_string(), lab.path("passphrase"));
         let mut tmux =
             terminal.tmux(&["-u", "-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", "50"]);
-        tmux.arg("-c").arg(&at.dir).arg(script);
+        tmux.arg("-c").arg(dir).arg(script);
         tmux.env("SEALIFT_PASSPHRASE_FILE", passphrase).env("LC_ALL", "C.UTF-8").env_remove("COLUMNS");
         Ended::from(tmux.output().expect("tmux runs")).expect(0);
         terminal
@@ -41,13 +46,13 @@ impl Terminal {
         tmux
     }
 
-    fn keys(&self, keys: &str) {
+    pub fn keys(&self, keys: &str) {
         Ended::from(self.tmux(&["send-keys", keys]).output().expect("tmux runs")).expect(0);
     }
 
     /// The screen, once it shows `text`.
     #[track_caller]
-    fn when(&self, text: &str) -> String {
+    pub fn when(&self, text: &str) -> String {
         let began = Instant::now();
         loop {
             // With -J a line that the terminal broke is one line.
@@ -63,7 +68,7 @@ impl Terminal {
 
     /// The screen when the command has ended.
     #[track_caller]
-    fn end(&self) -> String {
+    pub fn end(&self) -> String {
         self.when(ENDED)
     }
 }

@@ -77,7 +77,7 @@ const OUTPUT: &str = "Output";
 const LAST: usize = 1000;
 
 /// The options that `-h` shows. Arguments without dashes are always shown.
-const DAILY: [&str; 33] = [
+const DAILY: [&str; 31] = [
     "all",
     "confirm",
     "content",
@@ -98,11 +98,9 @@ const DAILY: [&str; 33] = [
     "max_age",
     "older_than",
     "only",
-    "overwrite",
     "passphrase_file",
     "path",
     "plan",
-    "quiet",
     "sample",
     "set",
     "sets",

@@ -29,6 +29,7 @@ mod prune;
 mod read;
 mod rekey;
 mod restore;
+mod restore_set;
 mod settings;
 mod status;
 mod stores;
@@ -47,7 +48,8 @@ pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use prune::{Delete, Pin, Prune, Unpin};
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use rekey::Rekey;
-pub use restore::{Restore, RestoreArchive, RestoreSet};
+pub use restore::{Restore, RestoreArchive};
+pub use restore_set::{Doing, RestoreSet};
 pub use settings::Settings;
 pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
@@ -155,7 +157,11 @@ pub enum Verb {
 impl Verb {
     /// Whether stdout carries an archive's bytes, so that nothing else may go there.
     pub fn writes_data(&self) -> bool {
-        matches!(self, Verb::Restore(Restore::Archive(_)) | Verb::Cat(_))
+        match self {
+            Verb::Restore(restore) => restore.writes_data(),
+            Verb::Cat(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -1,12 +1,14 @@
-//! The words of `restore`, and of `restore set`.
+//! The words of `restore`.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::restore_set::{RestoreSet, StepOptions};
 use super::{FromStore, OpenOptions, PassphraseOptions, StoreAt, docker_run};
 use crate::error::{Error, Result};
 use crate::job::restore::{RestoreRequest, RestoreSource};
+use crate::job::stored::OpenRequest;
 use crate::sink::target::RestoreTarget;
 
 /// `restore`
@@ -18,13 +20,23 @@ pub enum Restore {
     Set(Box<RestoreSet>),
 }
 
+impl Restore {
+    /// Whether stdout carries what is restored, or what commands print.
+    pub fn writes_data(&self) -> bool {
+        match self {
+            Restore::Archive(_) => true,
+            Restore::Set(set) => !set.steps.is_plan(),
+        }
+    }
+}
+
 /// The subcommand of `restore`.
 const SET: &str = "set";
 
 impl Args for Restore {
     fn augment_args(command: Command) -> Command {
         let set = RestoreSet::augment_args(Command::new(SET)).mut_arg("from", |from| from.required(false));
-        let set = set.about("Print the steps that bring a set back");
+        let set = set.about("Bring a set back, step by step");
         // The text below the help of `restore` names it; in its usage it would look like one of the words.
         let set = set.hide(true);
         // What stands before `set` holds for it: see `from_arg_matches`.
@@ -71,7 +83,8 @@ impl FromArgMatches for Restore {
             no_encrypt: set.get_flag("no_encrypt"),
         };
         let name = set.get_one::<String>("set").cloned().unwrap_or_default();
-        Ok(Restore::Set(Box::new(RestoreSet { set: name, open, plan: true })))
+        let steps = StepOptions::of(set)?;
+        Ok(Restore::Set(Box::new(RestoreSet { set: name, open, steps })))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
@@ -120,6 +133,23 @@ pub struct RestoreArchive {
     /// Which is made when it is not there.
     #[arg(long, group = "sink", value_name = "VOLUME")]
     to_volume: Option<String>,
+    /// Which of its volumes, where --to-volume has another name
+    ///
+    /// An archive of several volumes gives the one that --to-volume names, unless another is said here.
+    #[arg(
+        long,
+        value_name = "VOLUME",
+        requires = "to_volume",
+        conflicts_with_all = [
+            "to_stdout", "to_path", "to_volumes", "to_run", "to_exec", "to_image", "sequential", "object"
+        ]
+    )]
+    from_volume: Option<String>,
+    /// Restore every volume of the archive under its own name
+    ///
+    /// Each is made when it is not there. Nothing is written where one of them is not empty, unless --overwrite is given.
+    #[arg(long, group = "sink", conflicts_with_all = ["sequential", "object"])]
+    to_volumes: bool,
     /// Pipe into a new container: IMAGE [ARG…], last
     ///
     /// [docker run options] IMAGE [ARG…] must come last.
@@ -176,12 +206,14 @@ said once, with exit code 3.
 Examples:
   sealift restore db --to-stdout --from s3://backups/prod | psql -U postgres
   sealift restore registry --to-volume dtr-registry-0123456789ab --from s3://backups/prod
+  sealift restore volumes --to-volume web-test --from-volume web --from s3://backups/prod
+  sealift restore volumes --to-volumes --from s3://backups/prod
   sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
   gpg -d dtr-2016.tar.gz.gpg | sealift restore --object - --to-path /mnt/new
 
-`sealift restore set NAME --plan` prints the steps that bring a whole set back: see `sealift restore set --help`.
+`sealift restore set NAME` brings a whole set back, step by step: see `sealift restore set --help`.
 
 Check the exit code: where bytes were written before a failure, they are right but not all. With --to-run and --to-exec
 it is the process's own, when the process had all bytes.";
@@ -196,10 +228,31 @@ impl RestoreArchive {
             true => self.open.without_store(),
             false => self.open.request()?,
         };
+        self.request_with(open)
+    }
+
+    /// What the words of a plan's step restore, of an archive that is opened so.
+    ///
+    /// # Errors
+    /// They are no words of `restore`.
+    pub fn request_of_words(archive: &str, words: &[String], open: OpenRequest) -> Result<RestoreRequest> {
+        let command = Self::augment_args(Command::new("restore").no_binary_name(true));
+        let command = command.mut_arg("from", |from| from.required(false));
+        let words = [archive].into_iter().chain(words.iter().map(String::as_str));
+        let parsed = command.try_get_matches_from(words).and_then(|matches| Self::from_arg_matches(&matches));
+        let parsed = parsed.map_err(|error| {
+            let first = error.to_string().lines().next().unwrap_or_default().replace("error: ", "");
+            Error::usage(format!("these are no words of `restore`: {first}")).hint("do this step by hand")
+        })?;
+        parsed.request_with(open)
+    }
+
+    fn request_with(self, open: OpenRequest) -> Result<RestoreRequest> {
         Ok(RestoreRequest {
             source: self.source()?,
             target: self.target()?,
             open,
+            from_volume: self.from_volume,
             include: self.include,
             exclude: self.exclude,
             overwrite: self.overwrite,
@@ -241,29 +294,11 @@ impl RestoreArchive {
         Ok(match (&self.to_path, &self.to_volume) {
             (Some(dir), _) => RestoreTarget::Path(dir.clone()),
             (_, Some(volume)) => RestoreTarget::Volume(volume.clone()),
+            _ if self.to_volumes => RestoreTarget::Volumes,
             _ if self.to_image => RestoreTarget::Image,
             _ => RestoreTarget::Stdout,
         })
     }
-}
-
-/// `restore set`
-#[derive(Debug, Args)]
-#[command(
-    override_usage = "sealift restore set [OPTIONS] <SET> --from <STORE> --plan",
-    after_help = "Reads the catalogs of the set's archives and prints the steps that bring it back, in order, with the exact words for\nthese archives: versions, replica, what to stop. Nothing is run.\n\nExample:\n  sealift restore set docker-ee --plan --from s3://backups/prod"
-)]
-pub struct RestoreSet {
-    /// NAME (its newest run), or NAME@ID
-    ///
-    /// An id's beginning will do, as in NAME@20261122T02; NAME@2026-11-22 is a day's last.
-    #[arg(value_name = "SET")]
-    pub set: String,
-    #[command(flatten)]
-    pub open: OpenOptions,
-    /// Print the steps
-    #[arg(long, required = true)]
-    plan: bool,
 }
 
 #[cfg(test)]
@@ -356,6 +391,44 @@ mod tests {
     }
 
     #[test]
+    fn of_several_volumes_one_is_said_or_all_are() {
+        let one = restore("vs --to-volume new --from-volume b").unwrap();
+        assert!(matches!(one.target, RestoreTarget::Volume(name) if name == "new"));
+        assert_eq!(one.from_volume.as_deref(), Some("b"));
+        assert!(matches!(restore("vs --to-volumes").unwrap().target, RestoreTarget::Volumes));
+        for line in [
+            "vs --to-volumes --from-volume b",
+            "vs --to-path d --from-volume b",
+            "vs --to-volumes --to-volume b",
+            "vs --to-volumes --sequential",
+            "vs --to-volume b --from-volume b --object",
+        ] {
+            refused(&format!("sealift restore --from memory:///x {line}"));
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_step_are_those_of_the_command_line() {
+        let open = || restore("db --to-stdout --no-encrypt").unwrap().open;
+        let words = |line: &str| line.split(' ').map(String::from).collect::<Vec<_>>();
+        let archive = format!("db@{ID}");
+        let request =
+            RestoreArchive::request_of_words(&archive, &words("--to-path /srv --overwrite"), open()).unwrap();
+        assert!(matches!(request.target, RestoreTarget::Path(dir) if dir.ends_with("srv")));
+        assert!(request.overwrite && request.open.no_encrypt);
+        let run = "--to-run --name ucp -v /a:/a --security-opt label=disable docker/ucp:3 restore";
+        let request = RestoreArchive::request_of_words(&archive, &words(run), open()).unwrap();
+        let RestoreTarget::Run(spec) = request.target else { panic!("no run") };
+        assert_eq!((spec.name.as_deref(), spec.image.as_str()), (Some("ucp"), "docker/ucp:3"));
+        assert_eq!((spec.volumes.join(","), spec.command.join(" ")), ("/a:/a".into(), "restore".into()));
+        let error = RestoreArchive::request_of_words(&archive, &words("--to-moon"), open()).unwrap_err();
+        assert!(
+            error.to_string().contains("no words of `restore`") && error.kind().exit_code() == 2,
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_restore_has_one_target() {
         let missing = refused("sealift restore db --from memory:///x");
         assert_eq!(missing.kind(), ErrorKind::MissingRequiredArgument);
@@ -390,13 +463,13 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_planned_only_and_says_what_it_lacks() {
+    fn a_set_says_what_it_lacks() {
         let lacks = |line: &str, word: &str| {
             let error = refused(line);
             assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{line}");
             assert!(error.to_string().contains(word), "{error}");
         };
-        lacks("sealift restore set x --from memory:///a", "--plan");
+        lacks("sealift restore set x --plan", "--from <STORE>");
         lacks("sealift restore set --plan --from memory:///a", "<SET>");
     }
 

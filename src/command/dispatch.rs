@@ -128,7 +128,7 @@ async fn verb(
         Verb::Rekey(options) => until(&cancel, rekey::rekey(options, ui)).await?,
         Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
         Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
-        Verb::Restore(options) => return restore::restore(options, ui, &cancel).await,
+        Verb::Restore(options) => return restore::restore(options, mode, ui, &cancel).await,
         Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,

@@ -1,21 +1,56 @@
-//! `restore set NAME --plan`: the steps that bring a set back, with the exact words. Whatever is printed comes from the
-//! sealed catalogs of the set's archives.
+//! `restore set NAME`: the steps that bring a set back, with the exact words, shown and done. Whatever is printed and run
+//! comes from the sealed catalogs of the set's archives.
 
-use crate::cli::RestoreSet;
+use std::io::IsTerminal;
+
+use tokio_util::sync::CancellationToken;
+
+use carry_out::Run;
+
+use crate::cli::{Doing, RestoreSet};
 use crate::error::Result;
-use crate::job::restore_set::{RestorePlan, plan};
-use crate::preset::steps::quoted;
+use crate::job::restore_set::{Position, RestorePlan, plan};
+use crate::job::{Outcome, until};
 use crate::preset::{Action, Step};
-use crate::report::{Reporter, print, printable};
+use crate::report::event::{self, StepState};
+use crate::report::{Event, Mode, Reporter, print, printable};
 
-/// Prints the plan.
+mod ask;
+mod carry_out;
+
+/// Prints the plan, or does what it says.
 ///
 /// # Errors
-/// There is no such set; an archive of it does not open; stdout is closed.
-pub async fn restore_set(options: RestoreSet, ui: &Reporter) -> Result<()> {
+/// There is no such set; an archive of it does not open; stdout is closed; there is nobody to ask; a step fails.
+pub async fn restore_set(
+    options: &RestoreSet,
+    mode: Mode,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let doing = options.steps.doing(mode, has_terminal)?;
     let open = options.open.request()?;
-    let plan = plan(&options.set, &open, ui).await?;
-    lines(&plan, &open.store.url).iter().try_for_each(|line| print(line))
+    let plan = until(cancel, plan(&options.set, &open, ui)).await?;
+    match (doing, mode) {
+        (Doing::Plan, Mode::Json) => {
+            let planned = plan
+                .actions_from(Position::FIRST)
+                .map(|(at, action)| told(&plan, at, action, &open.store.url, StepState::Planned).to_json());
+            planned.collect::<Vec<_>>().iter().try_for_each(|line| print(line))?;
+        }
+        (Doing::Plan, _) => lines(&plan, &open.store.url).iter().try_for_each(|line| print(line))?,
+        _ => return Run { options, plan: &plan, from: &open.store.url, doing, ui, cancel }.run().await,
+    }
+    Ok(Outcome::Done)
+}
+
+/// What becomes of a part of a plan, as an event.
+fn told(plan: &RestorePlan, at: Position, action: &Action, from: &str, state: StepState) -> Event {
+    let title = plan.steps.get(at.step - 1).map(|step| printable(&step.title)).unwrap_or_default();
+    let Position { step, action: n } = at;
+    let (set, command) = (plan.set.to_string(), action.line(from));
+    Event::Step(event::Step { set, step, action: n, title, command, state })
 }
 
 fn lines(plan: &RestorePlan, from: &str) -> Vec<String> {
@@ -23,28 +58,21 @@ fn lines(plan: &RestorePlan, from: &str) -> Vec<String> {
     let mut lines = vec![format!("# Restore of set {set}, in this order. Nothing below was run.")];
     let incomplete = plan.incomplete.iter();
     lines.extend(incomplete.map(|state| format!("# {}: what there is stands below.", printable(state))));
-    for (i, Step { title, actions }) in plan.steps.iter().enumerate() {
+    for (i, Step { title, actions, .. }) in plan.steps.iter().enumerate() {
         // A newline in what a container said of itself would end the comment.
         lines.extend([String::new(), format!("# {}. {}", i + 1, printable(title))]);
-        lines.extend(actions.iter().map(|action| line(action, from)));
+        lines.extend(actions.iter().map(|action| action.line(from)));
     }
     lines
-}
-
-fn line(action: &Action, from: &str) -> String {
-    match action {
-        Action::Shell(line) => line.clone(),
-        Action::Restore { archive, is_clear, target } => {
-            let clear = if *is_clear { " --no-encrypt" } else { "" };
-            format!("sealift restore {} --from {}{clear} {target}", quoted(archive), quoted(from))
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::passphrase::Sources;
+    use crate::job::stored::OpenRequest;
     use crate::preset::{SealedArchive, restore_steps};
+    use crate::store::StoreUrl;
     use serde_json::{Value, json};
 
     const ID: &str = "20261122T020000Z-1f2e3d4c";
@@ -55,9 +83,10 @@ mod tests {
 
     fn plan_of(archives: &[SealedArchive], incomplete: Option<&str>) -> String {
         let set = format!("docker-ee@{ID}").parse().unwrap();
-        let plan =
-            RestorePlan { set, incomplete: incomplete.map(String::from), steps: restore_steps(archives) };
-        lines(&plan, "s3://backups/prod").join("\n")
+        let (incomplete, steps) = (incomplete.map(String::from), restore_steps(archives));
+        let store = StoreUrl::new("s3://backups/prod");
+        let open = OpenRequest { store, passphrase: Sources::default(), no_encrypt: false };
+        lines(&RestorePlan { set, incomplete, steps, open }, "s3://backups/prod").join("\n")
     }
 
     #[test]
@@ -76,7 +105,8 @@ rm -rf /var/lib/docker/swarm
 sealift restore swarm@20261122T020000Z-1f2e3d4c --from s3://backups/prod --no-encrypt --to-path /var/lib/docker --overwrite
 systemctl start docker.service
 docker swarm init --force-new-cluster
-docker service ls   # then join the other nodes again
+docker service ls
+# then join the other nodes again
 
 # 2. UCP 3.2.6: the same version, on a manager of that swarm
 docker run --rm -it --name ucp -v /var/run/docker.sock:/var/run/docker.sock --security-opt label=disable docker/ucp:3.2.6 uninstall-ucp --interactive   # if it is installed
@@ -102,12 +132,5 @@ sealift restore ucp@20261122T020000Z-1f2e3d4c --from s3://backups/prod --to-run 
         let plan = plan_of(&[sealed("swarm", swarm, false)], None);
         assert!(!plan.lines().any(|line| line.starts_with("rm -rf /\n") || line == "rm -rf /"), "{plan}");
         assert!(plan.contains(r"10.0.0.1\nrm -rf /"), "{plan}");
-    }
-
-    #[test]
-    fn a_store_is_one_word() {
-        let action = sealed("a", Value::Null, true).restore("--to-stdout");
-        let expected = format!("sealift restore a@{ID} --from 'file:///my backups' --no-encrypt --to-stdout");
-        assert_eq!(line(&action, "file:///my backups"), expected);
     }
 }

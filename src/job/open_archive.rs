@@ -52,6 +52,17 @@ pub(super) struct Lost {
 }
 
 impl OpenArchive {
+    /// Opens an archive, and looks at none of its members.
+    ///
+    /// # Errors
+    /// As [`StoredArchive::open`].
+    pub(super) async fn open(
+        found: &StoredArchive,
+        passphrase: Option<&SecretString>,
+    ) -> Result<OpenArchive> {
+        Self::look(found, passphrase, |_| Some(Near::default()), |_| {}).await
+    }
+
     /// Opens an archive, and looks at its members for the first time: at those that `near` says are wanted of this catalog,
     /// or at all of them. Others may be shown to `each`, too. What it was shown is confirmed when this returns.
     ///

@@ -1,5 +1,8 @@
 //! The steps that bring a set back, in order, as the sealed catalogs of its archives tell them.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,7 +13,7 @@ use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
 use crate::preset::steps::{Action, quoted};
 use crate::preset::{SealedArchive, Step, restore_steps};
-use crate::report::{Reporter, printable};
+use crate::report::{Reporter, counted, printable};
 use crate::source::in_words;
 use crate::store::Store;
 use crate::store::set::{SetRef, SetRun};
@@ -24,6 +27,67 @@ pub struct RestorePlan {
     pub incomplete: Option<String>,
     /// What to do, in order.
     pub steps: Vec<Step>,
+    /// What the archives were opened with: nothing of it need be asked for again.
+    pub open: OpenRequest,
+}
+
+/// A place in a plan, both from 1: the step, and the action in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The step.
+    pub step: usize,
+    /// What is done in it.
+    pub action: usize,
+}
+
+impl Position {
+    /// Where a plan begins.
+    pub const FIRST: Position = Position { step: 1, action: 1 };
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.action {
+            1 => write!(f, "{}", self.step),
+            action => write!(f, "{}.{action}", self.step),
+        }
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        let (step, action) = text.split_once('.').unwrap_or((text, "1"));
+        let found = number(step).zip(number(action)).map(|(step, action)| Position { step, action });
+        found.ok_or_else(|| {
+            Error::usage(format!("{text:?} is no step")).hint("N, or N.M for what stands as M in step N")
+        })
+    }
+}
+
+impl RestorePlan {
+    /// Demands that there is something to do at a place.
+    ///
+    /// # Errors
+    /// There is not.
+    pub fn has(&self, at: Position) -> Result<()> {
+        let there = self.steps.get(at.step - 1).is_some_and(|step| at.action <= step.actions.len());
+        match there {
+            true => Ok(()),
+            false => Err(Error::usage(format!("the plan has no step {at}"))
+                .hint(format!("it has {}: see --plan", counted(self.steps.len() as u64, "step")))),
+        }
+    }
+
+    /// Everything from a place on.
+    pub fn actions_from(&self, from: Position) -> impl Iterator<Item = (Position, &Action)> {
+        let numbered = self.steps.iter().zip(1..).flat_map(|(step, n)| {
+            step.actions.iter().zip(1..).map(move |(action, m)| (Position { step: n, action: m }, action))
+        });
+        numbered.filter(move |(at, _)| *at >= from)
+    }
 }
 
 /// Finds a set, by `NAME@ID` or the newest run of a name, and how it is brought back.
@@ -33,7 +97,8 @@ pub struct RestorePlan {
 pub async fn plan(name: &str, open: &OpenRequest, ui: &Reporter) -> Result<RestorePlan> {
     let store = Arc::new(open.store.open(ui)?);
     let (set, run) = which(&store, name).await?;
-    let archives = sealed_archives(&store, &set, &run, open).await?;
+    let mut secrets = Secrets::new(open);
+    let archives = sealed_archives(&store, &set, &run, &mut secrets).await?;
     if archives.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("set {set} has no archive at {}", store.name))
             .hint("see `sealift list --sets`"));
@@ -42,7 +107,7 @@ pub async fn plan(name: &str, open: &OpenRequest, ui: &Reporter) -> Result<Resto
     if let Some(state) = &incomplete {
         ui.warn(&format!("set {set} is not whole: {}", printable(state)));
     }
-    Ok(RestorePlan { set, incomplete, steps: steps(&archives) })
+    Ok(RestorePlan { set, incomplete, steps: steps(&archives), open: secrets.request() })
 }
 
 /// What the catalogs of a set's archives say.
@@ -50,9 +115,8 @@ async fn sealed_archives(
     store: &Arc<Store>,
     set: &SetRef,
     run: &SetRun,
-    open: &OpenRequest,
+    secrets: &mut Secrets<'_>,
 ) -> Result<Vec<SealedArchive>> {
-    let mut secrets = Secrets::new(open);
     let mut archives = Vec::new();
     for (job, id) in in_order(run) {
         let manifest = store.manifest(job, id).await?;
@@ -102,56 +166,60 @@ pub(super) async fn which(store: &Store, text: &str) -> Result<(SetRef, SetRun)>
     runs.remove_entry(&SetRef { name, id }).ok_or_else(none)
 }
 
-/// The presets' own steps, then one for each other archive.
+/// The presets' own steps, then one for each other archive: none is passed over.
 fn steps(archives: &[SealedArchive]) -> Vec<Step> {
     let mut steps = restore_steps(archives);
-    let others = archives.iter().filter(|archive| archive.metadata().is_none());
-    steps.extend(others.map(|archive| Step {
-        title: format!("{}: {}", archive.job, in_words(&archive.source)),
-        actions: actions(archive),
+    let named: BTreeSet<_> = steps.iter().flat_map(|step| &step.actions).filter_map(restored).collect();
+    let others: Vec<_> = archives.iter().filter(|archive| !named.contains(&archive.name)).collect();
+    steps.extend(others.into_iter().map(|archive| {
+        let title = format!("{}: {}", archive.job, in_words(&archive.source));
+        let title =
+            if archive.metadata().is_some() { format!("{title}: no step above needs it") } else { title };
+        Step { title, on_condition: false, actions: actions(archive) }
     }));
     steps
 }
 
-/// What brings an archive of another source back: lines that a shell takes as they are.
+/// The archive that an action brings back.
+fn restored(action: &Action) -> Option<String> {
+    match action {
+        Action::Restore { archive, .. } => Some(archive.clone()),
+        _ => None,
+    }
+}
+
+/// What brings an archive of another source back.
 fn actions(archive: &SealedArchive) -> Vec<Action> {
     // What a source's record does not hold is none of its names.
-    let names = |kind: &str| -> Vec<String> {
-        let names = archive.source[kind].as_array().into_iter().flatten();
-        names.filter_map(Value::as_str).map(quoted).collect()
+    let names = |kind: &str| -> Vec<&str> {
+        archive.source[kind].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     };
-    let volumes = names("volume");
-    if let [volume] = &volumes[..] {
-        return vec![archive.restore(format!("--to-volume {volume}"))];
-    }
-    if !volumes.is_empty() {
-        let create = volumes.iter().map(|volume| Action::Shell(format!("docker volume create {volume}")));
-        let unpack =
-            "--to-stdout | tar -x --numeric-owner -C \"$(docker info -f '{{.DockerRootDir}}')/volumes\"";
-        return create.chain([archive.restore(unpack)]).collect();
+    match &names("volume")[..] {
+        [] => {}
+        [volume] => return vec![archive.restore(&["--to-volume", volume])],
+        _ => return vec![archive.restore(&["--to-volumes"])],
     }
     if archive.source["image"].is_array() {
-        return vec![archive.restore("--to-image")];
+        return vec![archive.restore(&["--to-image"])];
     }
-    let place = quoted(&format!("restored/{}", archive.job));
-    match archive.source["path"].is_array() {
-        true => {
-            let look = "# look at what is there, then put it where it belongs";
-            vec![
-                Action::Shell(format!("mkdir -p {place}")),
-                archive.restore(format!("--to-path {place}")),
-                Action::Shell(look.into()),
-            ]
-        }
-        false => {
-            let file = quoted(&format!("restored/{}", archive.job.replace('/', "-")));
-            vec![
-                Action::Shell("mkdir -p restored".into()),
-                archive.restore(format!("--to-stdout > {file}")),
-                Action::Shell("# or in place of > FILE: | COMMAND; or --to-run or --to-exec: see `sealift restore --help`".into()),
-            ]
-        }
+    if archive.source["path"].is_array() {
+        let place = printable(&format!("restored/{}", archive.job));
+        let whose = names("path").into_iter().map(quoted).collect::<Vec<_>>().join(" ");
+        return vec![
+            Action::Shell(format!("mkdir -p {}", quoted(&place))),
+            archive.restore(&["--to-path", &place]),
+            Action::Note(format!("# look at what is there, then put it where it belongs: {whose}")),
+        ];
     }
+    let file = quoted(&format!("restored/{}", archive.job.replace('/', "-")));
+    vec![
+        Action::Shell("mkdir -p restored".into()),
+        Action::Note(
+            "# or in place of > FILE: | COMMAND; or --to-run or --to-exec: see `sealift restore --help`"
+                .into(),
+        ),
+        archive.restore_by_hand(format!("--to-stdout > {file}")),
+    ]
 }
 
 #[cfg(test)]
@@ -167,8 +235,8 @@ mod tests {
     /// The lines, each restore by where it leads.
     fn lines(source: Value) -> Vec<String> {
         let of = |action| match action {
-            Action::Shell(line) => line,
-            Action::Restore { target, .. } => target,
+            Action::Restore { to, .. } => to.to_string(),
+            other => other.line(""),
         };
         actions(&sealed("team/db", source)).into_iter().map(of).collect()
     }
@@ -176,21 +244,26 @@ mod tests {
     #[test]
     fn an_archive_of_no_preset_goes_back_where_it_came_from() {
         assert_eq!(lines(json!({"volume": ["my db"]})), ["--to-volume 'my db'"]);
+        assert_eq!(lines(json!({"volume": ["my db", "$(id)"]})), ["--to-volumes"]);
         assert_eq!(lines(json!({"image": ["a", "b"]})), ["--to-image"]);
         assert_eq!(
-            lines(json!({"path": ["/etc"]}))[..2],
-            ["mkdir -p restored/team/db", "--to-path restored/team/db"]
+            lines(json!({"path": ["/etc", "my dir\n"]})),
+            [
+                "mkdir -p restored/team/db",
+                "--to-path restored/team/db",
+                r"# look at what is there, then put it where it belongs: /etc 'my dir\n'",
+            ]
         );
-        for source in [json!({"stdin": {}}), json!({"exec": {}}), json!({"volume": []})] {
-            assert_eq!(lines(source.clone())[1], "--to-stdout > restored/team-db", "{source}");
-        }
     }
 
     #[test]
-    fn volumes_that_lie_in_one_archive_are_made_before_it_is_unpacked() {
-        let lines = lines(json!({"volume": ["my db", "$(id)"]}));
-        assert_eq!(lines[..2], ["docker volume create 'my db'", "docker volume create '$(id)'"]);
-        assert!(lines[2].starts_with("--to-stdout | tar -x "), "{lines:?}");
+    fn where_a_stream_belongs_only_a_person_knows() {
+        for source in
+            [json!({"stdin": {}}), json!({"exec": {}}), json!({"volume": []}), json!({"command": ["x"]})]
+        {
+            assert_eq!(lines(source.clone())[2], "--to-stdout > restored/team-db", "{source}");
+            assert!(actions(&sealed("db", source.clone()))[2].is_by_hand(), "{source}");
+        }
     }
 
     #[test]
@@ -235,6 +308,29 @@ mod tests {
         assert_eq!(steps.len(), 2);
         assert!(steps[0].title.starts_with("UCP 3: "), "{steps:?}");
         assert_eq!(steps[1].title, "db: volume db");
-        assert_eq!(steps[1].actions, [db.restore("--to-volume db")]);
+        assert_eq!(steps[1].actions, [db.restore(&["--to-volume", "db"])]);
+        assert!(steps[0].on_condition && !steps[1].on_condition);
+    }
+
+    #[test]
+    fn no_archive_is_passed_over() {
+        // A key without its swarm, and half of something that a later version may know.
+        let key = sealed("key", json!({"unlock_key": {}, "swarm_unlock_key": {"cluster": "c"}}));
+        let part = sealed("dtr", json!({"dtr": {"part": "chunks"}}));
+        let steps = steps(&[key, part]);
+        let named: Vec<_> = steps.iter().flat_map(|step| &step.actions).filter_map(restored).collect();
+        assert_eq!(named, ["key@id", "dtr@id"], "{steps:?}");
+        assert!(steps[1].title.ends_with(": no step above needs it"), "{steps:?}");
+    }
+
+    #[test]
+    fn a_place_in_a_plan_is_read_as_it_is_shown() {
+        for (text, step, action) in [("1", 1, 1), ("2.3", 2, 3)] {
+            let at: Position = text.parse().unwrap();
+            assert_eq!((at, at.to_string().as_str()), (Position { step, action }, text));
+        }
+        for bad in ["", "0", "1.0", "x", "1.", "-1", "1.2.3"] {
+            assert_eq!(bad.parse::<Position>().unwrap_err().kind(), Kind::Usage, "{bad}");
+        }
     }
 }

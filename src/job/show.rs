@@ -6,7 +6,6 @@ use secrecy::SecretString;
 
 use super::open_archive::OpenArchive;
 use super::stored::{ArchiveRef, OpenRequest, StoredArchive};
-use crate::archive::catalog::paged::{Near, PagedCatalog};
 use crate::archive::catalog::{ArchiveRecord, EndRecord, RefRecord};
 use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
@@ -49,8 +48,7 @@ pub struct Description {
 pub async fn show(request: &ShowRequest, ui: &Reporter) -> Result<Description> {
     let found = StoredArchive::find(&request.open.store, &request.archive, ui).await?;
     let passphrase = found.passphrase(&request.open)?;
-    let nothing = |_: &PagedCatalog| Some(Near::default());
-    let opened = OpenArchive::look(&found, passphrase.as_ref(), nothing, |_| {}).await?;
+    let opened = OpenArchive::open(&found, passphrase.as_ref()).await?;
     let (archive, end) = (opened.record().clone(), opened.end().clone());
     let needs: Vec<_> = opened.refs().cloned().collect();
     let (object, cipher) = (format!("{}{}", found.id, found.manifest.suffix), found.cipher());

@@ -77,6 +77,13 @@ impl<'a> Secrets<'a> {
         Secrets { request, known: None }
     }
 
+    /// The request, which asks for nothing that is known now.
+    pub fn request(self) -> OpenRequest {
+        let mut request = self.request.clone();
+        request.passphrase.known = self.known.or(request.passphrase.known);
+        request
+    }
+
     /// As [`StoredArchive::passphrase`].
     ///
     /// # Errors

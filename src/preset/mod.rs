@@ -17,7 +17,7 @@ pub mod ucp;
 
 pub use dtr::{DtrOptions, DtrPart};
 pub use metadata::{Metadata, public_metadata};
-pub use steps::{Action, SealedArchive, Step};
+pub use steps::{Action, RestoreTo, SealedArchive, Step};
 pub use swarm::SwarmOptions;
 pub use ucp::UcpOptions;
 
@@ -287,7 +287,7 @@ mod tests {
             restore_steps(&[sealed("other", key("c")), sealed("swarm", swarm), sealed("key", key("mine"))]);
         let restored = steps[0].actions.iter().filter_map(|action| match action {
             Action::Restore { archive, .. } => Some(archive.as_str()),
-            Action::Shell(_) => None,
+            _ => None,
         });
         assert_eq!(restored.collect::<Vec<_>>(), ["swarm@id", "key@id"]);
     }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::metadata::{Metadata, lenient};
+use crate::report::printable;
 pub use crate::report::quoted;
 
 /// One step of a restore.
@@ -11,6 +12,8 @@ pub use crate::report::quoted;
 pub struct Step {
     /// What it brings back, and what must be so before it.
     pub title: String,
+    /// Whether something must be so before it that no machine sees to: the host, what runs there, other nodes.
+    pub on_condition: bool,
     /// What to do, in order.
     pub actions: Vec<Action>,
 }
@@ -18,17 +21,33 @@ pub struct Step {
 /// What to do in a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A line for the shell: a command, or a comment.
+    /// A command for the shell.
     Shell(String),
+    /// The same, which deletes what is there.
+    Delete(String),
+    /// A command that asks questions, or of which only a person knows whether it is needed; or what it is in words, as a
+    /// comment.
+    ByHand(String),
+    /// Something worth knowing, as a comment.
+    Note(String),
     /// `sealift restore` of an archive, from the store that the plan is of.
     Restore {
         /// The archive: `JOB@ID`.
         archive: String,
         /// It was stored in the clear.
         is_clear: bool,
-        /// The rest of the command line: where the bytes go.
-        target: String,
+        /// Where the bytes go.
+        to: RestoreTo,
     },
+}
+
+/// The rest of the command line of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreTo {
+    /// Its words.
+    Words(Vec<String>),
+    /// What only a shell understands, with its pipes: for a person, who knows what belongs at their end.
+    Shell(String),
 }
 
 /// An archive as its catalog tells it.
@@ -56,15 +75,49 @@ impl SealedArchive {
     }
 
     /// The command that brings it back, without the store.
-    pub fn restore(&self, target: impl Into<String>) -> Action {
-        Action::Restore { archive: self.name.clone(), is_clear: self.is_clear, target: target.into() }
+    pub fn restore<T: AsRef<str>>(&self, words: &[T]) -> Action {
+        // What is done must be what is shown.
+        self.restore_to(RestoreTo::Words(words.iter().map(|word| printable(word.as_ref())).collect()))
+    }
+
+    /// The same for a shell, with pipes.
+    pub fn restore_by_hand(&self, target: impl Into<String>) -> Action {
+        self.restore_to(RestoreTo::Shell(target.into()))
+    }
+
+    fn restore_to(&self, to: RestoreTo) -> Action {
+        Action::Restore { archive: self.name.clone(), is_clear: self.is_clear, to }
+    }
+}
+
+impl std::fmt::Display for RestoreTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RestoreTo::Words(words) => {
+                f.write_str(&words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+            }
+            RestoreTo::Shell(line) => f.write_str(line),
+        }
     }
 }
 
 impl Action {
-    /// A line for the shell.
-    pub(super) fn shell(line: impl Into<String>) -> Action {
-        Action::Shell(line.into())
+    /// The line as a shell takes it; `from` is the store.
+    pub fn line(&self, from: &str) -> String {
+        match self {
+            Action::Shell(line) | Action::Delete(line) | Action::ByHand(line) | Action::Note(line) => {
+                line.clone()
+            }
+            Action::Restore { archive, is_clear, to } => {
+                let clear = if *is_clear { " --no-encrypt" } else { "" };
+                format!("sealift restore {} --from {}{clear} {to}", quoted(archive), quoted(from))
+            }
+        }
+    }
+
+    /// Whether it is for a person to do.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self, Action::ByHand(_) | Action::Restore { to: RestoreTo::Shell(_), .. })
     }
 }
 
@@ -96,6 +149,17 @@ pub(super) struct RunRecord {
     pub security_opt: Vec<String>,
 }
 
+/// What is to be done, a line each.
+#[cfg(test)]
+pub(super) fn lines(step: &Step) -> Vec<String> {
+    step.actions
+        .iter()
+        .map(|action| {
+            action.line("STORE").replace("sealift restore ", "RESTORE ").replace(" --from STORE", "")
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,9 +172,21 @@ mod tests {
     #[test]
     fn an_archive_is_restored_by_its_name() {
         let clear = SealedArchive { is_clear: true, ..archive(json!({})) };
-        let action = clear.restore("--to-stdout");
-        let (archive, target) = ("job@id".to_string(), "--to-stdout".to_string());
-        assert_eq!(action, Action::Restore { archive, is_clear: true, target });
+        let action = clear.restore(&["--to-volume", "it's"]);
+        let line = r"sealift restore job@id --from 's3://a b' --no-encrypt --to-volume 'it'\''s'";
+        assert_eq!((action.line("s3://a b").as_str(), action.is_by_hand()), (line, false));
+        let piped = archive(json!({})).restore_by_hand("--to-stdout | psql");
+        assert_eq!(piped.line("s3://b"), "sealift restore job@id --from s3://b --to-stdout | psql");
+        assert!(piped.is_by_hand());
+    }
+
+    #[test]
+    fn what_is_done_is_what_is_shown() {
+        let Action::Restore { to: RestoreTo::Words(words), .. } = archive(json!({})).restore(&["a\nb"])
+        else {
+            panic!("no words")
+        };
+        assert_eq!(words, [r"a\nb"]);
     }
 
     #[test]

@@ -218,31 +218,41 @@ pub(super) fn restore_steps(
     let SwarmMetadata { cluster, version, address, autolock, .. } = metadata;
     let below = archive.record().folder.below;
     let mut actions = vec![
-        Action::shell(STOP),
-        Action::shell(format!("rm -rf {}", quoted(&format!("{below}/swarm")))),
-        archive.restore(format!("--to-path {} --overwrite", quoted(&below))),
-        Action::shell(START),
+        Action::Shell(STOP.into()),
+        Action::Delete(format!("rm -rf {}", quoted(&format!("{below}/swarm")))),
+        archive.restore(&["--to-path", &below, "--overwrite"]),
+        Action::Shell(START.into()),
     ];
     if *autolock {
-        actions.extend(key.map(|key| key.restore("--to-stdout   # the unlock key")));
-        actions.push(Action::shell("docker swarm unlock   # asks for the key of the day of the backup"));
+        if let Some(key) = key {
+            actions.push(Action::Note("# the unlock key:".into()));
+            actions.push(key.restore(&["--to-stdout"]));
+        }
+        actions
+            .push(Action::ByHand("docker swarm unlock   # asks for the key of the day of the backup".into()));
         // Seen, and moby 36852: an autolocked swarm gets no new cluster, though it was unlocked.
-        actions.push(Action::shell("docker swarm update --autolock=false   # the next command fails on an autolocked swarm (moby 36852)"));
+        actions.push(Action::Note(
+            "# the second of these commands fails on an autolocked swarm (moby 36852):".into(),
+        ));
+        actions.push(Action::Shell("docker swarm update --autolock=false".into()));
     }
-    actions.push(Action::shell("docker swarm init --force-new-cluster"));
+    actions.push(Action::Shell("docker swarm init --force-new-cluster".into()));
     if *autolock {
-        actions.push(Action::shell("docker swarm update --autolock=true   # prints a new key: keep it"));
+        actions
+            .push(Action::Shell("docker swarm update --autolock=true   # prints a new key: keep it".into()));
     }
-    actions.push(Action::shell("docker service ls   # then join the other nodes again"));
+    actions.push(Action::Shell("docker service ls".into()));
+    actions.push(Action::ByHand("# then join the other nodes again".into()));
     let title = format!(
         "Swarm {cluster}: on a host with the address {address} and engine {version}, nothing else running"
     );
-    Step { title, actions }
+    Step { title, on_condition: true, actions }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preset::steps::lines;
     use serde_json::{Value, json};
 
     /// As format 1 writes it.
@@ -265,15 +275,6 @@ mod tests {
 
     fn archive(name: &str, source: Value) -> SealedArchive {
         SealedArchive { name: name.into(), job: "swarm".into(), source, is_clear: false }
-    }
-
-    /// What is to be done, a line each.
-    fn lines(step: &Step) -> Vec<String> {
-        let line = |action: &Action| match action {
-            Action::Shell(line) => line.clone(),
-            Action::Restore { archive, target, .. } => format!("RESTORE {archive} {target}"),
-        };
-        step.actions.iter().map(line).collect()
     }
 
     fn swarm(autolock: bool, below: &str) -> (SealedArchive, SwarmMetadata) {
@@ -325,7 +326,8 @@ mod tests {
                 "RESTORE swarm@id --to-path /var/lib/docker --overwrite",
                 "systemctl start docker.service",
                 "docker swarm init --force-new-cluster",
-                "docker service ls   # then join the other nodes again",
+                "docker service ls",
+                "# then join the other nodes again",
             ]
         );
     }
@@ -341,12 +343,15 @@ mod tests {
                 "rm -rf '/srv/my docker/swarm'",
                 "RESTORE swarm@id --to-path '/srv/my docker' --overwrite",
                 "systemctl start docker.service",
-                "RESTORE key@id --to-stdout   # the unlock key",
+                "# the unlock key:",
+                "RESTORE key@id --to-stdout",
                 "docker swarm unlock   # asks for the key of the day of the backup",
-                "docker swarm update --autolock=false   # the next command fails on an autolocked swarm (moby 36852)",
+                "# the second of these commands fails on an autolocked swarm (moby 36852):",
+                "docker swarm update --autolock=false",
                 "docker swarm init --force-new-cluster",
                 "docker swarm update --autolock=true   # prints a new key: keep it",
-                "docker service ls   # then join the other nodes again",
+                "docker service ls",
+                "# then join the other nodes again",
             ]
         );
     }

@@ -184,22 +184,29 @@ pub(super) fn restore_steps(archive: &SealedArchive, metadata: &UcpMetadata) -> 
     let security: String = security.iter().map(|opt| format!(" --security-opt {}", quoted(opt))).collect();
     let run = format!("--name {NAME} -v {SOCKET}:{SOCKET}{security} {}", quoted(&metadata.image));
     let uninstall = format!("docker run --rm -it {run} uninstall-ucp --interactive   # if it is installed");
-    let mut actions = vec![Action::shell(uninstall)];
+    let mut actions = vec![Action::ByHand(uninstall)];
     if metadata.sealed {
-        actions.push(Action::shell(
-            "# UCP sealed this backup itself. gpg asks for that passphrase, so that no command line has it.",
+        actions.push(Action::Note(
+            "# UCP sealed this backup itself. gpg asks for that passphrase, so that no command line has it."
+                .into(),
         ));
         let target = format!("--to-stdout | gpg --decrypt | docker run -i --rm {run} restore");
-        actions.push(archive.restore(target));
+        actions.push(archive.restore_by_hand(target));
     } else {
-        actions.push(archive.restore(format!("--to-run {run} restore")));
+        let socket = format!("{SOCKET}:{SOCKET}");
+        let security = archive.record().run.security_opt;
+        let security = security.iter().flat_map(|opt| ["--security-opt", opt]);
+        let words = ["--to-run", "--name", NAME, "-v", &socket].into_iter().chain(security);
+        actions.push(archive.restore(&words.chain([&metadata.image[..], "restore"]).collect::<Vec<_>>()));
     }
-    Step { title: format!("UCP {}: the same version, on a manager of that swarm", metadata.version), actions }
+    let title = format!("UCP {}: the same version, on a manager of that swarm", metadata.version);
+    Step { title, on_condition: true, actions }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preset::steps::lines;
     use serde_json::{Value, json};
 
     fn archive(source: Value) -> SealedArchive {
@@ -257,8 +264,9 @@ mod tests {
         let run = "--name ucp -v /var/run/docker.sock:/var/run/docker.sock docker/ucp:3.2.6";
         let uninstall =
             format!("docker run --rm -it {run} uninstall-ucp --interactive   # if it is installed");
-        let restore = archive(Value::Null).restore(format!("--to-run {run} restore"));
-        assert_eq!(step.actions, [Action::Shell(uninstall), restore]);
+        assert_eq!(step.actions[0], Action::ByHand(uninstall));
+        assert_eq!(lines(&step)[1], format!("RESTORE ucp@id --to-run {run} restore"));
+        assert!(!step.actions[1].is_by_hand());
     }
 
     #[test]
@@ -269,18 +277,18 @@ mod tests {
         let run = "--name ucp -v /var/run/docker.sock:/var/run/docker.sock --security-opt label=disable \
                    --security-opt 'x y' docker/ucp:3.2.6";
         let restore = format!("--to-stdout | gpg --decrypt | docker run -i --rm {run} restore");
-        let [Action::Shell(uninstall), Action::Shell(why), last] = &step.actions[..] else {
+        let [Action::ByHand(uninstall), Action::Note(why), last] = &step.actions[..] else {
             panic!("{step:?}")
         };
         assert!(uninstall.contains(run), "{uninstall}");
         assert!(why.starts_with("# UCP sealed this backup itself."), "{why}");
-        assert_eq!(*last, archive(Value::Null).restore(restore));
+        assert_eq!(*last, archive(Value::Null).restore_by_hand(restore));
     }
 
     #[test]
     fn an_image_cannot_smuggle_in_a_command() {
         let step = steps(json!({"ucp": {"version": "1", "image": "x; rm -rf /"}}));
-        let Action::Shell(uninstall) = &step.actions[0] else { panic!("{step:?}") };
+        let Action::ByHand(uninstall) = &step.actions[0] else { panic!("{step:?}") };
         assert!(uninstall.contains("'x; rm -rf /' uninstall-ucp"), "{uninstall}");
     }
 

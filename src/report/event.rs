@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::{counted, human_bytes};
 
+pub use step::{Step, StepState};
+
 /// Something that happened. As JSON it is one object with its name in `event`; as text, what a person reads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -76,6 +78,8 @@ pub enum Event {
     Copied(Copied),
     /// An archive, or some members of it, was restored.
     Restored(Restored),
+    /// What becomes of a part of a plan that brings a set back.
+    Step(Step),
     /// An archive opens with a new passphrase, too.
     Rekeyed(Rekeyed),
     /// A settings file is right.
@@ -366,6 +370,7 @@ impl fmt::Display for Event {
                 copied.to
             ),
             Event::Restored(restored) => restored.fmt(f),
+            Event::Step(step) => step.fmt(f),
             Event::Rekeyed(Rekeyed { job, id, object }) => write!(f, "rekeyed {job}@{id}: {job}/{object}"),
             Event::Checked { file, stores, jobs, sets } => {
                 let counts = [(stores, "store"), (jobs, "job"), (sets, "set")];
@@ -378,6 +383,7 @@ impl fmt::Display for Event {
 
 #[cfg(test)]
 mod schema_tests;
+mod step;
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::landing::{Landing, TargetIds};
-use crate::docker::Engine;
 use crate::docker::run::RunSpec;
+use crate::docker::{Engine, Volume};
 use crate::error::{Error, Kind, Result};
 use crate::report::{Reporter, printable};
 use crate::stream::sink::Sink;
@@ -23,6 +23,8 @@ pub enum RestoreTarget {
     Path(PathBuf),
     /// A volume, which is made when it is not there.
     Volume(String),
+    /// Each volume of an archive, under its own name.
+    Volumes,
     /// The stdin of a new container.
     Run(Box<RunSpec>),
     /// The stdin of a command in a running container: the container, the command.
@@ -37,6 +39,7 @@ impl std::fmt::Display for RestoreTarget {
             RestoreTarget::Stdout => f.write_str("stdout"),
             RestoreTarget::Path(dir) => write!(f, "{}", printable(&dir.display().to_string())),
             RestoreTarget::Volume(volume) => write!(f, "volume {volume}"),
+            RestoreTarget::Volumes => f.write_str("its volumes"),
             RestoreTarget::Run(spec) => write!(f, "a container of {}", spec.image),
             RestoreTarget::Exec(container, _) => write!(f, "container {container}"),
             RestoreTarget::Image => f.write_str("the engine's images"),
@@ -47,7 +50,7 @@ impl std::fmt::Display for RestoreTarget {
 impl RestoreTarget {
     /// Whether members are unpacked there, so that their names matter.
     pub fn unpacks(&self) -> bool {
-        matches!(self, RestoreTarget::Path(_) | RestoreTarget::Volume(_))
+        matches!(self, RestoreTarget::Path(_) | RestoreTarget::Volume(_) | RestoreTarget::Volumes)
     }
 
     /// Whether it takes nothing but a tar.
@@ -117,6 +120,10 @@ pub async fn open(
             let opened = open_volume(&volume, &original(&volume)?, overwrite, ui).await;
             return opened.map(|(sink, landing)| (sink, Some(landing)));
         }
+        RestoreTarget::Volumes => {
+            return Err(Error::usage("only an archive's catalog says which volumes it holds")
+                .hint("restore them one at a time: --to-volume VOLUME"));
+        }
         RestoreTarget::Run(spec) => Engine::connect().await?.feed_run(*spec, ui).await,
         RestoreTarget::Exec(container, command) => {
             Engine::connect().await?.feed_exec(&container, command, ui).await
@@ -158,15 +165,9 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
     }
     let engine = Engine::connect().await?;
     let volume = engine.make_volume(name).await?;
-    let is_here = engine.is_local() && volume.folder().is_some();
-    if !overwrite {
-        let empty = match is_here {
-            true => is_empty(&volume.mountpoint)?,
-            false => engine.volume_is_empty(name, ui).await?,
-        };
-        if !empty {
-            return Err(not_empty(&format!("volume {name}")));
-        }
+    let is_here = is_here(&engine, &volume);
+    if !overwrite && !is_empty_volume(&engine, &volume, ui).await? {
+        return Err(not_empty(&format!("volume {name}")));
     }
     let ids = TargetIds { map: engine.id_map().await?, engine_maps: !is_here };
     let landing = Landing::new(&format!("{original}/_data")).with_ids(ids);
@@ -178,6 +179,34 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
         }
         false => Ok((engine.feed_volume(name, original, ui).await?, landing)),
     }
+}
+
+/// Whether a volume's folder can be written here.
+fn is_here(engine: &Engine, volume: &Volume) -> bool {
+    engine.is_local() && volume.folder().is_some()
+}
+
+async fn is_empty_volume(engine: &Engine, volume: &Volume, ui: &Reporter) -> Result<bool> {
+    match is_here(engine, volume) {
+        true => is_empty(&volume.mountpoint),
+        false => engine.volume_is_empty(&volume.name, ui).await,
+    }
+}
+
+/// Demands that there is nothing in any of these volumes, which need not be there; makes none.
+///
+/// # Errors
+/// One is not empty; the engine does not answer.
+pub async fn are_empty(volumes: &[String], ui: &Reporter) -> Result<()> {
+    let engine = Engine::connect().await?;
+    for name in volumes {
+        if let Some(volume) = engine.volume_if_any(name).await? {
+            if !is_empty_volume(&engine, &volume, ui).await? {
+                return Err(not_empty(&format!("volume {name}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct Patterns {
     include: Option<GlobSet>,
     exclude: GlobSet,
     beginnings: Option<Vec<Vec<u8>>>,
+    /// A plain name: of what they take, only that and what is below it.
+    below: Option<Vec<u8>>,
 }
 
 impl Patterns {
@@ -39,22 +41,34 @@ impl Patterns {
         let beginnings = include.iter().map(|pattern| beginning(pattern)).collect::<Option<Vec<_>>>();
         let beginnings = beginnings.filter(|names| !names.is_empty());
         let include = (!include.is_empty()).then(|| set(include)).transpose()?;
-        Ok(Patterns { include, exclude: set(exclude)?, beginnings })
+        Ok(Patterns { include, exclude: set(exclude)?, beginnings, below: None })
+    }
+
+    /// The same, but nothing that is not `name` or below it.
+    pub fn below(self, name: &str) -> Self {
+        Patterns { below: Some(name::plain(name.as_bytes()).to_vec()), ..self }
     }
 
     /// Whether they take everything.
     pub fn take_all(&self) -> bool {
-        self.include.is_none() && self.exclude.is_empty()
+        self.include.is_none() && self.exclude.is_empty() && self.below.is_none()
     }
 
     /// Plain names: what is taken is one of them, or below one; none where a pattern may take what is anywhere.
     pub fn beginnings(&self) -> Option<Vec<Vec<u8>>> {
-        self.beginnings.clone()
+        self.beginnings.clone().or_else(|| self.below.clone().map(|name| vec![name]))
     }
 
     /// Whether a member of this name is taken. What is no UTF-8 is matched as it is shown, as `\xHH`.
     pub fn take(&self, name: &[u8]) -> bool {
-        let name = name::text(name::plain(name));
+        let plain = name::plain(name);
+        let is_below = |folder: &Vec<u8>| {
+            plain.strip_prefix(&folder[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        if !self.below.as_ref().is_none_or(is_below) {
+            return false;
+        }
+        let name = name::text(plain);
         let folders = name.char_indices().filter(|&(_, c)| c == '/').map(|(i, _)| &name[..i]);
         let names: Vec<&str> = folders.chain([&name[..]]).collect();
         let is_in = |set: &GlobSet| names.iter().any(|name| set.is_match(name));

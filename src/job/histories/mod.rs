@@ -254,6 +254,7 @@ impl History {
             source: RestoreSource::Archive(archive(id)),
             target: RestoreTarget::Path(out.into()),
             open: self.open_request(),
+            from_volume: None,
             include: Vec::new(),
             exclude: Vec::new(),
             overwrite: false,

@@ -1,6 +1,9 @@
 use std::ops::Range;
 
+use super::members::root;
 use super::*;
+use crate::tar::select::Patterns;
+use crate::tar::{Entry, EntryType};
 use serde_json::json;
 
 fn entry(path: &str, kind: EntryType, link: Option<&str>) -> Entry {
@@ -42,6 +45,23 @@ fn everything_is_the_whole_archive() {
     );
     // Bytes that are not unpacked here are handed on as they are.
     assert_eq!(members(&[], false, &entries).handing(true, true, 4096).unwrap(), Handing::AsIs);
+}
+
+#[test]
+fn of_one_volume_among_others_its_own_members_are_taken() {
+    let entries = ["a/_data/f", "b", "b/_data", "b/_data/f", "b.c/_data/f", "b/_datax"];
+    let entries = entries.map(|path| entry(path, EntryType::File, None));
+    let of = |include: &[&str]| {
+        let include: Vec<String> = include.iter().map(|glob| (*glob).into()).collect();
+        let patterns = Patterns::new(&include, &[]).unwrap().below("b/_data");
+        let mut members = Members::new(patterns, true, false, Lost::default());
+        let each = entries.iter().zip(0u64..);
+        each.for_each(|(entry, n)| members.look(&Entry { at: n * entry.len, ..entry.clone() }));
+        members
+    };
+    assert_eq!(lists(of(&[])), [one(2048, 4096)]);
+    assert_eq!(lists(of(&["*/f"])), [one(3072, 4096)]);
+    assert_eq!(of(&["a/_data"]).handing(true, true, 6144).unwrap_err().kind(), Kind::NotFound);
 }
 
 fn one(start: u64, end: u64) -> Vec<Range<u64>> {
@@ -130,37 +150,10 @@ fn the_first_two_parts_of_a_name_are_its_root() {
 }
 
 #[test]
-fn a_volume_is_restored_alone() {
-    let roots = |names: &[&str]| names.iter().map(|name| root(name)).collect();
-    assert!(alone("vol", &roots(&["vol", "vol/_data/a", "vol/_data/"])).is_ok());
-    for other in ["other/_data/a", "vol/_datax", "vol/opts.json", "./vol/_data/a"] {
-        let error = alone("vol", &roots(&["vol/_data/a", other])).unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused, "{other}");
-    }
-}
-
-#[test]
 fn a_link_out_of_the_volume_counts_as_a_member_beside_it() {
     let link = entry("vol/_data/x", EntryType::Link, Some("other/_data/y"));
     let members = members(&[], true, &[link]);
-    assert!(alone("vol", &members.roots).is_err());
-}
-
-#[test]
-fn an_archive_of_one_volume_says_its_name() {
-    assert_eq!(original_volume("v", &json!({"volume": ["w"]})).unwrap(), "w");
-    for source in [json!({}), json!({"path": ["/etc"]}), json!({"volume": []}), json!({"volume": ["a", "b"]})]
-    {
-        assert_eq!(original_volume("v", &source).unwrap_err().kind(), Kind::Usage, "{source}");
-    }
-}
-
-#[test]
-fn of_an_archive_of_volumes_the_hint_names_one_of_its_own() {
-    let source = json!({"volume": ["my data", "logs"]});
-    let hint = |target| original_volume(target, &source).unwrap_err().hint_text().unwrap().to_string();
-    assert!(hint("new").contains("--include 'my data'"), "{}", hint("new"));
-    assert!(hint("logs").contains("--include logs "), "{}", hint("logs"));
+    assert_eq!(members.roots.iter().collect::<Vec<_>>(), ["other/_data", "vol/_data"]);
 }
 
 #[test]

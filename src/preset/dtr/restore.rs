@@ -84,27 +84,27 @@ pub(in crate::preset) fn restore_steps(archives: &[(&SealedArchive, &DtrMetadata
         any.version, any.replica
     );
     let mut actions =
-        vec![Action::shell(format!("docker run --rm -it {image} destroy{ucp}   # if it is installed"))];
+        vec![Action::ByHand(format!("docker run --rm -it {image} destroy{ucp}   # if it is installed"))];
     for (archive, metadata) in part(DtrPart::Images) {
         actions.extend(metadata.nfs_volume().map(Action::Shell));
         let volume = archive.record().volume.into_iter().next().unwrap_or_default();
-        actions.push(archive.restore(format!("--to-volume {}", quoted(&volume))));
+        actions.push(archive.restore(&["--to-volume", &volume]));
     }
     for (archive, metadata) in part(DtrPart::Metadata) {
-        actions.push(Action::shell("read -rsp 'UCP password: ' UCP_PASSWORD; export UCP_PASSWORD"));
+        // Both in one shell, which has the password.
+        let ask = "read -rsp 'UCP password: ' UCP_PASSWORD; export UCP_PASSWORD";
+        actions.push(Action::ByHand(ask.into()));
         let words = format!("restore --replica-id {replica}{ucp} {}", metadata.storage_words());
-        actions.push(archive.restore(format!("--to-run -e UCP_PASSWORD {image} {words}")));
+        actions.push(archive.restore_by_hand(format!("--to-run -e UCP_PASSWORD {image} {words}")));
         if metadata.storage == Storage::Elsewhere {
-            actions.push(Action::shell(
-                "# its images are in an object store: name that store again in DTR's settings",
-            ));
+            let name_it = "# its images are in an object store: name that store again in DTR's settings";
+            actions.push(Action::ByHand(name_it.into()));
         }
-        actions.push(Action::shell(format!(
-            "docker run --rm -it {image} join{ucp}   # for each further replica"
-        )));
-        actions.push(Action::shell("# then download the vulnerability database again, in DTR's settings"));
+        let join = format!("docker run --rm -it {image} join{ucp}   # for each further replica");
+        let download = "# then download the vulnerability database again, in DTR's settings";
+        actions.extend([join, download.into()].map(Action::ByHand));
     }
-    Some(Step { title, actions })
+    Some(Step { title, on_condition: true, actions })
 }
 
 impl DtrMetadata {
@@ -155,6 +155,7 @@ pub(in crate::preset) const ELSEWHERE: &str = r#"{"dtr":{"image":"docker/dtr:2.7
 mod tests {
     use super::*;
     use crate::preset::Metadata;
+    use crate::preset::steps::lines;
     use serde_json::json;
 
     fn read(text: &str) -> DtrMetadata {
@@ -167,15 +168,6 @@ mod tests {
     fn archive(name: &str, volume: Option<&str>, is_clear: bool) -> SealedArchive {
         let source = volume.map_or(json!({"run": {}}), |volume| json!({"volume": [volume]}));
         SealedArchive { name: name.into(), job: "dtr".into(), source, is_clear }
-    }
-
-    /// What is to be done, a line each.
-    fn lines(step: &Step) -> Vec<String> {
-        let line = |action: &Action| match action {
-            Action::Shell(line) => line.clone(),
-            Action::Restore { archive, target, .. } => format!("RESTORE {archive} {target}"),
-        };
-        step.actions.iter().map(line).collect()
     }
 
     #[test]
@@ -210,14 +202,14 @@ mod tests {
             [
                 format!("docker run --rm -it docker/dtr:2.7.5 destroy {ucp}   # if it is installed"),
                 "docker volume create --opt type=nfs --opt o=addr=nas,rw --opt device=:/images dtr-registry-nfs-0123456789ab".into(),
-                "RESTORE i@id --to-volume dtr-registry-nfs-x".into(),
+                "RESTORE i@id --no-encrypt --to-volume dtr-registry-nfs-x".into(),
                 "read -rsp 'UCP password: ' UCP_PASSWORD; export UCP_PASSWORD".into(),
                 format!("RESTORE m@id --to-run -e UCP_PASSWORD docker/dtr:2.7.5 restore --replica-id 0123456789ab {ucp} --dtr-use-default-storage"),
                 format!("docker run --rm -it docker/dtr:2.7.5 join {ucp}   # for each further replica"),
                 "# then download the vulnerability database again, in DTR's settings".into(),
             ]
         );
-        assert!(step.actions.contains(&images.restore("--to-volume dtr-registry-nfs-x")));
+        assert!(step.actions.contains(&images.restore(&["--to-volume", "dtr-registry-nfs-x"])));
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl Worker<'_> {
             source: RestoreSource::Archive(latest()),
             target: RestoreTarget::Path(self.folder.join("out")),
             open: self.open(),
+            from_volume: None,
             include: Vec::new(),
             exclude: exclude.iter().map(|glob| (*glob).into()).collect(),
             overwrite: true,
