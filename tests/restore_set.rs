@@ -315,6 +315,22 @@ fn without_a_terminal_nothing_is_done_unless_it_was_said() {
     assert_eq!(sh(&format!("cd {}/restored; cat a/one/f b/two/f", lab.dir.display())), "1\n2\n");
 }
 
+#[test]
+fn what_a_set_lacks_is_not_back_however_well_the_rest_goes() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    sh(&format!("cd {}; mkdir one; echo 1 > one/f", lab.dir.display()));
+    let settings = format!(
+        "to = \"{store}\"\n[jobs.a]\nsource = \"path\"\ndirs = [\"one\"]\n[jobs.dump]\nsource = \"command\"\n\
+         command = [\"false\"]\n[sets.all]\njobs = [\"a\", \"dump\"]\n"
+    );
+    lab.write("sealift.toml", settings.as_bytes());
+    assert_ne!(lab.run(&["backup", "set", "all"]).code, 0);
+    let ended = lab.run(&["restore", "set", "all", "--yes", "--from", &store]).expect(3);
+    assert!(ended.stderr.contains("is not whole") && ended.stderr.contains("dump"), "{}", ended.stderr);
+    assert!(lab.path("restored/a/one/f").exists());
+}
+
 /// The command under test, which finds another `mkdir` before the system's.
 fn with_mkdir(lab: &Lab, script: &str) -> Command {
     let (dir, path) = (lab.path("before"), std::env::var("PATH").expect("a PATH"));
@@ -362,8 +378,8 @@ fn a_signal_during_a_step_ends_it_and_says_which_it_was() {
     assert!(ended.stderr.contains("step 1 was under way: mkdir -p restored/a"), "{}", ended.stderr);
     assert!(go_on(&ended.stderr).ends_with("--from-step 1"), "{}", ended.stderr);
     let group = std::fs::read_to_string(lab.path("group")).expect("its number");
-    // All of them got the signal; only the shell's end was waited for.
-    let is_left =
-        || Command::new("pgrep").args(["-g", group.trim()]).output().expect("pgrep runs").status.success();
-    until("its processes are gone", || !is_left());
+    until("its processes are gone", || {
+        let left = Command::new("pgrep").args(["-g", group.trim()]).output().expect("pgrep runs");
+        left.stdout.is_empty()
+    });
 }

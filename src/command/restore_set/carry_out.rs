@@ -44,7 +44,9 @@ impl Run<'_> {
     pub(super) async fn run(&self) -> Result<Outcome> {
         let begin = self.options.steps.from_step().unwrap_or(Position::FIRST);
         self.plan.has(begin)?;
-        let (mut outcome, mut done, mut skipped) = (Outcome::Done, 0, Vec::new());
+        // What is missing is not back, however well the rest goes.
+        let mut outcome = if self.plan.incomplete.is_some() { Outcome::Warned } else { Outcome::Done };
+        let (mut done, mut skipped) = (0, Vec::new());
         for (number, step) in (1..).zip(&self.plan.steps).skip(begin.step - 1) {
             let first = if number == begin.step { begin.action } else { 1 };
             let at = Position { step: number, action: first };
