@@ -31,6 +31,8 @@ mod list;
 mod locks;
 // The members are listed from the catalog alone, their names escaped.
 mod ls;
+// Every verb has a man page that no formatter complains about.
+mod man;
 // What a set would hold, and what not, is said before anything is begun.
 mod plan;
 // Exactly what no rule keeps is deleted, after it was told, and the rest comes back.
