@@ -87,6 +87,8 @@ mod names;
 mod needs;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
+// The package is installed, run by systemd in its sandbox, and removed.
+mod package;
 // A pipe that closes is an answer; a closed stdout and a terminal are refused what they cannot take.
 mod pipes;
 // `--limit-rate`, `--nice` and `--io-nice` hold.

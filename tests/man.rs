@@ -13,7 +13,7 @@ fn every_page_is_formatted_without_a_complaint() {
     for page in std::fs::read_dir(&dir).expect("pages") {
         let page = page.expect("a page").path();
         let mut groff = Command::new("groff");
-        groff.args(["-k", "-man", "-ww", "-Tutf8", "-rLL=78n"]).arg(&page);
+        groff.args(["-k", "-man", "-ww", "-Tutf8", "-P-cbou", "-rLL=78n"]).arg(&page);
         let ended = Ended::from(groff.output().expect("groff (groff-base) is installed")).expect(0);
         assert_eq!(ended.stderr, "", "{}", page.display());
         let name = page.file_stem().expect("a name").to_string_lossy().into_owned();
