@@ -87,7 +87,7 @@ mod names;
 mod needs;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
-// The package is installed, run by systemd in its sandbox, and removed.
+// The package is installed, run by systemd in its sandbox, and removed; the container's image works beside an engine.
 mod package;
 // A pipe that closes is an answer; a closed stdout and a terminal are refused what they cannot take.
 mod pipes;

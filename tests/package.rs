@@ -220,3 +220,64 @@ fn its_units_run(system: &System) {
     assert!(journal.contains("Read-only file system"), "{journal}");
     system.sh("systemctl reset-failed; rm -r /srv/store");
 }
+
+#[test]
+fn the_image_backs_up_a_folder_and_through_the_socket_a_volume() {
+    needs!("docker", "debian");
+    let lab = Lab::new();
+    let image = unique("sealift-image");
+    let context = lab.path("context");
+    let root = env!("CARGO_MANIFEST_DIR");
+    sh(&format!(
+        "mkdir '{0}'; strip -o '{0}/sealift' '{1}'; chown 65532 '{2}' '{3}'
+         DOCKER_BUILDKIT=0 /usr/bin/docker build --network none -f '{root}/packaging/Containerfile' \
+             --build-arg BASE=debian-base:1 -t '{image}' '{0}'",
+        context.display(),
+        env!("CARGO_BIN_EXE_sealift"),
+        lab.path("store").display(),
+        lab.path("passphrase").display(),
+    ));
+    let volume = unique("imaged");
+    docker(&["run", "--rm", "--network", "none", "-v", &format!("{volume}:/v"), "bb:1", "touch", "/v/kept"]);
+    let sealift = |words: &[&str]| {
+        let socket = engine_socket();
+        let group = sh(&format!("stat -c %g '{}'", socket.display()));
+        let (store, passphrase) = (lab.path("store"), lab.path("passphrase"));
+        let mounts = [
+            format!("{}:/var/run/docker.sock", socket.display()),
+            format!("{}:/store", store.display()),
+            format!("{}:/passphrase:ro", passphrase.display()),
+        ];
+        let [socket, store, passphrase] = &mounts;
+        let mut all =
+            vec!["run", "--rm", "--network", "none", "--hostname", "backup", "--group-add", group.trim()];
+        all.extend([
+            "-v",
+            socket,
+            "-v",
+            store,
+            "-v",
+            passphrase,
+            "-e",
+            "SEALIFT_PASSPHRASE_FILE=/passphrase",
+        ]);
+        all.push(&image);
+        docker(&[&all, words].concat())
+    };
+    let store = "file:///store";
+    // Twice: the second one is of the same host.
+    for _ in 0..2 {
+        sealift(&["backup", "path", "/etc/apt", "--job", "apt", "--to", store]);
+        crate::support::a_second_later();
+    }
+    sealift(&["backup", "volume", &volume, "--job", "data", "--to", store]);
+    let listed = sealift(&["list", "--from", store]);
+    assert!(listed.contains("apt") && listed.contains("data"), "{listed}");
+    let restored = unique("restored");
+    sealift(&["restore", "data", "--to-volume", &restored, "--from", store]);
+    let found =
+        docker(&["run", "--rm", "--network", "none", "-v", &format!("{restored}:/v"), "bb:1", "ls", "/v"]);
+    assert_eq!(found, "kept");
+    docker(&["volume", "rm", &volume, &restored]);
+    docker(&["rmi", &image]);
+}
