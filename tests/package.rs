@@ -281,3 +281,18 @@ fn the_image_backs_up_a_folder_and_through_the_socket_a_volume() {
     docker(&["volume", "rm", &volume, &restored]);
     docker(&["rmi", &image]);
 }
+
+#[test]
+fn what_a_release_calls_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workflow = std::fs::read_to_string(root.join(".github/workflows/release.yml")).expect("a workflow");
+    let words = workflow.split_whitespace().filter(|word| word.starts_with("packaging/"));
+    let called = words.collect::<Vec<_>>();
+    assert!(
+        called.contains(&"packaging/build-deb") && called.contains(&"packaging/Containerfile"),
+        "{called:?}"
+    );
+    for path in called {
+        assert!(root.join(path).is_file(), "{path} is not there");
+    }
+}
