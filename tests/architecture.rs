@@ -33,7 +33,7 @@ const LEVELS: [&[&str]; 15] = [
     &["lib"],
 ];
 
-/// Who may use clap, or its completions.
+/// Who may use clap, or what is made from it: completions and man pages.
 const CLAP: [&str; 2] = ["cli", "config"];
 
 /// Who may write to stdout and stderr: the verbs, the reports, and the sink that stdout is.
@@ -105,7 +105,7 @@ fn broken_by(folder: &str, named: &Named) -> Option<String> {
     }
     let text = named.segments.join("::");
     let first = named.segments.first().map_or("", String::as_str);
-    if ["clap", "clap_complete"].contains(&first) && !CLAP.contains(&folder) {
+    if ["clap", "clap_complete", "clap_mangen"].contains(&first) && !CLAP.contains(&folder) {
         return Some(format!("{folder} uses clap: {text}"));
     }
     let writes = named.segments.windows(2).any(|pair| {

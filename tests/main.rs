@@ -31,6 +31,8 @@ mod list;
 mod locks;
 // The members are listed from the catalog alone, their names escaped.
 mod ls;
+// Every verb has a man page that no formatter complains about.
+mod man;
 // What a set would hold, and what not, is said before anything is begun.
 mod plan;
 // Exactly what no rule keeps is deleted, after it was told, and the rest comes back.
@@ -87,6 +89,8 @@ mod names;
 mod needs;
 // Nothing of a stream touches the local disk, and memory stays inside its bound.
 mod no_disk;
+// The package is installed, run by systemd in its sandbox, and removed; the container's image works beside an engine.
+mod package;
 // A pipe that closes is an answer; a closed stdout and a terminal are refused what they cannot take.
 mod pipes;
 // `--limit-rate`, `--nice` and `--io-nice` hold.

@@ -130,19 +130,34 @@ Examples:
 Exit codes:
   0 done · 1 failed, nothing committed · 2 wrong usage · 3 committed with warnings, or not to every store
   10 no such archive · 11 another run of the job is under way · 12 wrong passphrase · 13 damaged archive
-  14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly
+  14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly";
 
-Environment (options win over it, it wins over the settings file):
-  SEALIFT_CONFIG                     the settings file
-  SEALIFT_STORE                      --to and --from
-  SEALIFT_PASSPHRASE                 the passphrase; also _FILE, _COMMAND, as with those below
-  SEALIFT_NEW_PASSPHRASE             that of `sealift rekey`
-  UCP_URL, UCP_USERNAME, UCP_PASSWORD, UCP_PASSPHRASE, DTR_REPLICA_ID
-                                     of `sealift backup dtr` and `backup ucp`
-  AWS_*, AZURE_*, GOOGLE_*           credentials and endpoints, by the names of the vendors' own tools
-  DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG    the engine, as docker finds it
-  AWS_CA_BUNDLE, SSL_CERT_FILE       certificates of your own authorities
-  HTTPS_PROXY, NO_PROXY, NO_COLOR    as everywhere";
+/// What is read of the environment: names, and what each says.
+pub(super) const ENVIRONMENT: [(&str, &str); 11] = [
+    ("SEALIFT_STORE", "The store, where neither --to nor --from names one."),
+    ("SEALIFT_CONFIG", "The settings file, where --config names none."),
+    (
+        "SEALIFT_PASSPHRASE, SEALIFT_PASSPHRASE_FILE, SEALIFT_PASSPHRASE_COMMAND",
+        "The passphrase, the file whose first line it is, or the command that prints it.",
+    ),
+    (
+        "SEALIFT_NEW_PASSPHRASE, SEALIFT_NEW_PASSPHRASE_FILE, SEALIFT_NEW_PASSPHRASE_COMMAND",
+        "The same for the new passphrase of sealift rekey.",
+    ),
+    (
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL",
+        "Credentials of s3:// stores.",
+    ),
+    (
+        "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_ENDPOINT",
+        "Credentials of az:// stores.",
+    ),
+    ("GOOGLE_SERVICE_ACCOUNT, GOOGLE_BASE_URL", "Credentials of gs:// stores."),
+    ("AWS_CA_BUNDLE, SSL_CERT_FILE", "Certificates that stores are trusted by, where --ca-file names none."),
+    ("DOCKER_HOST, DOCKER_CONTEXT", "The Docker Engine."),
+    ("DTR_REPLICA_ID", "The replica, for sealift backup dtr."),
+    ("UCP_URL, UCP_USERNAME", "The UCP whose users Docker Trusted Registry asks for, and who asks."),
+];
 
 /// What stands for a blank in a line that must not be wrapped: clap breaks lines at blanks alone.
 const UNBROKEN: &str = "\u{a0}";
@@ -171,8 +186,15 @@ pub fn laid_out(command: Command, layout: Layout) -> Command {
     let command = below(command.disable_help_flag(true).arg(placed(help, layout)), layout);
     match layout {
         Layout::Short => daily_verbs(command),
-        Layout::Long => command,
+        Layout::Long => command.after_help(unbroken(&format!("{EXAMPLES}\n\n{}", environment()))),
     }
+}
+
+/// What is read of the environment, as it stands in help.
+fn environment() -> String {
+    let entry = |(names, text): &(&str, &str)| format!("  {names}\n      {text}");
+    let entries: Vec<_> = ENVIRONMENT.iter().map(entry).collect();
+    format!("Environment (options win over it, and it wins over the settings file):\n{}", entries.join("\n"))
 }
 
 fn below(command: Command, layout: Layout) -> Command {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 pub use clap_complete::Shell;
 
 use crate::archive::name::JobName;
@@ -19,6 +19,7 @@ mod docker_run;
 mod doctor;
 mod explicit;
 mod files;
+mod generate;
 pub mod help;
 mod meant;
 mod options;
@@ -40,6 +41,7 @@ pub use clean::Clean;
 pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
+pub use generate::{completions, man_pages};
 pub use meant::with_meaning;
 pub use options::{BackupOptions, PassphraseOptions};
 pub use plan::PlanOptions;
@@ -151,6 +153,13 @@ pub enum Verb {
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder; it is made when it is not there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
     },
 }
 
@@ -379,13 +388,6 @@ impl Backup {
     }
 }
 
-/// A completion script for a shell. In memory, because what makes it panics where it cannot be written.
-pub fn completions(shell: Shell) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut script);
-    script
-}
-
 /// A job's name: what is safe as a key in every store.
 fn job_name(name: &str) -> Result<String> {
     name.parse().map(|name: JobName| name.into())
@@ -393,6 +395,8 @@ fn job_name(name: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]

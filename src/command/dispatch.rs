@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, plan, prune, rekey,
+    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, man, plan, prune, rekey,
     restore, show, status, verify,
 };
 use crate::cli::{Cli, Settings, Verb, help};
@@ -44,9 +44,8 @@ fn start() -> ExitCode {
     let view = View::new(mode, verbose);
     let ui = Reporter::new(if cli.verb.writes_data() { view.leaving_stdout() } else { view });
     panics::report_to(ui.clone());
-    if let Verb::Completions { shell } = cli.verb {
-        let printed = completions::completions(shell);
-        return printed.map_or_else(|error| fail(&ui, &error), |()| ExitCode::SUCCESS);
+    if let Some(generated) = generate(&cli.verb) {
+        return generated.map_or_else(|error| fail(&ui, &error), |()| ExitCode::SUCCESS);
     }
     if let Some(config) = &config {
         ui.detail(&format!("the settings are those of {}", config.path().display()));
@@ -68,6 +67,15 @@ fn start() -> ExitCode {
         Ok(Outcome::Warned) => ExitCode::from(3),
         Ok(Outcome::Exited(code)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => fail(&ui, &error),
+    }
+}
+
+/// Does what needs neither settings nor threads.
+fn generate(verb: &Verb) -> Option<Result<()>> {
+    match verb {
+        Verb::Completions { shell } => Some(completions::completions(*shell)),
+        Verb::Man { dir } => Some(man::man(dir)),
+        _ => None,
     }
 }
 
@@ -148,7 +156,7 @@ async fn verb(
             until(&cancel, config::init(file.as_deref(), ui)).await?;
         }
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
-        Verb::Completions { .. } => {}
+        Verb::Completions { .. } | Verb::Man { .. } => {}
     }
     Ok(Outcome::Done)
 }

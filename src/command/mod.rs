@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod list;
 mod list_table;
 pub mod ls;
+pub mod man;
 pub mod parse;
 pub mod plan;
 pub mod prune;

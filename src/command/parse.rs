@@ -6,7 +6,7 @@ use crate::cli::{Cli, Prescan};
 use crate::config::{self, Config, ExplicitArg, ParseError};
 
 /// Verbs that have no settings, or look at the file by themselves.
-const WITHOUT_SETTINGS: [&str; 2] = ["config", "completions"];
+const WITHOUT_SETTINGS: [&str; 3] = ["config", "completions", "man"];
 
 /// What is to be done.
 #[derive(Debug)]
