@@ -31,7 +31,8 @@ fn lines(plan: &RestorePlan, from: &str) -> Vec<String> {
     lines
 }
 
-fn line(action: &Action, from: &str) -> String {
+/// What to do, as a shell reads it.
+pub(super) fn line(action: &Action, from: &str) -> String {
     match action {
         Action::Shell(line) => line.clone(),
         Action::Restore { archive, is_clear, target } => {
