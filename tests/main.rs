@@ -73,6 +73,8 @@ mod increment_failures;
 mod segments;
 // At every store, at several at once, after older formats and after a copy, increments go on.
 mod increment_stores;
+// Databases are dumped by their own tools, and a dump without its end is no backup; what is shown brings them back.
+mod databases;
 // Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.
 mod ee;
 // A source that did not prove its end leaves no backup, no upload and no container.

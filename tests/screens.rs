@@ -239,7 +239,7 @@ const MISTYPED: [(&str, &str); 10] = [
     ("verfy", "verfy db --from memory:///x"),
     ("repo", "list --repo s3://backups"),
     ("password", "backup stdin --job db --password secret --to memory:///x"),
-    ("postgres", "backup postgres db --to memory:///x"),
+    ("postgres", "backup postgresql db --to memory:///x"),
     ("no-target", "restore db --from memory:///x"),
     ("no-store", "list --from backups"),
 ];

@@ -30,6 +30,7 @@ pub mod sequential;
 pub mod tap;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod whole;
 
 /// Whether an archive's source is a tar, whose end can be proved, or anything else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use super::capture::Captures;
 use super::check::{Check, texts};
 use super::frame::Packed;
 use super::hashing::Hashing;
-use super::openpgp::message::Message;
+use super::whole::{Follower, Whole};
 use crate::error::{Error, Result};
 use crate::stream::counters::Counters;
 use crate::stream::pool::{Pool, Pooled};
@@ -51,8 +51,8 @@ pub struct SourceChecks {
     pub content: bool,
     /// Whether the zeros behind a tar's end marker are left out: they fill up the unpacker's record, and say nothing.
     pub without_padding: bool,
-    /// Whether it must be a whole OpenPGP message.
-    pub is_message: bool,
+    /// What it must be from its first byte to its last, where that is no tar.
+    pub whole: Option<Whole>,
     /// What is known to be wrong with it beforehand.
     pub warnings: Vec<String>,
     /// What is known about it beside what it says itself.
@@ -80,8 +80,8 @@ impl SourceChecks {
 /// begin in it. What was handed out counts only once this returns: a frame says nothing about how the source ends.
 ///
 /// # Errors
-/// Whatever kept the source from proving its end: EOF alone is not success. First the source's own failure, then a tar or
-/// an OpenPGP message that breaks off, then what `expected` asks for in vain where it is strict. A failure of `send` comes
+/// Whatever kept the source from proving its end: EOF alone is not success. First the source's own failure, then a tar,
+/// a message or a dump that breaks off, then what `expected` asks for in vain where it is strict. A failure of `send` comes
 /// back as it is.
 ///
 /// # Examples
@@ -113,16 +113,16 @@ pub fn tap(
     send: impl FnMut(Frame) -> Result<()>,
 ) -> Result<Proof> {
     let mut members = (expected.format == Format::Tar).then(|| Members::new(expected.content));
-    let mut message = expected.is_message.then(Message::default);
+    let mut whole = expected.whole.map(Follower::new);
     let follow = |bytes: &[u8]| {
         let Some(members) = &mut members else {
-            message.as_mut().map_or(Ok(()), |message| message.feed(bytes))?;
+            whole.as_mut().map_or(Ok(()), |whole| whole.feed(bytes))?;
             return Ok((Vec::new(), None));
         };
         let entries = members.follow(bytes, &mut expected.check)?;
         let end =
             members.walker.ended_at().filter(|_| expected.without_padding && !members.walker.trailing());
-        message.as_mut().map_or(Ok(()), |message| message.feed(bytes))?;
+        whole.as_mut().map_or(Ok(()), |whole| whole.feed(bytes))?;
         Ok((entries, end.map(|marker| marker + 2 * BLOCK as u64)))
     };
     let at = cut_frames(&mut source, pool, counters, follow, send)?;
@@ -147,8 +147,8 @@ pub fn tap(
             "{too_long} names are longer than a path may be: these members are kept, but cannot be unpacked"
         )));
     }
-    if let Some(message) = message.filter(|_| at > 0) {
-        message.finish()?;
+    if let Some(whole) = whole.filter(|_| at > 0) {
+        whole.finish()?;
         proof.unproved.clear();
     }
     let unmet = if at > 0 { expected.unmet() } else { Vec::new() };
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn an_openpgp_message_must_be_whole() {
         let message = [&[0xd2, 200 - 8][..], &[7; 184], &[0xd3, 20], &[7; 20]].concat();
-        let checks = SourceChecks { is_message: true, ..SourceChecks::default() };
+        let checks = SourceChecks { whole: Some(Whole::OpenPgp), ..SourceChecks::default() };
         let sound = [&[0xd2, 100][..], &[7; 100]].concat();
         assert!(tapped(proved(&sound), checks.clone()).1.is_ok());
         assert!(tapped(proved(&sound[..99]), checks.clone()).1.is_err());

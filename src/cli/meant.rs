@@ -32,10 +32,11 @@ const VERBS: &[(&[&str], &str)] = &[
 
 /// Words for what is backed up.
 const SOURCES: &[(&[&str], &str)] = &[
-    (
-        &["database", "db", "mariadb", "mongo", "mysql", "mysqldump", "pg_dump", "postgres", "postgresql"],
-        "exec CONTAINER COMMAND…",
-    ),
+    (&["database", "db", "dump", "sql"], "postgres`, `mysql`, `mongo`, `redis` or `sealift backup exec"),
+    (&["pg", "pg_dump", "pg_dumpall", "pgsql", "postgresql"], "postgres CONTAINER"),
+    (&["mariadb", "mariadb-dump", "mysqldump"], "mysql CONTAINER"),
+    (&["mongodb", "mongodump"], "mongo CONTAINER"),
+    (&["rdb", "redis-cli", "valkey"], "redis CONTAINER"),
     (&["dir", "directory", "file", "files", "folder", "fs", "host", "paths"], "path"),
     (&["container", "docker"], "exec`, `sealift backup run` or `sealift backup volume"),
     (&["compose", "data", "volumes"], "volume"),
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_backed_up_has_other_names_too_and_jobs_are_known() {
-        assert!(said("sealift backup postgres db").contains("tip: see `sealift backup exec"));
+        assert!(said("sealift backup mariadb db").contains("tip: see `sealift backup mysql CONTAINER`"));
         assert!(said("sealift backup night").contains("`sealift backup job night`"));
     }
 

@@ -15,6 +15,7 @@ use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
 mod clean;
+mod database;
 mod docker_run;
 mod doctor;
 mod explicit;
@@ -38,6 +39,7 @@ mod units;
 mod verify;
 
 pub use clean::Clean;
+pub use database::DatabaseBackup;
 pub use doctor::Doctor;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
@@ -244,6 +246,8 @@ pub enum Backup {
         #[arg(required = true, value_name = "DIRS")]
         dirs: Vec<String>,
     },
+    #[command(flatten)]
+    Database(DatabaseBackup),
     /// Docker Trusted Registry: its metadata and its images
     #[command(after_help = preset::DTR_HELP)]
     Dtr {
@@ -371,6 +375,7 @@ impl Backup {
                 (Subject::Source(Source::Path(dirs)), options)
             }
             Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
+            Backup::Database(database) => database.subject(),
             Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr.into())), options),
             Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp.into())), options),
             Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm.into())), options),

@@ -26,7 +26,9 @@ pub async fn plan(
         Mode::Json => print_while_read(jobs.iter().map(|job| json_line(job).to_string()))?,
         _ => {
             let head = format!("Set {}, on this node. Nothing was backed up.", set.name);
-            let is_ee = set.jobs.iter().any(|(subject, _)| matches!(subject, Subject::Preset(_)));
+            let of_ee =
+                |subject: &Subject| matches!(subject, Subject::Preset(preset) if preset.is_docker_ee());
+            let is_ee = set.jobs.iter().any(|(subject, _)| of_ee(subject));
             let upgrade = UPGRADE.iter().filter(|_| is_ee).map(|line| line.to_string());
             print_while_read([head].into_iter().chain(jobs.iter().flat_map(lines)).chain(upgrade))?;
         }

@@ -9,6 +9,7 @@ use crate::cli::Show;
 use crate::error::Result;
 use crate::job;
 use crate::job::show::Description;
+use crate::preset::Step;
 use crate::report::{Mode, Reporter, counted, human_bytes, print, printable};
 use crate::source::{besides, in_words};
 use crate::tar::owners::IdMap;
@@ -18,17 +19,23 @@ use crate::tar::owners::IdMap;
 /// # Errors
 /// As [`job::show::show`]; nobody reads what is printed.
 pub async fn show(options: Show, mode: Mode, ui: &Reporter) -> Result<()> {
-    let found = job::show::show(&options.request()?, ui).await?;
+    let request = options.request()?;
+    let found = job::show::show(&request, ui).await?;
+    let from = &request.open.store.url;
     match mode {
-        Mode::Json => print(&json_line(&found)),
-        _ => lines(&found).iter().try_for_each(|line| print(line)),
+        Mode::Json => print(&json_line(&found, from)),
+        _ => lines(&found, from).iter().try_for_each(|line| print(line)),
     }
 }
 
-fn json_line(found: &Description) -> String {
+fn json_line(found: &Description, from: &str) -> String {
     let needs: Vec<_> =
         found.needs.iter().map(|older| format!("{}@{}", found.archive.job, older.id)).collect();
-    json!({"archive": found.archive, "end": found.end, "needs": needs, "by_hand": found.by_hand}).to_string()
+    let restore: Vec<_> = restore_lines(found, from).into_iter().flatten().collect();
+    json!({
+        "archive": found.archive, "end": found.end, "needs": needs, "restore": restore, "by_hand": found.by_hand,
+    })
+    .to_string()
 }
 
 fn at(time: Timestamp) -> String {
@@ -43,7 +50,7 @@ fn exact_bytes(bytes: u64) -> String {
     }
 }
 
-fn lines(found: &Description) -> Vec<String> {
+fn lines(found: &Description, from: &str) -> Vec<String> {
     let (record, end, needs) = (&found.archive, &found.end, &found.needs);
     let seconds = end.finished.duration_since(record.started).as_secs_f64();
     let entries = match record.kind {
@@ -90,6 +97,10 @@ fn lines(found: &Description) -> Vec<String> {
     lines.extend(end.exit_code.map(|code| format!("exit code {code}")));
     lines.extend(end.warnings.iter().map(|text| format!("warning   {}", printable(text))));
     lines.extend(end.notes.iter().map(|text| format!("note      {}", printable(text))));
+    lines.extend(restore_lines(found, from).into_iter().flat_map(|step| {
+        let heads = std::iter::once("restore   ").chain(std::iter::repeat("          "));
+        heads.zip(step).map(|(head, line)| format!("{head}{line}")).collect::<Vec<_>>()
+    }));
     match needs.is_empty() {
         true => lines.push(format!("by hand   {}", found.by_hand)),
         false => {
@@ -100,10 +111,22 @@ fn lines(found: &Description) -> Vec<String> {
     lines
 }
 
+/// What brings it back into the product that it is of: the title of each step as a comment, then its lines.
+fn restore_lines(found: &Description, from: &str) -> Vec<Vec<String>> {
+    let lines = |step: &Step| {
+        let title = format!("# {}", printable(&step.title));
+        std::iter::once(title).chain(step.actions.iter().map(|action| action.line(from))).collect()
+    };
+    found.steps.iter().map(lines).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preset::{Action, RestoreTo};
     use serde_json::Value;
+
+    const FROM: &str = "s3://b";
 
     fn description(kind: &str) -> Description {
         let (started, finished) = ("2026-11-22T02:00:00Z", "2026-11-22T02:00:01.5Z");
@@ -122,6 +145,7 @@ mod tests {
                 "warnings": ["w"], "notes": ["n"], "finished": finished,
             }))
             .unwrap(),
+            steps: Vec::new(),
             by_hand: "gpg -d x".into(),
         }
     }
@@ -129,7 +153,7 @@ mod tests {
     #[test]
     fn an_archive_is_described_line_by_line() {
         assert_eq!(
-            lines(&description("tar")),
+            lines(&description("tar"), FROM),
             [
                 "archive   db@20261122T020000Z-1f2e3d4c",
                 "source    volume v",
@@ -154,19 +178,41 @@ mod tests {
         let id_map = serde_json::json!({"uid": {"first": 300_000, "count": 65_536}, "gid": {"first": 7}});
         found.archive.id_map = Some(serde_json::from_value(id_map).unwrap());
         let line = "owners    of an engine with userns-remap: users from 300000 on, groups from 7 on";
-        assert!(lines(&found).iter().any(|shown| shown == line), "{:?}", lines(&found));
+        assert!(lines(&found, FROM).iter().any(|shown| shown == line), "{:?}", lines(&found, FROM));
         found.archive.id_map = Some(IdMap::default());
-        assert_eq!(lines(&found), lines(&description("tar")));
+        assert_eq!(lines(&found, FROM), lines(&description("tar"), FROM));
     }
 
     #[test]
     fn a_source_that_is_no_tar_has_no_members() {
-        assert_eq!(lines(&description("raw"))[2], "kind      bytes, no tar");
+        assert_eq!(lines(&description("raw"), FROM)[2], "kind      bytes, no tar");
+    }
+
+    #[test]
+    fn what_a_preset_made_is_shown_with_the_lines_that_restore_it() {
+        let mut found = description("raw");
+        let restore = Action::Restore {
+            archive: found.name.clone(),
+            is_clear: false,
+            to: RestoreTo::Words(["--to-exec", "db", "psql"].map(Into::into).into()),
+        };
+        let actions = vec![restore, Action::Note("# look".into())];
+        found.steps = vec![Step { title: "PostgreSQL 15\n".into(), on_condition: true, actions }];
+        let shown = lines(&found, FROM);
+        let expected = [
+            "restore   # PostgreSQL 15\\n",
+            "          sealift restore db@20261122T020000Z-1f2e3d4c --from s3://b --to-exec db psql",
+            "          # look",
+            "by hand   gpg -d x",
+        ];
+        assert_eq!(shown[shown.len() - 4..], expected);
+        let json: Value = serde_json::from_str(&json_line(&found, FROM)).unwrap();
+        assert_eq!(json["restore"][2], "# look");
     }
 
     #[test]
     fn programs_get_the_records_of_the_catalog() {
-        let line: Value = serde_json::from_str(&json_line(&description("tar"))).unwrap();
+        let line: Value = serde_json::from_str(&json_line(&description("tar"), FROM)).unwrap();
         assert_eq!((&line["archive"]["job"], &line["end"]["bytes"]), (&json!("db"), &json!(4096)));
         assert_eq!(line["by_hand"], "gpg -d x");
     }

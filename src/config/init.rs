@@ -2,7 +2,7 @@
 
 use super::toml_value;
 use crate::archive::name::JobName;
-use crate::job::inventory::{Database, DatabaseKind, FoundVolume, Inventory};
+use crate::job::inventory::{Database, FoundVolume, Inventory};
 use crate::report::{human_bytes, printable};
 
 /// From this size on a job is proposed with increments.
@@ -122,30 +122,7 @@ fn ee(component: &str) -> String {
 
 /// A dump by the database's own tool, in its container; its password stays there.
 fn dump(database: &Database) -> String {
-    let script = match database.kind {
-        DatabaseKind::Postgres => "exec pg_dumpall -U \"${POSTGRES_USER:-postgres}\"",
-        DatabaseKind::Mysql => {
-            "export MYSQL_PWD=\"${MYSQL_ROOT_PASSWORD:-$(cat \"$MYSQL_ROOT_PASSWORD_FILE\")}\"; \
-             exec mysqldump --all-databases --single-transaction --routines --events -u root"
-        }
-        DatabaseKind::Mariadb => {
-            "file=${MARIADB_ROOT_PASSWORD_FILE:-$MYSQL_ROOT_PASSWORD_FILE}; \
-             export MYSQL_PWD=\"${MARIADB_ROOT_PASSWORD:-${MYSQL_ROOT_PASSWORD:-$(cat \"$file\")}}\"; \
-             exec mariadb-dump --all-databases --single-transaction --routines --events -u root"
-        }
-        DatabaseKind::Mongo => "exec mongodump --archive",
-    };
-    let note = match database.kind {
-        DatabaseKind::Mongo => {
-            "# Where it asks for a user, say --uri in a file that mongodump reads by --config.\n"
-        }
-        _ => "",
-    };
-    format!(
-        "source = \"exec\"\ncontainer = {}\ncommand = [\"sh\", \"-c\", {}]\n{note}",
-        quoted(&database.container),
-        quoted(script)
-    )
+    format!("source = \"{}\"\ncontainer = {}\n", database.kind.word(), quoted(&database.container))
 }
 
 fn files(volume: &FoundVolume) -> String {
@@ -169,6 +146,7 @@ mod tests {
     use super::*;
     use crate::job::Subject;
     use crate::job::backup::BackupRequest;
+    use crate::preset::DatabaseKind;
 
     fn volume(name: &str, size: Option<u64>, database: Option<&str>) -> FoundVolume {
         FoundVolume { name: name.into(), size, database: database.map(Into::into) }
@@ -180,8 +158,9 @@ mod tests {
             databases: vec![
                 database("db", DatabaseKind::Postgres),
                 database("shop_mysql_1", DatabaseKind::Mysql),
-                database("Maria", DatabaseKind::Mariadb),
+                database("Maria", DatabaseKind::Mysql),
                 database("m", DatabaseKind::Mongo),
+                database("cache", DatabaseKind::Redis),
             ],
             volumes: vec![
                 volume("db", Some(1), None),
@@ -222,6 +201,7 @@ mod tests {
             "shop_mysql_1",
             "maria",
             "m",
+            "cache",
             "db-2",
             "images",
             "small",

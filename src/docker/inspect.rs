@@ -27,7 +27,7 @@ pub struct ContainerInfo {
 }
 
 impl ContainerInfo {
-    fn new(container: ContainerInspectResponse) -> Self {
+    pub(super) fn new(container: ContainerInspectResponse) -> Self {
         let config = container.config.unwrap_or_default();
         let pairs = config.env.unwrap_or_default();
         let env = pairs.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into()));

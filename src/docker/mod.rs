@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::stream::channel::{Sender, channel};
 use crate::stream::source::{ByteStream, Proof, Running};
 
+pub mod ask;
 mod attach;
 mod context;
 mod exit;

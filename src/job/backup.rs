@@ -198,7 +198,7 @@ impl BackupRun {
     /// Does all that can be done before anything is asked of anyone.
     fn prepare(task: Task, ui: &Reporter) -> Result<(BackupRun, Source)> {
         let job = task.job().ok_or_else(nameless)?;
-        let Task { source, is_compared, request, format, metadata, check, is_message, warnings, notes, set } =
+        let Task { source, is_compared, request, format, metadata, check, whole, warnings, notes, set } =
             task;
         let stores = create_stores(&request.stores, ui)?;
         let plan = memory_budget(&request.budget, &stores, ui)?;
@@ -226,7 +226,7 @@ impl BackupRun {
             check: source.check().and(check).and(request.check.clone()),
             strict: request.strict,
             without_padding: source.is_padded(),
-            is_message,
+            whole,
             warnings,
             notes,
             ..SourceChecks::default()

@@ -6,7 +6,7 @@ use super::plan::measure;
 use crate::docker::Engine;
 use crate::docker::inspect::ContainerInfo;
 use crate::error::Result;
-use crate::preset::DataLocation;
+use crate::preset::{DataLocation, DatabaseKind};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,19 +34,6 @@ pub struct Database {
     pub kind: DatabaseKind,
 }
 
-/// A database that can write a dump to stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseKind {
-    /// `pg_dumpall`
-    Postgres,
-    /// `mysqldump`
-    Mysql,
-    /// `mariadb-dump`
-    Mariadb,
-    /// `mongodump`
-    Mongo,
-}
-
 /// A volume with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundVolume {
@@ -56,25 +43,6 @@ pub struct FoundVolume {
     pub size: Option<u64>,
     /// A database that writes into it: a copy of its files is no backup.
     pub database: Option<String>,
-}
-
-impl DatabaseKind {
-    /// The database that an image runs, by its name.
-    fn of(image: &str) -> Option<Self> {
-        let name = image.split('@').next()?.rsplit('/').next()?;
-        let name = name.split(':').next()?;
-        let known = [
-            ("postgres", DatabaseKind::Postgres),
-            ("postgresql", DatabaseKind::Postgres),
-            ("postgis", DatabaseKind::Postgres),
-            ("timescaledb", DatabaseKind::Postgres),
-            ("mysql", DatabaseKind::Mysql),
-            ("mariadb", DatabaseKind::Mariadb),
-            ("mongo", DatabaseKind::Mongo),
-            ("mongodb", DatabaseKind::Mongo),
-        ];
-        known.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind)
-    }
 }
 
 /// Looks at this host. Nothing is changed; an engine that does not answer is said.
@@ -109,7 +77,7 @@ async fn of_engine(engine: &Engine, found: Inventory) -> Result<Inventory> {
 
 fn of_containers(containers: &[ContainerInfo], is_manager: bool, found: Inventory) -> Inventory {
     let databases = containers.iter().filter_map(|container| {
-        let kind = DatabaseKind::of(&container.image)?;
+        let kind = DatabaseKind::of_image(&container.image)?;
         Some(Database { container: container.name.clone(), kind })
     });
     let runs = |name: &str| containers.iter().any(|container| container.name.starts_with(name));
@@ -149,21 +117,6 @@ mod tests {
             env: Default::default(),
             labels: Default::default(),
             volumes: [("/data".to_string(), volume.to_string())].into(),
-        }
-    }
-
-    #[test]
-    fn a_database_is_told_by_its_images_own_name() {
-        for (image, kind) in [
-            ("postgres:16-alpine", Some(DatabaseKind::Postgres)),
-            ("r.example.com:5000/library/postgres@sha256:ab", Some(DatabaseKind::Postgres)),
-            ("mariadb", Some(DatabaseKind::Mariadb)),
-            ("docker.io/bitnami/mysql:8", Some(DatabaseKind::Mysql)),
-            ("mongo:7", Some(DatabaseKind::Mongo)),
-            ("postgres-exporter:1", None),
-            ("postgres/web:1", None),
-        ] {
-            assert_eq!(DatabaseKind::of(image), kind, "{image}");
         }
     }
 

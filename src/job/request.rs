@@ -6,6 +6,7 @@ use crate::archive::Format;
 use crate::archive::budget::BudgetRequest;
 use crate::archive::check::Check;
 use crate::archive::openpgp::Cipher;
+use crate::archive::whole::Whole;
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::source::{FileFilter, Source};
@@ -107,8 +108,8 @@ pub struct Task {
     pub metadata: serde_json::Value,
     /// What its members must be, beside what the request says.
     pub check: Check,
-    /// Whether its bytes must be a whole OpenPGP message.
-    pub is_message: bool,
+    /// What its bytes must be as a whole, where that is no tar.
+    pub whole: Option<Whole>,
     /// What is known to be wrong with it.
     pub warnings: Vec<String>,
     /// What is so by nature.
@@ -129,7 +130,7 @@ impl Task {
             format,
             metadata,
             check,
-            is_message: false,
+            whole: None,
             warnings,
             notes,
             set: None,

@@ -209,7 +209,7 @@ impl<'a> SetRun<'a> {
             format: component.format,
             metadata: component.metadata.to_json(),
             check: component.check,
-            is_message: component.is_message,
+            whole: component.whole,
             warnings: component.warnings,
             notes: component.notes,
             set: Some(self.id.clone()),

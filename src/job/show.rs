@@ -11,6 +11,7 @@ use crate::archive::frame::Codec;
 use crate::archive::openpgp::Cipher;
 use crate::archive::{Format, Id};
 use crate::error::Result;
+use crate::preset::{SealedArchive, Step, restore_steps};
 use crate::report::Reporter;
 use crate::store::key_object;
 use crate::store::manifest::catalog_suffix;
@@ -37,6 +38,8 @@ pub struct Description {
     pub archive: ArchiveRecord,
     /// How it ended.
     pub end: EndRecord,
+    /// What brings it back into the product that it is of, where a preset made it.
+    pub steps: Vec<Step>,
     /// The commands that restore it without us.
     pub by_hand: String,
 }
@@ -62,7 +65,10 @@ pub async fn show(request: &ShowRequest, ui: &Reporter) -> Result<Description> {
             script(&found.name(), &needs, &keys, &opening, &catalog)
         }
     };
+    let (name, is_clear) = (found.name(), cipher.is_none());
+    let sealed = SealedArchive { name, is_clear, job: found.job.clone(), source: archive.source.clone() };
     Ok(Description {
+        steps: restore_steps(&[sealed]),
         name: found.name(),
         object: found.store.url_of(&found.store.key(&found.job, &found.id, &found.manifest.suffix)),
         needs,

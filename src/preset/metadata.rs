@@ -5,6 +5,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::database::DatabaseMetadata;
 use super::dtr::DtrMetadata;
 use super::swarm::{SwarmMetadata, UnlockKeyMetadata};
 use super::ucp::UcpMetadata;
@@ -21,6 +22,8 @@ pub enum Metadata {
     Ucp(UcpMetadata),
     /// Half of Docker Trusted Registry.
     Dtr(DtrMetadata),
+    /// A dump of a database.
+    Database(DatabaseMetadata),
 }
 
 impl Metadata {
@@ -35,7 +38,8 @@ impl Metadata {
         let key = || source.get("swarm_unlock_key").map(|value| Metadata::SwarmUnlockKey(read(value)));
         let ucp = || source.get("ucp").map(|value| Metadata::Ucp(read(value)));
         let dtr = || source.get("dtr").map(|value| Metadata::Dtr(read(value)));
-        swarm().or_else(key).or_else(ucp).or_else(dtr)
+        let database = || source.get("database").map(|value| Metadata::Database(read(value)));
+        swarm().or_else(key).or_else(ucp).or_else(dtr).or_else(database)
     }
 
     /// As catalogs and manifests say it.
@@ -44,10 +48,11 @@ impl Metadata {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// What of it anybody may read: not who asks UCP, nor where.
+    /// What of it anybody may read: not who asks a product, nor where.
     pub fn public(self) -> Metadata {
         match self {
             Metadata::Dtr(dtr) => Metadata::Dtr(dtr.public()),
+            Metadata::Database(database) => Metadata::Database(database.public()),
             other => other,
         }
     }

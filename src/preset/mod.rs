@@ -1,13 +1,16 @@
-//! Docker EE: what `backup dtr`, `backup ucp` and `backup swarm` consist of, found on the node they run on.
+//! Products: what `backup dtr`, `backup ucp`, `backup swarm` and those of databases consist of, found on the node they
+//! run on.
 
 use crate::archive::Format;
 use crate::archive::check::Check;
+use crate::archive::whole::Whole;
 use crate::docker::Engine;
 use crate::error::Result;
 use crate::host::passphrase::{PASSPHRASE, SecretName};
 use crate::report::Reporter;
 use crate::source::Source;
 
+pub mod database;
 pub mod dtr;
 pub mod metadata;
 mod registry;
@@ -15,6 +18,7 @@ pub mod steps;
 pub mod swarm;
 pub mod ucp;
 
+pub use database::{DatabaseKind, DatabaseOptions};
 pub use dtr::{DtrOptions, DtrPart};
 pub use metadata::{Metadata, public_metadata};
 pub use steps::{Action, RestoreTo, SealedArchive, Step};
@@ -40,12 +44,14 @@ pub fn secret_of_setting(setting: &str) -> Option<SecretName> {
 /// The steps that bring these archives back, in the documented order. An archive that no preset made has none.
 pub fn restore_steps(archives: &[SealedArchive]) -> Vec<Step> {
     let (mut swarms, mut keys, mut ucps, mut dtrs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut databases = Vec::new();
     for archive in archives {
         match archive.metadata() {
             Some(Metadata::Swarm(metadata)) => swarms.push((archive, metadata)),
             Some(Metadata::SwarmUnlockKey(metadata)) => keys.push((archive, metadata)),
             Some(Metadata::Ucp(metadata)) => ucps.push((archive, metadata)),
             Some(Metadata::Dtr(metadata)) => dtrs.push((archive, metadata)),
+            Some(Metadata::Database(metadata)) => databases.push((archive, metadata)),
             None => {}
         }
     }
@@ -60,10 +66,11 @@ pub fn restore_steps(archives: &[SealedArchive]) -> Vec<Step> {
         let own = dtrs.iter().filter(|(_, metadata)| metadata.replica == *replica);
         dtr::restore_steps(&own.map(|(archive, metadata)| (*archive, metadata)).collect::<Vec<_>>())
     });
-    swarms.chain(ucps).chain(dtrs).collect()
+    let databases = databases.iter().map(|(archive, metadata)| database::restore_steps(archive, metadata));
+    swarms.chain(ucps).chain(dtrs).chain(databases).collect()
 }
 
-/// A component of Docker EE.
+/// A product that is backed up as its vendor says.
 #[derive(Debug, Clone)]
 pub enum Preset {
     /// The swarm's state.
@@ -72,6 +79,8 @@ pub enum Preset {
     Ucp(UcpOptions),
     /// Docker Trusted Registry: metadata and images.
     Dtr(DtrOptions),
+    /// A database in a container.
+    Database(DatabaseOptions),
 }
 
 /// One archive of a preset.
@@ -86,8 +95,8 @@ pub struct Component {
     pub metadata: Metadata,
     /// What its members must be.
     pub check: Check,
-    /// Whether its bytes must be a whole OpenPGP message.
-    pub is_message: bool,
+    /// What its bytes must be as a whole, where that is no tar.
+    pub whole: Option<Whole>,
     /// What is known to be wrong with it before it begins.
     pub warnings: Vec<String>,
     /// What the operator should know about it by nature.
@@ -102,7 +111,7 @@ impl Component {
             format: Some(format),
             metadata,
             check: Check::default(),
-            is_message: false,
+            whole: None,
             warnings: Vec::new(),
             notes: Vec::new(),
         }
@@ -131,11 +140,12 @@ pub enum DataLocation {
 
 impl Preset {
     /// The job under which its archives lie, unless another is asked for.
-    pub fn job(&self) -> &'static str {
+    pub fn job(&self) -> &str {
         match self {
             Preset::Swarm(_) => "swarm",
             Preset::Ucp(_) => "ucp",
             Preset::Dtr(_) => "dtr",
+            Preset::Database(options) => &options.job,
         }
     }
 
@@ -144,13 +154,18 @@ impl Preset {
         match self {
             // Only an autolocked swarm has a key, and images may lie in an object store.
             Preset::Swarm(_) if self.is_secret() => vec![(None, true), (Some("unlock-key"), false)],
-            Preset::Swarm(_) | Preset::Ucp(_) => vec![(None, true)],
+            Preset::Swarm(_) | Preset::Ucp(_) | Preset::Database(_) => vec![(None, true)],
             Preset::Dtr(options) => match options.only {
                 Some(DtrPart::Images) => vec![(Some("images"), true)],
                 Some(DtrPart::Metadata) => vec![(Some("metadata"), true)],
                 None => vec![(Some("metadata"), true), (Some("images"), false)],
             },
         }
+    }
+
+    /// Whether it is a component of Docker EE.
+    pub fn is_docker_ee(&self) -> bool {
+        !matches!(self, Preset::Database(_))
     }
 
     /// Whether a secret of Docker's own is one of its archives.
@@ -165,7 +180,7 @@ impl Preset {
     pub fn resolve_secrets(&mut self) -> Result<()> {
         match self {
             Preset::Dtr(options) => dtr::resolve_secrets(options),
-            Preset::Swarm(_) | Preset::Ucp(_) => Ok(()),
+            Preset::Swarm(_) | Preset::Ucp(_) | Preset::Database(_) => Ok(()),
         }
     }
 
@@ -178,6 +193,7 @@ impl Preset {
             Preset::Swarm(options) => swarm::preview(options, engine).await,
             Preset::Ucp(options) => ucp::preview(options, engine).await,
             Preset::Dtr(options) => dtr::preview(options, engine).await,
+            Preset::Database(options) => database::preview(options, engine).await,
         }
     }
 
@@ -190,6 +206,7 @@ impl Preset {
             Preset::Swarm(options) => swarm::components(options, engine, ui).await,
             Preset::Ucp(options) => ucp::components(options, engine, ui).await,
             Preset::Dtr(options) => dtr::components(options, engine, ui).await,
+            Preset::Database(options) => database::components(options, engine, ui).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::steps::{Action, SealedArchive, Step, quoted};
 use super::{Component, DataLocation, Preview, sibling};
 use crate::archive::Format;
 use crate::archive::check::Check;
+use crate::archive::whole::Whole;
 use crate::docker::Engine;
 use crate::docker::inspect::ContainerInfo;
 use crate::docker::run::RunSpec;
@@ -106,7 +107,8 @@ pub(super) async fn components(
         false => (Format::Tar, Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)?),
     };
     let source = Source::Run(Box::new(spec));
-    Ok(vec![Component { check, is_message, notes, ..Component::new(source, format, metadata) }])
+    let whole = is_message.then_some(Whole::OpenPgp);
+    Ok(vec![Component { check, whole, notes, ..Component::new(source, format, metadata) }])
 }
 
 pub(super) async fn preview(options: &UcpOptions, engine: &Engine) -> Result<Preview> {

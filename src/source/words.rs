@@ -10,7 +10,9 @@ type Said = fn(&Value) -> Option<String>;
 /// `exec db: pg_dumpall -U postgres`, `volume data`, `path /etc /srv`: what is read, of what the catalog says of a source.
 /// A kind that a later version may know is shown as it is written.
 pub fn in_words(source: &Value) -> String {
-    let kinds: [(&str, Said); 9] = [
+    let kinds: [(&str, Said); 10] = [
+        // What a preset says of a database is more than the command that dumps it.
+        ("database", database),
         ("run", run),
         ("exec", exec),
         ("command", |words_of| some(words(words_of)).map(|words| format!("command -- {words}"))),
@@ -28,7 +30,8 @@ pub fn in_words(source: &Value) -> String {
 /// What stands beside the source in the catalog: which product it is of, and what is left out of it.
 pub fn besides(source: &Value) -> Vec<String> {
     let mut lines = Vec::new();
-    for (product, name) in [("ucp", "UCP"), ("dtr", "DTR"), ("swarm", "engine")] {
+    let database = source["database"]["product"].as_str().unwrap_or_default();
+    for (product, name) in [("ucp", "UCP"), ("dtr", "DTR"), ("swarm", "engine"), ("database", database)] {
         let version = source.get(product).and_then(|product| product.get("version")).and_then(Value::as_str);
         lines.extend(version.map(|version| printable(&format!("{name} {version}"))));
     }
@@ -60,6 +63,15 @@ fn with_command(kind: &str, of: &Value, command: &Value) -> Option<String> {
     let command = words(command);
     let of = quoted(of.as_str()?);
     Some(if command.is_empty() { format!("{kind} {of}") } else { format!("{kind} {of}: {command}") })
+}
+
+fn database(database: &Value) -> Option<String> {
+    let (kind, container) = (database["kind"].as_str()?, database["container"].as_str()?);
+    let options = [("user", "--user"), ("database", "--database")];
+    let options = options
+        .iter()
+        .filter_map(|(field, option)| Some(format!(" {option} {}", quoted(database[field].as_str()?))));
+    Some(format!("{}{} {}", quoted(kind), options.collect::<String>(), quoted(container)))
 }
 
 fn exec(exec: &Value) -> Option<String> {
@@ -147,6 +159,17 @@ mod tests {
         assert_eq!(besides(&source), ["--exclude '*.log' --exclude 'a b' --exclude-caches"]);
         assert_eq!(besides(&json!({"run": {}, "ucp": {"version": "3.2.6\n"}})), ["UCP 3.2.6\\n"]);
         assert!(besides(&json!({"stdin": {}})).is_empty());
+    }
+
+    #[test]
+    fn a_database_is_said_by_its_preset_and_with_the_version_of_its_server() {
+        let source = json!({"exec": {"container": "db", "command": ["pg_dumpall"]}, "database": {
+            "kind": "postgres", "product": "PostgreSQL", "version": "15.18", "container": "db", "user": "a b",
+        }});
+        assert_eq!(in_words(&source), "postgres --user 'a b' db");
+        assert_eq!(besides(&source), ["PostgreSQL 15.18"]);
+        let newer = json!({"exec": {"container": "db", "command": ["x"]}, "database": {"kind": null}});
+        assert_eq!(in_words(&newer), "exec db: x", "what is not said of a database is said of the command");
     }
 
     #[test]
