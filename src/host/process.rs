@@ -113,14 +113,19 @@ impl ProcessName {
 
     /// Whether it has ended for sure: it ran on this machine, where it would be seen, and is not there.
     pub fn is_gone(&self) -> bool {
+        self.lives() == Some(false)
+    }
+
+    /// Whether it still runs; none where it would not be seen: on another machine, before this one was started again, in
+    /// another namespace.
+    pub fn lives(&self) -> Option<bool> {
         let own = Self::own();
         let is_seen = !own.boot.is_empty() && (&self.boot, &self.namespace) == (&own.boot, &own.namespace);
         // With hidepid, what others run is not seen; what is there has a number that can be asked for all the same.
-        is_seen
-            && match stat(self.pid) {
-                Some((state, begun)) => begun != self.begun || matches!(state.as_str(), "Z" | "X"),
-                None => !answers(self.pid),
-            }
+        is_seen.then(|| match stat(self.pid) {
+            Some((state, begun)) => begun == self.begun && !matches!(state.as_str(), "Z" | "X"),
+            None => answers(self.pid),
+        })
     }
 }
 
@@ -232,7 +237,7 @@ mod tests {
             ProcessName { boot: "other".into(), ..gone.clone() },
             ProcessName { namespace: "other".into(), ..gone.clone() },
         ] {
-            assert!(!elsewhere.is_gone(), "{elsewhere:?}");
+            assert!(!elsewhere.is_gone() && elsewhere.lives().is_none(), "{elsewhere:?}");
         }
     }
 
