@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::ListContainersOptions;
 
-use super::{Engine, LABEL, lives};
+use super::{Engine, LABEL, is_waited_for};
 use crate::error::{Context, Result};
 
 /// A container of ours that nobody waits for.
@@ -35,8 +36,9 @@ impl Engine {
         let listed = listed.context(|| "cannot list the containers".into())?;
         let now = jiff::Timestamp::now().as_second();
         let left = listed.into_iter().filter_map(|container| {
-            let maker = container.labels?.remove(LABEL)?;
-            let id = container.id.filter(|_| !lives(&maker))?;
+            let runs = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+            let is_left = !is_waited_for(&container.labels?, true, runs);
+            let id = container.id.filter(|_| is_left)?;
             let name = container.names.into_iter().flatten().next().unwrap_or_default();
             let age = now.saturating_sub(container.created.unwrap_or(now));
             let (name, age) =

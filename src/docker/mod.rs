@@ -1,5 +1,6 @@
 //! The one Docker Engine client.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Context, Error, Result};
+use crate::host::process::ProcessName;
 use crate::stream::channel::{Sender, channel};
 use crate::stream::source::{ByteStream, Proof, Running};
 
@@ -39,6 +41,8 @@ pub use volume::Volume;
 
 /// What our containers are labelled with, so that a leftover can be found.
 pub const LABEL: &str = "sealift";
+/// And with what makes it: a number alone is given to other processes later, and to others in other namespaces.
+const MAKER: &str = "sealift.maker";
 /// Chunks (32 KiB at most each) that may wait between the engine and the tap.
 const DEPTH: usize = 64;
 /// How long a container's removal is tried: a restarted engine answers again within that.
@@ -94,6 +98,7 @@ impl Engine {
         };
         let mut labels = body.labels.unwrap_or_default();
         labels.insert(LABEL.into(), std::process::id().to_string());
+        labels.extend(serde_json::to_string(&ProcessName::own()).ok().map(|maker| (MAKER.into(), maker)));
         let image = body.image.clone().unwrap_or_default();
         let body = ContainerCreateBody {
             labels: Some(labels),
@@ -134,10 +139,10 @@ impl Engine {
         let Ok(found) = self.docker.inspect_container(name, None::<InspectContainerOptions>).await else {
             return Ok(false);
         };
-        let maker = found.config.and_then(|config| config.labels?.remove(LABEL));
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
         let state = found.state.and_then(|state| state.status);
-        let (Some(maker), Some(id)) = (maker, found.id) else { return Ok(false) };
-        let in_use = self.local && lives(&maker);
+        let (true, Some(id)) = (labels.contains_key(LABEL), found.id) else { return Ok(false) };
+        let in_use = is_waited_for(&labels, self.local, false);
         let left = match state {
             Some(ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD) => !in_use,
             // It may be about to be started, by somebody whom only its own host knows.
@@ -180,8 +185,20 @@ fn is_here(info: &SystemInfo) -> bool {
     same(&info.name, here.nodename()) && same(&info.kernel_version, here.release())
 }
 
+/// Whether whoever made a container still waits for it. Of one who would not be seen here nobody knows: as long as it runs,
+/// he may.
+fn is_waited_for(labels: &HashMap<String, String>, local: bool, runs: bool) -> bool {
+    let maker = labels.get(MAKER).and_then(|maker| serde_json::from_str::<ProcessName>(maker).ok());
+    match (maker, labels.get(LABEL)) {
+        (Some(maker), _) => maker.lives().unwrap_or(runs),
+        // Of a version that noted the number alone.
+        (None, Some(pid)) => local && is_ours(pid),
+        (None, None) => runs,
+    }
+}
+
 /// Whether a process of this number runs our program here.
-fn lives(pid: &str) -> bool {
+fn is_ours(pid: &str) -> bool {
     let program = |pid: &str| std::fs::read(format!("/proc/{pid}/comm")).ok();
     pid.bytes().all(|c| c.is_ascii_digit()) && program(pid).is_some_and(|own| Some(own) == program("self"))
 }
@@ -269,10 +286,30 @@ mod tests {
 
     #[test]
     fn only_a_process_of_ours_lives() {
-        assert!(lives(&std::process::id().to_string()));
+        assert!(is_ours(&std::process::id().to_string()));
         for pid in ["", "x", "-1", "../self", "4194305"] {
-            assert!(!lives(pid), "{pid}");
+            assert!(!is_ours(pid), "{pid}");
         }
+    }
+
+    #[test]
+    fn a_container_is_waited_for_by_the_process_that_made_it_and_not_by_one_of_its_number() {
+        let own = serde_json::to_value(ProcessName::own()).unwrap();
+        let by = |field: &str, value: serde_json::Value| {
+            let mut maker = own.clone();
+            maker[field] = value;
+            let pid = std::process::id().to_string();
+            HashMap::from([(LABEL.to_string(), pid), (MAKER.to_string(), maker.to_string())])
+        };
+        let waited = |labels: &HashMap<_, _>| [false, true].map(|runs| is_waited_for(labels, true, runs));
+        assert_eq!(waited(&by("pid", std::process::id().into())), [true, true]);
+        assert_eq!(waited(&by("begun", 1.into())), [false, false], "its number was given again");
+        for field in ["boot", "namespace"] {
+            assert_eq!(waited(&by(field, "another".into())), [false, true], "{field}");
+        }
+        let mut old = by("begun", 1.into());
+        old.remove(MAKER);
+        assert_eq!(waited(&old), [true, true]);
     }
 
     #[test]

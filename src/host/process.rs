@@ -1,6 +1,8 @@
 //! How every process is made that runs beside us: without our secrets, and where we read what it says, without what else
 //! the environment would change about it.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,19 +66,31 @@ fn is_among_ignored(status: &str, number: i32) -> bool {
 /// The process ids that the kernel itself begins with, as it names their namespace.
 const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 
-/// The files that processes of this host have open; none where some of the processes cannot be seen from here.
-pub fn open_files() -> Option<Vec<PathBuf>> {
+/// Those of some files, by device and inode, that processes of this host have open, by whatever path; none where some of the
+/// processes cannot be seen from here.
+pub fn open_files(files: &[PathBuf]) -> Option<BTreeSet<(u64, u64)>> {
     let sees_all = rustix::process::geteuid().is_root()
         && std::fs::read_link("/proc/self/ns/pid")
             .is_ok_and(|namespace| namespace == Path::new(FIRST_NAMESPACE));
+    // A link or a mount gives a file another path, but hardly another name; and the look at what others have open may hang.
+    let names: BTreeSet<_> = files.iter().filter_map(|file| file.file_name()).collect();
     sees_all.then(|| {
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbered = processes.filter(|entry| entry.file_name().to_str().is_some_and(is_number));
         // One that has ended since has nothing open.
-        let files =
+        let open =
             numbered.flat_map(|entry| std::fs::read_dir(entry.path().join("fd")).into_iter().flatten());
-        files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok()).collect()
+        let open = open.flatten().map(|file| file.path());
+        let named = |path: &PathBuf| {
+            std::fs::read_link(path).is_ok_and(|file| file.file_name().is_some_and(|it| names.contains(it)))
+        };
+        open.filter(named).filter_map(|path| identity(&path)).collect()
     })
+}
+
+/// Which file a path leads to, whatever it is called: device and inode.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// A process among all that ever ran on a machine, so that it can be told later whether it still does.
@@ -113,14 +127,19 @@ impl ProcessName {
 
     /// Whether it has ended for sure: it ran on this machine, where it would be seen, and is not there.
     pub fn is_gone(&self) -> bool {
+        self.lives() == Some(false)
+    }
+
+    /// Whether it still runs; none where it would not be seen: on another machine, before this one was started again, in
+    /// another namespace.
+    pub fn lives(&self) -> Option<bool> {
         let own = Self::own();
         let is_seen = !own.boot.is_empty() && (&self.boot, &self.namespace) == (&own.boot, &own.namespace);
         // With hidepid, what others run is not seen; what is there has a number that can be asked for all the same.
-        is_seen
-            && match stat(self.pid) {
-                Some((state, begun)) => begun != self.begun || matches!(state.as_str(), "Z" | "X"),
-                None => !answers(self.pid),
-            }
+        is_seen.then(|| match stat(self.pid) {
+            Some((state, begun)) => begun == self.begun && !matches!(state.as_str(), "Z" | "X"),
+            None => answers(self.pid),
+        })
     }
 }
 
@@ -232,7 +251,7 @@ mod tests {
             ProcessName { boot: "other".into(), ..gone.clone() },
             ProcessName { namespace: "other".into(), ..gone.clone() },
         ] {
-            assert!(!elsewhere.is_gone(), "{elsewhere:?}");
+            assert!(!elsewhere.is_gone() && elsewhere.lives().is_none(), "{elsewhere:?}");
         }
     }
 

@@ -1,7 +1,10 @@
 //! `clean`: what runs that failed or were killed have left in a store, and at the engine, is listed, and taken back where
 //! that is asked for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use super::lease::is_gone;
 use crate::archive::name::JobName;
@@ -10,7 +13,8 @@ use crate::docker::left::LeftContainer;
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::store::StoreUrl;
-use crate::store::leftover::{Leftover, Taken};
+use crate::store::leftover::{Judge, Leftover, Taken};
+use crate::store::removal::Needs;
 
 /// What to clean.
 #[derive(Debug, Clone)]
@@ -66,17 +70,23 @@ pub async fn clean(request: &CleanRequest, ui: &Reporter) -> Result<Cleaning> {
     let CleanRequest { jobs, older_than, confirm, docker, .. } = request;
     let store = request.store.open(ui)?;
     let mut found = Vec::new();
+    // A dry run writes nothing, and trusts this host's clock.
+    let ahead = if *confirm { store.clock_ahead().await? } else { SignedDuration::ZERO };
+    let by = Judge { older_than: *older_than, is_gone: &is_gone, ahead };
     let all = if jobs.is_empty() { vec![None] } else { jobs.iter().map(|job| Some(job.as_str())).collect() };
     let mut hidden = None;
     for job in all {
-        let (here, unseen) = store.leftovers(job, *older_than, &is_gone).await?;
+        let (here, unseen) = store.leftovers(job, &by).await?;
         found.extend(here);
         hidden = hidden.or(unseen);
     }
-    let mut left = Vec::new();
+    let (mut left, mut known) = (Vec::new(), BTreeMap::<String, Needs>::new());
     for leftover in found {
         let taken = match *confirm {
-            true => Some(store.take_back(&leftover, *older_than, &is_gone).await),
+            true => {
+                let known = known.entry(leftover.job.clone()).or_default();
+                Some(store.take_back(&leftover, &by, known).await)
+            }
             false => None,
         };
         left.push(Cleaned { left: leftover, taken });
@@ -100,3 +110,5 @@ async fn containers(older_than: Duration, confirm: bool) -> Result<Vec<Cleaned<L
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod young;

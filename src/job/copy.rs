@@ -70,6 +70,8 @@ pub async fn copy(
 ) -> Result<()> {
     let asked = StoredArchive::find(&request.from, &request.archive, ui).await?;
     let store = Arc::new(request.to.create(ui)?);
+    // Before gigabytes are sent that would not be locked.
+    until(cancel, store.check_lock()).await?;
     let (mut needs, mut failed) = (Vec::new(), Vec::new());
     for id in &asked.manifest.needs {
         let copying = async {

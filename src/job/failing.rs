@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::request::{BackupRequest, Task};
+use super::secrets;
 use crate::archive::Id;
 use crate::error::{Error, Kind};
 use crate::report::Reporter;
@@ -34,11 +35,14 @@ impl Failing {
     /// A run that is to make an archive; none where its job has no name.
     pub(super) fn of(task: &Task) -> Option<Self> {
         let mut failing = Self::new(task.job()?, &task.request);
-        if let Source::Run(spec) = &task.source {
-            let values = spec.env.iter().filter_map(|pair| pair.split_once('='));
-            let values = values.filter(|(name, _)| is_secret(name)).map(|(_, value)| value.to_string());
-            failing.secrets.extend(values.chain(spec.secrets.iter().cloned()).map(SecretString::from));
-        }
+        let (given, words): (&[String], _) = match &task.source {
+            Source::Run(spec) => (&spec.secrets, [&spec.env[..], &spec.command].concat()),
+            Source::Exec { command, .. } | Source::Command(command) => (&[], command.clone()),
+            _ => (&[], Vec::new()),
+        };
+        // What the command says may hold them, without the name that tells what they are.
+        let secrets = secrets::given_in(&words).into_iter().map(String::from).chain(given.iter().cloned());
+        failing.secrets.extend(secrets.map(SecretString::from));
         Some(failing)
     }
 
@@ -46,7 +50,7 @@ impl Failing {
     pub(super) fn new(job: String, request: &BackupRequest) -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-            if is_secret(&name) { Some(value) } else { password_in(&value) }
+            if secrets::is_one(&name) { Some(value) } else { secrets::password_in(&value).map(String::from) }
         });
         let secrets = variables.map(SecretString::from).collect();
         Failing { job, urls: request.stores.clone(), secrets }
@@ -102,29 +106,13 @@ impl Failing {
     }
 
     fn without_secrets(&self, text: &str) -> String {
-        let secrets = self.secrets.iter().map(|secret| secret.expose_secret().trim());
-        let mut secrets: Vec<_> = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
+        let known = self.secrets.iter().map(|secret| secret.expose_secret().trim());
+        let all = known.chain(secrets::said_in(text));
+        let mut secrets: Vec<_> = all.filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
         // One may begin with another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.into_iter().fold(text.to_string(), |text, secret| text.replace(secret, "<redacted>"))
     }
-}
-
-/// The password in a URL, as it stands there: `postgres://app:PASSWORD@db/app`.
-fn password_in(value: &str) -> Option<String> {
-    let (_, rest) = value.split_once("://")?;
-    let (user, _) = rest.split('/').next()?.rsplit_once('@')?;
-    user.split_once(':').map(|(_, password)| password.to_string())
-}
-
-/// Whether a variable of this name holds a secret, by what such variables are called.
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let names_one = ["SECRET", "PASSW", "PASSPHRASE", "TOKEN", "CREDENTIAL", "_KEY", "PWD"];
-    let leads_to_one = ["_FILE", "_COMMAND", "_PATH", "_DIR"];
-    names_one.iter().any(|part| name.contains(part))
-        && !leads_to_one.iter().any(|part| name.ends_with(part))
-        && !matches!(name.as_str(), "PWD" | "OLDPWD")
 }
 
 #[cfg(test)]
@@ -146,24 +134,24 @@ mod tests {
             failing.without_secrets("no hunter2-prod, hunter2, abc"),
             "no <redacted>, <redacted>, abc"
         );
-        assert_eq!(password_in("postgres://app:s3cr:t@db:5432/app").as_deref(), Some("s3cr:t"));
-        for none in ["postgres://db/app", "https://proxy:3128/x@y", "app:x@db", "s3://user@bucket"] {
-            assert_eq!(password_in(none), None, "{none}");
-        }
+        assert_eq!(
+            failing.without_secrets(
+                "GET https://b/k?X-Amz-Signature=0123abcd&x=1: 403, from postgres://u:pass@db/x"
+            ),
+            "GET https://b/k?X-Amz-Signature=<redacted>&x=1: 403, from postgres://u:<redacted>@db/x"
+        );
     }
 
     #[test]
-    fn a_variable_that_holds_a_secret_is_known_by_its_name() {
-        for name in
-            ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MYSQL_PWD", "PGPASSWORD", "SEALIFT_PASSPHRASE"]
-        {
-            assert!(is_secret(name), "{name}");
-        }
-        for name in
-            ["PWD", "OLDPWD", "HOME", "SEALIFT_PASSPHRASE_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "KEYBOARD"]
-        {
-            assert!(!is_secret(name), "{name}");
-        }
+    fn what_a_commands_words_hold_is_in_no_record_whatever_the_command_says() {
+        let words = ["mysqldump", "--password", "hunter2", "--token=s3cret", "MYSQL_PWD=tiger1", "db1"];
+        let source = Source::Command(words.map(String::from).into());
+        let task = Task::new(source, BackupRequest { job: Some("db".into()), ..request(&["memory:///"]) });
+        let failing = Failing::of(&task).unwrap();
+        assert_eq!(
+            failing.without_secrets("db1: hunter2, s3cret and tiger1 are wrong"),
+            "db1: <redacted>, <redacted> and <redacted> are wrong"
+        );
     }
 
     #[tokio::test]

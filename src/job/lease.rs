@@ -1,6 +1,6 @@
 //! One run of a job at a time: a run holds the job by a lease in each of its stores ([`crate::store::lease`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::archive::Id;
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::store::Store;
-use crate::store::lease::{self, Lease, Verdict, verdict};
+use crate::store::lease::{self, Holder, Lease, Verdict, verdict};
 
 /// How long a run that begins together with ours may take to see ours and to end.
 const SETTLES: Duration = Duration::from_secs(5);
@@ -105,25 +105,31 @@ impl RunLease {
                 }
             }
         }
+        // Another run's may be watched for longer than one of ours lasts.
+        self.renew(held.clone());
         // Where ours could not be written, another one's may be there.
         self.is_alone(stores, ui).await?;
         self.stores = held;
-        self.renew();
         Ok(())
     }
 
     async fn is_alone(&self, stores: &[Arc<Store>], ui: &Reporter) -> Result<()> {
-        let began = Instant::now();
+        let (mut watched, mut waiting) = (Watched::default(), None);
         loop {
-            let mut waits = None;
+            let (mut waits, mut watches) = (None, false);
             for store in stores {
-                let others = match self.others(store).await {
+                let mut others = match self.others(store).await {
                     Ok(others) => others,
                     Err(error) => {
                         ui.detail(&format!("other runs of {} would not be seen: {error}", self.job));
                         continue;
                     }
                 };
+                let (unsure, gone) = watched.sort_out(store, &mut others, ui);
+                for holder in gone {
+                    let _ = store.drop_lease(&self.job, &holder.id, holder.renewed).await;
+                }
+                watches |= unsure;
                 let Some(first) = others.iter().min_by_key(|other| &other.id) else { continue };
                 let error = lease::is_held(&self.job, &store.name, first);
                 match verdict(&self.entry.0, &others) {
@@ -132,15 +138,21 @@ impl RunLease {
                     Verdict::WaitForThem => waits = Some(error),
                 }
             }
-            match waits {
-                None => return Ok(()),
-                Some(error) if began.elapsed() >= SETTLES => return Err(error),
-                Some(_) => sleep(LOOKED).await,
+            match (waits, watches) {
+                (None, false) => return Ok(()),
+                (None, true) => {
+                    waiting = None;
+                    sleep(WAITED).await;
+                }
+                (Some(error), _) if waiting.get_or_insert_with(Instant::now).elapsed() >= SETTLES => {
+                    return Err(error);
+                }
+                (Some(_), _) => sleep(LOOKED).await,
             }
         }
     }
 
-    async fn others(&self, store: &Store) -> Result<Vec<lease::Holder>> {
+    async fn others(&self, store: &Store) -> Result<Vec<Holder>> {
         let runs = store.runs(&self.job).await?;
         // What the store says of our own is its clock.
         let now = runs.taken(&self.entry.0).unwrap_or_else(jiff::Timestamp::now);
@@ -162,12 +174,12 @@ impl RunLease {
         self.drop_all(ui).await;
         self.entry = next;
         (self.renewed, self.stop) = (Arc::default(), CancellationToken::new());
-        self.renew();
+        self.renew(self.stores.clone());
     }
 
-    fn renew(&mut self) {
+    fn renew(&mut self, stores: Vec<Arc<Store>>) {
         let (job, id, started) = (self.job.clone(), self.entry.0.clone(), self.started);
-        let (stores, renewed, stop) = (self.stores.clone(), Arc::clone(&self.renewed), self.stop.clone());
+        let (renewed, stop) = (Arc::clone(&self.renewed), self.stop.clone());
         self.renewing = Some(tokio::spawn(async move {
             let mut pause = lease::RENEWED;
             loop {
@@ -230,6 +242,41 @@ impl Drop for RunLease {
     }
 }
 
+/// Leases of times that are yet to come, by store and run: how often each had been renewed when it was first seen, and when
+/// that was.
+#[derive(Default)]
+struct Watched(BTreeMap<(String, Id), (u32, Instant)>);
+
+impl Watched {
+    /// Takes out of a store's `holders` those with such a lease that nobody is known to renew. Returns whether one is still
+    /// to be watched, and those that have been for as long as a lease lasts: they hold nothing.
+    fn sort_out(&mut self, store: &Store, holders: &mut Vec<Holder>, ui: &Reporter) -> (bool, Vec<Holder>) {
+        let (mut unsure, mut gone) = (false, Vec::new());
+        holders.retain(|holder| {
+            let known = (store.name.clone(), holder.id.clone());
+            let (renewed, since) = *self.0.entry(known).or_insert_with(|| {
+                if holder.is_ahead {
+                    ui.note(&format!(
+                        "{holder} has a lease of a time that is yet to come, at {}: waiting up to 10 minutes whether it is \
+                         renewed",
+                        store.name
+                    ));
+                }
+                (holder.renewed, Instant::now())
+            });
+            if !holder.is_ahead || holder.renewed > renewed {
+                return true;
+            }
+            match since.elapsed() >= lease::LASTS {
+                true => gone.push(holder.clone()),
+                false => unsure = true,
+            }
+            false
+        });
+        (unsure, gone)
+    }
+}
+
 /// Waits before it is looked again whether the run that holds the job has ended.
 pub(super) async fn wait_for_others(held: &Error, left: Duration, ui: &Reporter) {
     ui.detail(&format!("{held}: waiting for it"));
@@ -270,5 +317,52 @@ mod tests {
         assert_eq!(holders.iter().map(|holder| &holder.id).collect::<Vec<_>>(), [&next]);
         assert!(lease.end(&ui).await);
         assert_eq!(store.sizes("db").await.unwrap().len(), 1, "nothing of any lease is left");
+    }
+
+    /// A folder in which a run of another host has a lease, taken a day ahead of time; its first renewal is, too.
+    async fn with_lease_ahead() -> (tempfile::TempDir, Arc<Store>, Id) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", dir.path().display()), &Default::default()).unwrap();
+        let id: Id = "20261122T020000Z-1f2e3d4c".parse().unwrap();
+        put_ahead(&store, dir.path(), &id, 0).await;
+        (dir, Arc::new(store), id)
+    }
+
+    async fn put_ahead(store: &Store, root: &std::path::Path, id: &Id, renewed: u32) {
+        let elsewhere = r#"{"pid":1,"begun":1,"boot":"another","namespace":"another"}"#;
+        let process = serde_json::from_str(elsewhere).unwrap();
+        let lease = Lease { process, ..Lease::new(jiff::Timestamp::now()) };
+        store.put_lease("db", id, renewed, &lease).await.unwrap();
+        let file = root.join(format!("db/{id}.running-{renewed}.json"));
+        let touched = std::process::Command::new("touch").args(["-d", "1 day"]).arg(file).status();
+        assert!(touched.unwrap().success());
+    }
+
+    const LATER: &str = "20261122T020001Z-1f2e3d4c";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_lease_of_a_time_to_come_holds_the_job_no_longer_than_another() {
+        let (_dir, store, _) = with_lease_ahead().await;
+        let mut lease = RunLease::new("db", &LATER.parse().unwrap(), jiff::Timestamp::now());
+        let began = Instant::now();
+        lease.take(&[Arc::clone(&store)], &Reporter::silent()).await.unwrap();
+        assert!(began.elapsed() >= lease::LASTS && began.elapsed() < lease::LASTS * 2);
+        assert!(lease.end(&Reporter::silent()).await);
+        assert!(store.sizes("db").await.unwrap().is_empty(), "the next run need not wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_of_a_time_to_come_that_is_renewed_holds_the_job() {
+        let (dir, store, id) = with_lease_ahead().await;
+        let mut lease = RunLease::new("db", &LATER.parse().unwrap(), jiff::Timestamp::now());
+        let renewal = async {
+            sleep(lease::RENEWED).await;
+            put_ahead(&store, dir.path(), &id, 1).await;
+        };
+        let (ui, stores) = (Reporter::silent(), [Arc::clone(&store)]);
+        let (taken, ()) = tokio::join!(lease.take(&stores, &ui), renewal);
+        assert_eq!(taken.unwrap_err().kind(), crate::error::Kind::Locked);
+        lease.end(&ui).await;
+        assert_eq!(store.runs("db").await.unwrap().with_lease().collect::<Vec<_>>(), [&id]);
     }
 }

@@ -34,6 +34,7 @@ mod request;
 pub mod restore;
 pub mod restore_set;
 pub mod retention;
+mod secrets;
 mod sequential;
 pub mod set;
 pub mod show;

@@ -83,6 +83,11 @@ pub struct Holder {
     pub id: Id,
     /// What its lease says; none where that cannot be read.
     pub lease: Option<Lease>,
+    /// How often it was renewed.
+    pub renewed: u32,
+    /// Whether the store took it at a time that is yet to come: a clock was ahead, and whether it has ended is only seen by
+    /// watching whether it is renewed.
+    pub is_ahead: bool,
 }
 
 impl std::fmt::Display for Holder {
@@ -188,14 +193,15 @@ impl Store {
         is_gone: impl Fn(&Id, &Lease) -> bool,
     ) -> Result<Vec<Holder>> {
         let mut holders = Vec::new();
-        for (id, (renewed, taken)) in &runs.open {
-            let key = self.key(job, id, &suffix(*renewed));
+        for (id, &(renewed, taken)) in &runs.open {
+            let holder = |lease, is_ahead| Holder { id: id.clone(), lease, renewed, is_ahead };
+            let key = self.key(job, id, &suffix(renewed));
             let read = self.small(&key, "a lease", |text| json::from_text::<Lease>(text, WHAT)).await;
             let lease = match read {
                 // Ended since it was listed, or renewed, by whom it is held then.
                 Ok(None) if self.may_read() => match self.runs(job).await?.open.contains_key(id) {
                     true => {
-                        holders.push(Holder { id: id.clone(), lease: None });
+                        holders.push(holder(None, false));
                         continue;
                     }
                     false => continue,
@@ -206,9 +212,10 @@ impl Store {
                 Err(error) => return Err(error),
             };
             let lasts = lease.as_ref().map_or(LASTS, |lease| Duration::from_secs(lease.seconds.min(86_400)));
-            let age = Duration::try_from(now.duration_since(*taken)).unwrap_or_default();
+            let age = Duration::try_from(now.duration_since(taken)).unwrap_or_default();
             if age < lasts && !lease.as_ref().is_some_and(|lease| is_gone(id, lease)) {
-                holders.push(Holder { id: id.clone(), lease });
+                let ahead = Duration::try_from(taken.duration_since(now)).unwrap_or_default();
+                holders.push(holder(lease, ahead > LASTS));
             }
         }
         Ok(holders)
@@ -327,7 +334,7 @@ mod tests {
     #[test]
     fn the_smaller_id_waits_the_larger_one_ends() {
         let [small, large]: [Id; 2] = [ID, OTHER].map(|id| id.parse().unwrap());
-        let holder = |id: &Id| Holder { id: id.clone(), lease: None };
+        let holder = |id: &Id| Holder { id: id.clone(), lease: None, renewed: 0, is_ahead: false };
         assert_eq!(verdict(&small, &[]), Verdict::GoOn);
         assert_eq!(verdict(&small, &[holder(&large)]), Verdict::WaitForThem);
         assert_eq!(verdict(&large, &[holder(&small)]), Verdict::End);

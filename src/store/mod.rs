@@ -41,6 +41,7 @@ pub mod manifest;
 mod mark;
 mod memory;
 mod multipart;
+mod names;
 pub mod needs;
 mod pages;
 mod parts;

@@ -187,7 +187,9 @@ impl Store {
     pub(super) async fn withdraw(&self, manifest: &Manifest) -> Result<()> {
         let (job, id) = (&manifest.job, &manifest.id);
         let mut removal = Removal::begin(self, job, [id], "what it needs is gone", tombstone::STALE).await?;
-        removal.look_again(&Default::default()).await?;
+        if let Err(error) = removal.look_again(&Default::default()).await {
+            return Err(removal.give_up(error).await);
+        }
         match removal.delete(id).await? {
             Removed::Gone(_) => Ok(()),
             Removed::Kept(why) => Err(Error::failed(format!("{job}@{id} is still there: {why}"))),
@@ -284,5 +286,30 @@ mod tests {
                 .collect::<Vec<_>>(),
             [format!("{NEED}{SUFFIX}"), format!("{NEED}.raw")]
         );
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_cannot_be_taken_back_has_no_tombstone_left() {
+        use crate::store::faults::{Fault, Op, Rule};
+        let (store, manifest) = uncommitted("needs-no-list").await;
+        store.put_manifest(&manifest).await.unwrap();
+        let rule = Rule::on(Op::List, "", Fault::Pretend);
+        let (lagging, _) = Store::faulty("memory://needs-no-list", vec![rule]);
+        let error = lagging.withdraw(&manifest).await.unwrap_err();
+        assert!(error.to_string().contains("does not list what was written"), "{error}");
+        assert!(store.tombstones("db").await.unwrap().is_empty());
+        assert_eq!(store.ids("db").await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_adopted_though_its_need_goes_meanwhile_is_taken_back() {
+        use crate::store::faults::{Fault, Op, Rule};
+        let (store, manifest) = uncommitted("needs-adopted").await;
+        let gone = Fault::ThenDeleted("db/20261121T020000Z-00000001.raw");
+        let rule = Rule::on(Op::Put, "20261122T020000Z-00000002.manifest.json", gone);
+        let (racing, faults) = Store::faulty("memory://needs-adopted", vec![rule]);
+        let error = racing.adopt_manifest(&manifest, &needs()).await.unwrap_err();
+        assert!(error.to_string().contains("is gone from") && faults.fired() == 1, "{error}");
+        assert_eq!(store.ids("db").await.unwrap(), [need()]);
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Store;
-use super::leftover::{IsGone, Leftover, Taken, What};
+use super::leftover::{Judge, Leftover, Taken, What};
 use super::list::Listed;
 use super::manifest::{SUFFIX, catalog_suffix};
-use super::removal::{Removal, Removed};
+use super::removal::{Needs, Removal, Removed};
 use crate::archive::Id;
 use crate::error::Result;
 
@@ -35,15 +35,16 @@ impl Store {
     pub(super) async fn remove_part(
         &self,
         left: &Leftover,
-        older_than: Duration,
-        is_gone: IsGone<'_>,
+        by: &Judge<'_>,
+        known: &mut Needs,
     ) -> Result<Taken> {
         let (job, id) = (left.job.as_str(), &left.id);
-        let mut removal =
-            Removal::begin(self, job, [id], "a part that nothing builds on", older_than).await?;
+        let why = "a part that nothing builds on";
+        let mut removal = Removal::begin(self, job, [id], why, by.older_than).await?;
         let looked = async {
-            removal.look_again(&Default::default()).await?;
-            self.live(job, &self.runs(job).await?, removal.now(), is_gone).await
+            removal.look_again(known).await?;
+            *known = removal.known();
+            self.live(job, &self.runs(job).await?, removal.now(), by).await
         };
         let live = match looked.await {
             Ok(live) => live,

@@ -18,6 +18,7 @@ use crate::report::{Finding, human_bytes, short_time};
 /// The folder that is tried; no job's archives lie there.
 const FOLDER: &str = "sealift-doctor";
 const SUFFIX: &str = ".probe";
+const PARTS_SUFFIX: &str = ".parts.probe";
 const TEXT: &str = "sealift doctor: this object may be deleted\n";
 
 /// Clocks that are further apart spoil the order of ids, and records of times.
@@ -40,16 +41,40 @@ impl Store {
         if written.is_some() {
             found.push(self.try_read(&key).await);
             if !matches!(self.kind, Kind::File | Kind::Memory) {
-                found.push(self.try_parts(&self.key(FOLDER, &id, ".parts.probe")).await);
+                found.push(self.try_parts(&self.key(FOLDER, &id, PARTS_SUFFIX)).await);
             }
             found.push(self.try_delete(&key, versioned).await);
-            if let Some(folder) = self.folder() {
-                // Only where nothing else is in it.
-                let _ = std::fs::remove_dir(folder.join(self.below(FOLDER).as_ref()));
-            }
+            self.drop_probes_folder();
         }
         found.extend(self.ask_bucket(builds_on).await);
         Ok(found)
+    }
+
+    /// By how much this host's clock is ahead of the store's, by an object that is written, looked at and deleted again.
+    ///
+    /// # Errors
+    /// The store does not answer, or refuses.
+    pub async fn clock_ahead(&self) -> Result<SignedDuration> {
+        let key = self.key(FOLDER, &Id::new(Timestamp::now())?, SUFFIX);
+        let written = self.put_absent(&key, &Bytes::from_static(TEXT.as_bytes())).await;
+        match written {
+            // Ids are drawn: it is ours, and its first answer was lost.
+            Ok(()) | Err(StoreError::AlreadyExists { .. }) => {}
+            Err(error) => return Err(self.explain("asking for the store's time", error)),
+        }
+        let before = Timestamp::now();
+        let looked = self.down.head(&key).await;
+        let deleted = self.delete_object(&key).await;
+        self.drop_probes_folder();
+        let meta = looked.map_err(|e| self.explain("asking for the store's time", e))?;
+        deleted.map(|()| before.duration_since(super::lease::time_of(&meta)))
+    }
+
+    fn drop_probes_folder(&self) {
+        if let Some(folder) = self.folder() {
+            // Only where nothing else is in it.
+            let _ = std::fs::remove_dir(folder.join(self.below(FOLDER).as_ref()));
+        }
     }
 
     fn check(&self, what: &str) -> String {
@@ -275,6 +300,11 @@ impl Store {
         };
         rules.into_iter().map(finding).collect()
     }
+}
+
+/// Whether an object of this name behind an id was written to try a store out.
+pub(super) fn is_probe(suffix: &str) -> bool {
+    [SUFFIX, PARTS_SUFFIX].contains(&suffix)
 }
 
 /// What an object lock configuration says.

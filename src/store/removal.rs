@@ -13,6 +13,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::manifest::{SUFFIX, is_archive_suffix};
+use super::names::{part_of, unknown_beside};
 use super::{Store, mark, pin, set, tombstone};
 use crate::archive::Id;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +35,8 @@ pub enum Kept {
     MayBeNeededBy(Id),
     /// It is pinned.
     Pinned,
+    /// It has no manifest, and beside it lies an object that this version does not know.
+    Unknown(String),
     /// Its own tombstone is gone: somebody else took it back.
     Unmarked,
     /// The store refuses: it may be locked.
@@ -48,6 +51,9 @@ impl fmt::Display for Kept {
                 write!(f, "may be needed by {id}, whose manifest is damaged or missing")
             }
             Kept::Pinned => f.write_str("pinned"),
+            Kept::Unknown(name) => {
+                write!(f, "it may be an archive of a newer version: {name} is unknown to this one")
+            }
             Kept::Unmarked => f.write_str("another run took its tombstone away"),
             Kept::Refused(error) => error.fmt(f),
         }
@@ -178,6 +184,12 @@ impl<'a> Removal<'a> {
         Ok(listed)
     }
 
+    /// What the manifests say that were read; they never change.
+    pub fn known(&self) -> Needs {
+        let known = self.needs.iter().filter(|(_, needs)| needs.is_some());
+        known.map(|(id, needs)| (id.clone(), needs.clone())).collect()
+    }
+
     /// A list without our own tombstones is older than they are: what was committed meanwhile is not in it either.
     async fn has_own_tombstones(&self) -> Result<()> {
         for (id, at) in &self.marked {
@@ -220,7 +232,16 @@ impl<'a> Removal<'a> {
             Some(needs) => needs.contains(id).then(|| Kept::NeededBy(other.clone())),
             None => (other > id).then(|| Kept::MayBeNeededBy(other.clone())),
         });
-        needed.next().or_else(|| self.pinned.contains(id).then_some(Kept::Pinned))
+        let pinned = || self.pinned.contains(id).then_some(Kept::Pinned);
+        needed.next().or_else(pinned).or_else(|| self.unknown_beside(id).map(Kept::Unknown))
+    }
+
+    /// What is not known beside something without a manifest that is.
+    fn unknown_beside(&self, id: &Id) -> Option<String> {
+        if self.objects.contains_key(&format!("{id}{SUFFIX}")) {
+            return None;
+        }
+        self.objects.keys().find(|name| unknown_beside(name).as_ref() == Some(id)).cloned()
     }
 
     /// Takes the tombstone back: the archive stays.
@@ -259,9 +280,7 @@ impl<'a> Removal<'a> {
     /// later.
     pub async fn delete(&mut self, id: &Id) -> Result<Removed> {
         if self.looked.elapsed() >= FRESH {
-            let known = self.needs.iter().filter(|(_, needs)| needs.is_some());
-            let known = known.map(|(id, needs)| (id.clone(), needs.clone())).collect();
-            self.look_again(&known).await?;
+            self.look_again(&self.known()).await?;
         }
         let Some(at) = self.marked.get(id).cloned() else { return Ok(Removed::Kept(Kept::Unmarked)) };
         if !self.store.has_tombstone(&self.job, id, &at).await? {
@@ -312,7 +331,8 @@ impl<'a> Removal<'a> {
     fn beside(&self, id: &Id, own: &Id) -> Vec<String> {
         let own = mark::suffix(tombstone::WORD, own);
         let prefix = format!("{id}.");
-        let names = self.objects.keys().filter(|name| name.starts_with(&prefix));
+        // What is not known stays: nobody knows here what it is for.
+        let names = self.objects.keys().filter(|name| name.starts_with(&prefix) && part_of(name).is_some());
         let suffixes = names.map(|name| name[prefix.len() - 1..].to_string());
         let mut beside: Vec<_> = suffixes.filter(|suffix| *suffix != own && !stays(suffix)).collect();
         beside.sort_by_cached_key(|suffix| (rank(suffix), suffix.clone()));
@@ -343,6 +363,8 @@ pub struct Beside {
     pub bytes: u64,
     /// Whether it has a manifest.
     pub has_manifest: bool,
+    /// Whether there is something that this version does not know.
+    pub has_unknown: bool,
     /// When its latest tombstone was put, by the clock of whoever did; none where it has none.
     pub tombstone: Option<jiff::Timestamp>,
 }
@@ -352,7 +374,7 @@ impl Beside {
     /// be at work, or about to find that it is to stay.
     pub fn is_broken_off(&self, now: jiff::Timestamp, stale: Duration) -> bool {
         let age = self.tombstone.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
-        !self.has_manifest && age.is_some_and(|age| age >= stale)
+        !self.has_manifest && !self.has_unknown && age.is_some_and(|age| age >= stale)
     }
 }
 
@@ -379,6 +401,7 @@ impl Store {
                 let beside = found.entry((job.into(), id)).or_default();
                 beside.bytes += meta.size;
                 beside.has_manifest |= suffix == SUFFIX;
+                beside.has_unknown |= unknown_beside(name).is_some();
                 let at = mark::parse(name, tombstone::WORD).and_then(|(_, at)| at.time());
                 beside.tombstone = beside.tombstone.max(at);
             }

@@ -1,11 +1,11 @@
 //! What a run that was killed leaves in a folder: files under the names that uploads have before they are complete, which
 //! no list shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::leftover::{Leftover, What};
+use super::leftover::{Judge, Leftover, Taken, What};
 use super::{Place, Store};
 use crate::archive::Id;
 use crate::archive::name::JobName;
@@ -42,13 +42,9 @@ impl Store {
         let mut found = Vec::new();
         for job in jobs {
             for (id, files) in staged(&root.join(&job)) {
-                let written = files.iter().filter_map(|file| std::fs::metadata(file).ok());
-                let (mut bytes, mut youngest) = (0, None);
-                for meta in written {
-                    bytes += meta.len();
-                    youngest = youngest.max(meta.modified().ok());
-                }
-                let youngest = youngest.and_then(|time| jiff::Timestamp::try_from(time).ok());
+                let sizes = files.iter().filter_map(|file| std::fs::metadata(file).ok());
+                let bytes = sizes.map(|meta| meta.len()).sum();
+                let youngest = files.iter().filter_map(|file| written(file)).max();
                 let age = youngest.and_then(|time| Duration::try_from(now.duration_since(time)).ok());
                 let names = files.iter().filter_map(|file| Some(file.file_name()?.to_str()?.to_string()));
                 let (names, age) = (names.collect(), age.unwrap_or_default());
@@ -58,19 +54,21 @@ impl Store {
         found
     }
 
-    /// Deletes files of uploads.
-    pub(super) fn drop_staged_files(&self, left: &Leftover) -> Result<()> {
-        let Place::Folder(root) = &self.place else { return Ok(()) };
-        for name in &left.names {
-            let file = root.join(&left.job).join(name);
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).context(|| format!("cannot delete {}", file.display()));
-                }
-                _ => {}
-            }
+    /// Deletes files of uploads, unless they are written to: whoever does that may have no lease.
+    pub(super) fn drop_staged_files(&self, left: &Leftover, by: &Judge<'_>) -> Result<Taken> {
+        let Place::Folder(root) = &self.place else { return Ok(Taken::Back) };
+        let folder = root.join(&left.job);
+        let mut runs = staged(&folder);
+        let Some(files) = runs.remove(&left.id) else { return Ok(Taken::Back) };
+        let found: Vec<_> = files.iter().map(|file| (file, process::identity(file))).collect();
+        if is_written_to(&files, open_files(&folder, &files).as_ref(), by) {
+            return Ok(Taken::Kept("it is written to".into()));
         }
-        Ok(())
+        // One that another file has taken the place of since was not looked at.
+        for (file, _) in found.iter().filter(|(file, found)| process::identity(file) == *found) {
+            delete(file)?;
+        }
+        Ok(Taken::Back)
     }
 
     /// Deletes what runs of this job that were killed have left in a folder; returns the names. What belongs to a run that
@@ -85,14 +83,13 @@ impl Store {
         if runs.is_empty() {
             return Ok(Vec::new());
         }
-        let kind = Mounts::read().kind_of(&folder);
-        let is_local = kind.is_some_and(|kind| LOCAL.contains(&kind.as_str()));
-        let open = if is_local { process::open_files() } else { None };
+        let all: Vec<_> = runs.values().flatten().cloned().collect();
+        let open = open_files(&folder, &all);
         let mut deleted = Vec::new();
-        for files in runs.into_values().filter(|files| is_abandoned(files, open.as_deref())) {
+        for files in runs.into_values().filter(|files| is_abandoned(files, open.as_ref())) {
             for file in files {
                 let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
-                std::fs::remove_file(&file).context(|| format!("cannot delete {}", file.display()))?;
+                delete(&file)?;
                 deleted.push(name);
             }
         }
@@ -129,15 +126,46 @@ fn staged(folder: &Path) -> BTreeMap<Id, Vec<PathBuf>> {
     runs
 }
 
+/// Which of a folder's files processes have open; none where that cannot be known: another host may, too.
+fn open_files(folder: &Path, files: &[PathBuf]) -> Option<BTreeSet<(u64, u64)>> {
+    let kind = Mounts::read().kind_of(folder);
+    let is_local = kind.is_some_and(|kind| LOCAL.contains(&kind.as_str()));
+    if is_local { process::open_files(files) } else { None }
+}
+
+fn has_any(files: &[PathBuf], open: &BTreeSet<(u64, u64)>) -> bool {
+    files.iter().filter_map(|file| process::identity(file)).any(|file| open.contains(&file))
+}
+
+/// Whether a process has any of a run's files `open`, or one of them is young.
+fn is_written_to(files: &[PathBuf], open: Option<&BTreeSet<(u64, u64)>>, by: &Judge<'_>) -> bool {
+    let youngest = files.iter().filter_map(|file| written(file)).max();
+    let age = youngest.map(|at| by.age(at)).unwrap_or_default();
+    age < by.older_than || open.is_some_and(|open| has_any(files, open))
+}
+
 /// Whether no process has any of a run's files `open`; where that cannot be known, whether all of them are old.
-fn is_abandoned(files: &[PathBuf], open: Option<&[PathBuf]>) -> bool {
+fn is_abandoned(files: &[PathBuf], open: Option<&BTreeSet<(u64, u64)>>) -> bool {
     match open {
-        Some(open) => files.iter().all(|file| !open.contains(file)),
+        Some(open) => !has_any(files, open),
         None => files.iter().all(|file| {
-            let written = std::fs::metadata(file).and_then(|data| data.modified());
-            let age = written.ok().and_then(|written| SystemTime::now().duration_since(written).ok());
-            age.is_some_and(|age| age >= SURELY_GONE)
+            let age = written(file).map(|at| jiff::Timestamp::now().duration_since(at));
+            age.and_then(|age| Duration::try_from(age).ok()).is_some_and(|age| age >= SURELY_GONE)
         }),
+    }
+}
+
+/// When a file was last written to.
+fn written(file: &Path) -> Option<jiff::Timestamp> {
+    std::fs::metadata(file).and_then(|meta| meta.modified()).ok()?.try_into().ok()
+}
+
+fn delete(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("cannot delete {}", file.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -176,13 +204,40 @@ mod tests {
 
     #[test]
     fn a_run_is_gone_when_nobody_has_its_files_open() {
-        let file = |name: &str| PathBuf::from(format!("/s/j/{name}"));
+        let dir = folder("touch a b c");
+        let file = |name: &str| dir.path().join(name);
+        let open = |name: &str| BTreeSet::from([process::identity(&file(name)).unwrap()]);
         let files = [file("a"), file("b")];
-        assert!(is_abandoned(&files, Some(&[file("c")])));
+        assert!(is_abandoned(&files, Some(&open("c"))));
         assert!(
-            !is_abandoned(&files, Some(&[file("b")])),
+            !is_abandoned(&files, Some(&open("b"))),
             "its archive may be old while its catalog is written"
         );
+    }
+
+    fn judge(hours: u64) -> Judge<'static> {
+        let older_than = Duration::from_secs(hours * 3600);
+        Judge { older_than, is_gone: &|_, _| false, ahead: Default::default() }
+    }
+
+    #[test]
+    fn a_file_that_a_process_has_open_is_written_to_however_old_and_whatever_it_is_called_there() {
+        let dir = folder("touch -d '2 days ago' a; ln a b");
+        let files = [dir.path().join("a")];
+        let open = BTreeSet::from([process::identity(&dir.path().join("b")).unwrap()]);
+        assert!(is_written_to(&files, Some(&open), &judge(24)));
+        assert!(!is_written_to(&files, Some(&BTreeSet::new()), &judge(24)));
+        assert!(!is_written_to(&files, None, &judge(24)) && is_written_to(&files, None, &judge(72)));
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_since_it_was_listed_is_not_deleted() {
+        let dir = folder(&format!("mkdir job; touch -d '2 days ago' 'job/{OLD}.raw#1'"));
+        let store = Store::open(&format!("file://{}", dir.path().display()), &Default::default()).unwrap();
+        let left = store.staged_files(Some("job"), jiff::Timestamp::now()).remove(0);
+        assert!(matches!(store.drop_staged_files(&left, &judge(72)).unwrap(), Taken::Kept(_)));
+        assert!(matches!(store.drop_staged_files(&left, &judge(24)).unwrap(), Taken::Back));
+        assert_eq!(names(&dir.path().join("job")), [""; 0]);
     }
 
     #[test]

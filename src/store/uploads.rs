@@ -1,5 +1,5 @@
 //! Uploads under way in a bucket, which no list of objects shows: the client library has no request for them (S3's
-//! `ListMultipartUploads`, which GCS has too), but signs one.
+//! `ListMultipartUploads` and `ListParts`, which GCS has too), but signs one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use object_store::client::{HttpClient, HttpRequest};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
@@ -46,11 +47,31 @@ impl<S: Signer + MultipartStore> OpenUploads for BucketUploads<S> {
             if let Some((key, id)) = &from {
                 query.extend([("key-marker", key.clone()), ("upload-id-marker", id.clone())]);
             }
-            let page = self.page(query).await?;
+            let page = self.page(&Path::default(), "ListMultipartUploadsResult", query).await?;
             found.extend(uploads(&page));
             let next = next(&page);
             if next.is_none() || next == from {
                 return Ok(found);
+            }
+            from = next;
+        }
+    }
+
+    async fn last_part(&self, key: &Path, id: &str) -> Result<Option<Timestamp>> {
+        let (mut last, mut from) = (None, None::<String>);
+        loop {
+            let mut query = vec![("uploadId", id.to_string())];
+            query.extend(from.clone().map(|from| ("part-number-marker", from)));
+            let page = match self.page(key, "ListPartsResult", query).await {
+                // Completed or aborted since.
+                Err(Error::NotFound { .. }) => return Ok(None),
+                page => page?,
+            };
+            last = last.max(last_part(&page)?);
+            let next = is_truncated(&page).then(|| element(&page, "NextPartNumberMarker").map(unescaped));
+            let next = next.flatten();
+            if next.is_none() || next == from {
+                return Ok(last);
             }
             from = next;
         }
@@ -67,16 +88,17 @@ impl<S: Signer + MultipartStore> OpenUploads for BucketUploads<S> {
 }
 
 impl<S: Signer> BucketUploads<S> {
-    async fn page(&self, query: Vec<(&str, String)>) -> Result<String> {
+    /// What a request is answered, which is to be an element of this name.
+    async fn page(&self, key: &Path, root: &str, query: Vec<(&str, String)>) -> Result<String> {
         let options = SignedUrlOptions::default().with_query(query);
-        let url = self.store.signed_url_opts(Method::GET, &Path::default(), SIGNED, &options).await?;
+        let url = self.store.signed_url_opts(Method::GET, key, SIGNED, &options).await?;
         let mut request = HttpRequest::new(String::new().into());
         *request.uri_mut() = url.as_str().parse().map_err(generic)?;
         let answer = self.client.execute(request).await.map_err(generic)?;
         let status = answer.status();
         let text = answer.into_body().bytes().await.map_err(generic)?;
         let text = String::from_utf8_lossy(&text).into_owned();
-        if status.is_success() && text.contains("<ListMultipartUploadsResult") {
+        if status.is_success() && text.contains(&format!("<{root}")) {
             return Ok(text);
         }
         // Never the URL, which is signed.
@@ -105,9 +127,19 @@ fn uploads(page: &str) -> Vec<OpenUpload> {
 
 /// What leads to the next page.
 fn next(page: &str) -> Option<(String, String)> {
-    let is_truncated = element(page, "IsTruncated").is_some_and(|text| text.eq_ignore_ascii_case("true"));
     let marker = |name: &str| element(page, name).map(unescaped).unwrap_or_default();
-    is_truncated.then(|| (marker("NextKeyMarker"), marker("NextUploadIdMarker")))
+    is_truncated(page).then(|| (marker("NextKeyMarker"), marker("NextUploadIdMarker")))
+}
+
+fn is_truncated(page: &str) -> bool {
+    element(page, "IsTruncated").is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
+/// When the latest part on a page was sent. A part of no known time may be of now, and is an error.
+fn last_part(page: &str) -> Result<Option<Timestamp>> {
+    let parts = page.split("<Part>").skip(1).filter_map(|rest| rest.split("</Part>").next());
+    let time = |part| element(part, "LastModified").unwrap_or_default().parse().map_err(generic);
+    Ok(parts.map(time).collect::<Result<Vec<_>>>()?.into_iter().max())
 }
 
 fn generic(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -138,5 +170,21 @@ mod tests {
             next("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>"),
             None
         );
+    }
+
+    #[test]
+    fn an_upload_is_as_old_as_its_latest_part() {
+        let part = |n: u32, at: &str| {
+            format!(
+                "<Part><PartNumber>{n}</PartNumber><LastModified>{at}</LastModified><Size>5</Size></Part>"
+            )
+        };
+        let page = |parts: &[String]| format!("<ListPartsResult>{}</ListPartsResult>", parts.concat());
+        assert_eq!(last_part(&page(&[])).unwrap(), None);
+        // Parts are sent side by side, and the last number need not be the latest.
+        let parts = [part(1, "2026-11-22T02:00:00.000Z"), part(2, "2026-11-24T02:00:00.000Z")];
+        let parts = [&parts[..], &[part(3, "2026-11-23T02:00:00.000Z")]].concat();
+        assert_eq!(last_part(&page(&parts)).unwrap(), Some("2026-11-24T02:00:00Z".parse().unwrap()));
+        assert!(last_part(&page(&[part(1, "soon")])).is_err());
     }
 }

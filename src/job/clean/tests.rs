@@ -20,14 +20,14 @@ use crate::store::leftover::What;
 use crate::store::manifest::{self, Manifest};
 use crate::store::{Store, StoreOptions};
 
-const JOB: &str = "db";
+pub(super) const JOB: &str = "db";
 
-fn open(name: &str) -> Arc<Store> {
+pub(super) fn open(name: &str) -> Arc<Store> {
     let options = StoreOptions { retry_for: Duration::from_secs(20), ..StoreOptions::default() };
     Arc::new(Store::open(&format!("memory://{name}"), &options).unwrap())
 }
 
-fn request(name: &str, confirm: bool) -> CleanRequest {
+pub(super) fn request(name: &str, confirm: bool) -> CleanRequest {
     let store = StoreUrl::new(format!("memory://{name}"));
     CleanRequest { store, jobs: Vec::new(), older_than: Duration::ZERO, confirm, docker: false }
 }
@@ -201,7 +201,12 @@ async fn a_backup_without_a_lease_that_clean_comes_before_fails_and_is_not_liste
             tokio::time::sleep(Duration::from_millis(again)).await;
             clean(&request(&name, true), &Reporter::silent()).await
         };
-        let (run, cleaned) = tokio::join!(back_up(store, false, false), cleaning);
+        let running = async {
+            // It takes cleaning about as long to ask for the store's time.
+            tokio::time::sleep(Duration::from_millis(45)).await;
+            back_up(store, false, false).await
+        };
+        let (run, cleaned) = tokio::join!(running, cleaning);
         cleaned.unwrap();
         match run {
             Ok(id) => {
@@ -224,8 +229,10 @@ async fn put(name: &str, keys: &[String]) {
     }
 }
 
-const OLD: &str = "20261121T020000Z-00000001";
+pub(super) const OLD: &str = "20261121T020000Z-00000001";
 const NEW: &str = "20261122T020000Z-00000002";
+/// Has something beside it that nobody knows.
+const ODD: &str = "20261120T020000Z-00000003";
 
 /// Beside an archive, and without one, everything that can be left, and what only looks like it.
 async fn one_of_each(name: &str) -> Vec<String> {
@@ -238,9 +245,11 @@ async fn one_of_each(name: &str) -> Vec<String> {
         format!("{JOB}/{NEW}.catalog.zst"),
         format!("{JOB}/{NEW}.verified-whole-{NEW}.json"),
         format!("{JOB}/{NEW}.pin-{NEW}.json"),
-        format!("{JOB}/{OLD}.tar.zst.bak"),
+        format!("{JOB}/{ODD}.tar.zst.bak"),
         format!("{JOB}/{OLD}x.tar.zst"),
-        format!("{JOB}/{OLD}.running-01.json"),
+        format!("{JOB}/{ODD}.running-01.json"),
+        format!("{JOB}/{ODD}.verified-whole-{NEW}.json"),
+        format!("{JOB}/{ODD}.pin-{NEW}.json"),
         format!("{JOB}/20269921T020000Z-00000001.tar.zst"),
         format!("{JOB}/{OLD}.set.json"),
         "db/notes.tar.zst".to_string(),
@@ -279,6 +288,45 @@ async fn one_of_each_is_found_with_its_reason_and_nothing_that_only_looks_like_i
     let after: BTreeSet<_> = halt::objects(name).await.into_keys().collect();
     assert_eq!(before.difference(&after).cloned().collect::<BTreeSet<_>>(), goes.into_iter().collect());
     assert!(after.is_subset(&before));
+}
+
+#[tokio::test]
+async fn what_may_be_an_archive_of_a_newer_version_stays() {
+    let name = "clean-unknown";
+    let suffixes = [
+        &[".raw", ".catalog.zst", ".manifest-2.json"][..],
+        &[".raw", ".tombstone-20261122T020000Z-00000002.json", ".index.json"],
+        &[".pin-20261122T020000Z-00000002.json", ".tar.zst.next"],
+    ];
+    for (job, suffixes) in ["a", "b", "c"].iter().zip(suffixes) {
+        put(name, &suffixes.iter().map(|suffix| format!("{job}/{OLD}{suffix}")).collect::<Vec<_>>()).await;
+    }
+    let before = halt::objects(name).await;
+    let cleaned = clean(&request(name, true), &Reporter::silent()).await.unwrap();
+    let kept =
+        |it: &Cleaned<_>| matches!(&it.taken, Some(Ok(Taken::Kept(why))) if why.contains("unknown to this"));
+    assert!(cleaned.left.len() == 2 && cleaned.left.iter().all(kept), "{:?}", cleaned.left);
+    assert_eq!(halt::objects(name).await, before);
+}
+
+#[tokio::test]
+async fn each_manifest_is_read_once_however_many_parts_are_taken_back() {
+    let name = "clean-many-parts";
+    let id = |n: u32| format!("20261101T0200{n:02}Z-00000000").parse::<Id>().unwrap();
+    for n in 0..20 {
+        let manifest = Manifest { id: id(n), job: JOB.into(), partial: n < 19, ..manifest::example() };
+        put(name, &[".catalog.zst", ".raw"].map(|suffix| format!("{JOB}/{}{suffix}", id(n)))).await;
+        let (archive, catalog, suffix) = (digest(b"x"), digest(b"x"), ".raw".into());
+        open(name).put_manifest(&Manifest { archive, catalog, suffix, ..manifest }).await.unwrap();
+    }
+    let read = Rule::on(Op::Get, ".manifest.json", Fault::Delay(Duration::ZERO));
+    let watched = halt::watch(name, vec![read]);
+    let cleaned = clean(&request(name, true), &Reporter::silent()).await.unwrap();
+    halt::go_on(name);
+    assert_eq!(cleaned.left.len(), 19);
+    assert!(cleaned.left.iter().all(|it| matches!(it.taken, Some(Ok(Taken::Back)))), "{:?}", cleaned.left);
+    // To list them, and to take them back.
+    assert_eq!(watched.fired(), 40);
 }
 
 #[tokio::test]

@@ -372,3 +372,19 @@ async fn what_the_store_refuses_to_delete_is_said_of_each_and_the_others_go() {
     assert_eq!(names(&store, "db").await.len(), 6, "no tombstone is left");
     assert!(matches!(&pruned.jobs[0].lines[1].fate, Fate::Stays(Kept::Refused(_))), "{:?}", pruned.jobs);
 }
+
+#[tokio::test]
+async fn a_prune_that_is_interrupted_says_so_and_leaves_no_tombstone() {
+    let store = open("prune-interrupted");
+    for day in 1..=3 {
+        put(&store, "db", day, &[], None).await;
+    }
+    let before = names(&store, "db").await;
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let request = request("prune-interrupted", &["db"], 1, true);
+    let pruned = prune(&request, &Reporter::silent(), &cancel).await.unwrap();
+    assert_eq!(pruned.interrupted.map(|error| error.kind()), Some(crate::error::Kind::Interrupted));
+    assert!(pruned.jobs[0].lines.iter().all(|line| !matches!(line.fate, Fate::Gone(_))));
+    assert_eq!(names(&store, "db").await, before);
+}

@@ -8,9 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Expected, FailedRun, JobStatus, Known, Limits, Success, Verified};
 use crate::archive::Id;
-use crate::error::Result;
 use crate::report::{short_bytes, short_time};
-use crate::store::failed::Failure;
 use crate::store::manifest::Manifest;
 use crate::store::record::Level;
 
@@ -96,7 +94,7 @@ pub(super) fn judge(known: &Known, settings: &Expected, expected: bool, now: Tim
     }
     let past: Vec<_> = whole.into_iter().filter(is_past).collect();
     let last = past.first().map(|newest| success(newest, now));
-    let failed = failed_run(known.failed.as_ref(), last.as_ref());
+    let failed = failed_run(known, last.as_ref());
     match (&failed, &last) {
         (Some(failed), _) => problems.push(failure(failed, last.is_none())),
         (None, None) if ids.is_empty() => {
@@ -182,9 +180,14 @@ fn size(manifest: &Manifest) -> u64 {
     manifest.bytes.saturating_add(manifest.kept.bytes)
 }
 
-/// The latest run that failed, where nothing was made after it: by their ids, which are in order, or by their times.
-fn failed_run(failed: Option<&(Id, Result<Option<Failure>>)>, last: Option<&Success>) -> Option<FailedRun> {
-    let (id, record) = failed?;
+/// The latest run that failed, where nothing was made after it: by their ids, which are in order, or by their times. One
+/// whose archive was adopted since has not failed.
+fn failed_run(known: &Known, last: Option<&Success>) -> Option<FailedRun> {
+    let (id, record) = known.failed.as_ref()?;
+    let is_its = |manifest: &Manifest| manifest.id == *id && !manifest.partial;
+    if known.manifests.iter().any(|(_, manifest)| manifest.as_ref().is_ok_and(is_its)) {
+        return None;
+    }
     let at = match record {
         Ok(Some(record)) => record.at,
         _ => id.time()?,

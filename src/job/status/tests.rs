@@ -230,6 +230,18 @@ fn a_failure_counts_until_a_run_succeeds() {
 }
 
 #[test]
+fn a_run_whose_archive_was_adopted_since_has_not_failed() {
+    let at = night(0).time().unwrap() + jiff::SignedDuration::from_hours(1);
+    let whole = archive(&night(0), 1);
+    assert!(whole.finished < at);
+    let state =
+        |manifest| judged(&with_failure(known(&[manifest], &[]), &night(0), failure(at)), ALL).state();
+    assert_eq!(state(whole.clone()), State::Ok);
+    assert_eq!(state(Manifest { partial: true, ..whole.clone() }), State::Failed);
+    assert_eq!(state(Manifest { id: night(1), ..whole }), State::Failed);
+}
+
+#[test]
 fn a_failure_whose_record_is_gone_or_damaged_is_one_all_the_same() {
     let status = |record| judged(&with_failure(Known::default(), &night(0), record), ALL);
     let begin = "failed: the run of 2026-11-26 02:00Z failed, and none before succeeded";

@@ -12,16 +12,16 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::Notify;
 
 use super::super::clients::Client;
-use super::super::leftover::OpenUpload;
 use super::super::memory;
 use super::turns::Turns;
+use super::uploads::Open;
 use super::{Faults, Faulty, Rule};
 use crate::archive::testing::Random;
 
 /// Uploads under way, by the name of the store; a kill of one run does not end them.
-static OPEN: Mutex<BTreeMap<String, Arc<Mutex<Vec<OpenUpload>>>>> = Mutex::new(BTreeMap::new());
+static OPEN: Mutex<BTreeMap<String, Arc<Mutex<Vec<Open>>>>> = Mutex::new(BTreeMap::new());
 
-fn open_of(name: &str) -> Arc<Mutex<Vec<OpenUpload>>> {
+fn open_of(name: &str) -> Arc<Mutex<Vec<Open>>> {
     Arc::clone(OPEN.lock().unwrap().entry(name.into()).or_default())
 }
 

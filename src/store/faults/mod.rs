@@ -24,7 +24,7 @@ use object_store::{
 use tokio::time::Instant;
 
 use super::clients::Client;
-use super::leftover::{OpenUpload, OpenUploads};
+use super::leftover::OpenUploads;
 use super::multipart::Uploads;
 use super::{Store, StoreOptions, memory};
 use crate::archive::testing::Random;
@@ -36,10 +36,12 @@ mod needs;
 mod outages;
 mod tests;
 pub(crate) mod turns;
+mod uploads;
 
 use forgetful::Forgetful;
 use halt::Halt;
 use turns::Turns;
+use uploads::Open;
 
 /// What is asked of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub(crate) enum Fault {
     Delay(Duration),
     /// As if there were no such object.
     NotFound,
+    /// The store's clock is so far behind.
+    Behind(Duration),
     /// The object is said to have so many bytes.
     Size(u64),
     /// Of the bytes read only so many come.
@@ -142,7 +146,7 @@ pub(crate) struct Faults {
     turns: Option<(Arc<Turns>, usize)>,
     /// Each request takes a while, as drawn here.
     slow: Option<Mutex<Random>>,
-    open: Arc<Mutex<Vec<OpenUpload>>>,
+    open: Arc<Mutex<Vec<Open>>>,
     /// How many requests that change something were made.
     writes: AtomicU64,
     fired: AtomicU64,
@@ -151,7 +155,7 @@ pub(crate) struct Faults {
 impl Faults {
     /// Keys of uploads that were neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
-        self.open.lock().unwrap().iter().map(|open| open.key.to_string()).collect()
+        self.open.lock().unwrap().iter().map(|open| open.upload.key.to_string()).collect()
     }
 
     /// How many requests failed as a rule says.
@@ -188,7 +192,7 @@ impl Faults {
 
     fn close(&self, key: &Path) {
         let mut open = self.open.lock().unwrap();
-        if let Some(i) = open.iter().position(|other| other.key == *key) {
+        if let Some(i) = open.iter().position(|other| other.upload.key == *key) {
             open.remove(i);
         }
     }
@@ -346,9 +350,11 @@ impl ObjectStore for Faulty {
         let op = if options.head { Op::Head } else { Op::Get };
         let meet = self.faults.meet(op, key).await?;
         let mut got = self.inner.get_opts(key, options).await?;
+        meet.told([&mut got.meta]);
         match meet {
             Meet::DoAndFail => return Err(lost()),
             Meet::Read(Fault::Size(size)) => got.meta.size = size,
+            Meet::Read(Fault::Behind(_)) => {}
             Meet::Read(fault) => {
                 let (meta, range, attributes) = (got.meta.clone(), got.range.clone(), got.attributes.clone());
                 let mut bytes = got.bytes().await?.to_vec();
@@ -412,25 +418,16 @@ impl ObjectStore for Faulty {
                 let (common_prefixes, objects) = (Vec::new(), Vec::new());
                 Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
             }
-            _ => self.inner.list_with_delimiter(prefix).await,
+            meet => {
+                let mut listed = self.inner.list_with_delimiter(prefix).await?;
+                meet.told(&mut listed.objects);
+                Ok(listed)
+            }
         }
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
-    }
-}
-
-#[async_trait]
-impl OpenUploads for Faulty {
-    async fn open(&self, prefix: &Path) -> Result<Vec<OpenUpload>> {
-        self.faults.meet(Op::List, prefix).await?;
-        let open = self.faults.open.lock().unwrap();
-        Ok(open.iter().filter(|open| open.key.prefix_matches(prefix)).cloned().collect())
-    }
-
-    async fn abort(&self, key: &Path, id: &str) -> Result<()> {
-        self.abort_multipart(key, &id.to_string()).await
     }
 }
 
@@ -447,8 +444,7 @@ impl MultipartStore for Faulty {
     async fn create_multipart(&self, key: &Path) -> Result<MultipartId> {
         let meet = self.faults.meet(Op::Create, key).await?;
         let id = self.inner.create_multipart(key).await?;
-        let open = OpenUpload { key: key.clone(), id: id.clone(), begun: jiff::Timestamp::now() };
-        self.faults.open.lock().unwrap().push(open);
+        self.faults.open.lock().unwrap().push(Open::new(key, &id));
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(id) }
     }
 
@@ -456,6 +452,7 @@ impl MultipartStore for Faulty {
         let meet = self.faults.meet(Op::Part, key).await?;
         let part = if let Meet::Pretend = meet { PutPayload::new() } else { part };
         let sent = self.inner.put_part(key, id, n, part).await?;
+        self.faults.sent(key);
         if let Meet::DoAndFail = meet { Err(lost()) } else { Ok(sent) }
     }
 

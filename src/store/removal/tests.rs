@@ -135,3 +135,38 @@ async fn nothing_is_deleted_without_a_tombstone_of_ones_own() {
     assert!(matches!(removal.delete(&id(OLD)).await.unwrap(), Removed::Kept(Kept::Unmarked)));
     assert_eq!(names(&store).await.len(), 4);
 }
+
+#[tokio::test]
+async fn what_is_unknown_stays_and_keeps_what_has_no_manifest() {
+    let store = open("removal-unknown");
+    put(&store, OLD, &[]).await;
+    put_data(&store, &id(NEW)).await;
+    for own in [OLD, NEW] {
+        store.up.put(&store.key("db", &id(own), ".index-2.json"), "x".into()).await.unwrap();
+    }
+    assert!(matches!(remove(&store, NEW).await, Removed::Kept(Kept::Unknown(_))));
+    begin(&store, NEW).await;
+    let found = store.beside(Some("db")).await.unwrap()[&("db".to_string(), id(NEW))];
+    let later = jiff::Timestamp::now() + Duration::from_secs(60);
+    assert!(found.tombstone.is_some() && !found.is_broken_off(later, Duration::ZERO));
+    let mut removal = Removal::begin(&store, "db", [&id(OLD)], "a test", Duration::ZERO).await.unwrap();
+    removal.look_again(&Needs::new()).await.unwrap();
+    assert!(matches!(removal.delete(&id(OLD)).await.unwrap(), Removed::Gone(_)));
+    let of_old: Vec<_> = names(&store).await.into_iter().filter(|name| name.starts_with(OLD)).collect();
+    assert_eq!(of_old, [format!("{OLD}.index-2.json")]);
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_by_a_list_that_lags_behind() {
+    use crate::store::faults::{Fault, Op, Rule};
+    let store = open("removal-lags");
+    put(&store, OLD, &[]).await;
+    let before = names(&store).await;
+    let rule = Rule::on(Op::List, "", Fault::Pretend);
+    let (lagging, _) = Store::faulty("memory://removal-lags", vec![rule]);
+    let mut removal = begin(&lagging, OLD).await;
+    let error = removal.look_again(&Needs::new()).await.unwrap_err();
+    assert!(error.to_string().contains("does not list what was written"), "{error}");
+    removal.give_up(error).await;
+    assert_eq!(names(&store).await, before);
+}
