@@ -47,7 +47,9 @@ fn restored(lab: &Lab, from: &str) {
 /// Whether a thread of a process has this name.
 fn has_thread(child: &Child, name: &str) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
-    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).any(|it| it.trim_end() == name)
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .any(|it| it.trim_end() == name)
 }
 
 /// Whether a backup was seen while a thread of this name was at work; otherwise it has ended.
