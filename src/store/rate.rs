@@ -104,8 +104,12 @@ impl RateLimiter {
 
     /// Counts bytes that have passed without having been asked for: whoever comes next waits for them, too.
     pub fn charge(&self, bytes: u64) {
-        if self.timetable.is_some() {
-            self.queue(|queue| queue.asked += bytes as f64);
+        if let Some(timetable) = &self.timetable {
+            let rate = timetable.at(Zoned::now().datetime());
+            self.queue(|queue| {
+                queue.pass(rate);
+                queue.asked += bytes as f64;
+            });
         }
     }
 
@@ -229,6 +233,7 @@ mod tests {
         assert_eq!(seconds(limiter.acquire(2500)).await, 2.5);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(seconds(limiter.acquire(3000)).await, 3.0);
+        tokio::time::sleep(Duration::from_secs(60)).await;
         limiter.charge(1000);
         assert_eq!(seconds(limiter.acquire(1)).await, 1.0);
         assert_eq!(seconds(limiter.acquire(0)).await, 0.0);
