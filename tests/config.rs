@@ -132,6 +132,19 @@ fn what_is_misspelled_is_named_with_what_was_meant() {
 }
 
 #[test]
+fn a_timetable_stands_in_the_file() {
+    let top = "limit_rate = \"08:00,20MiB 19:00,off\"\n";
+    let lab = lab(&format!("{top}{HOST}limit_rate = \"Mon-09:00,20MiB\"\n"));
+    run(&lab, "backup job host").expect(0);
+    run(&lab, "restore host --to-path out").expect(0);
+    assert_eq!(std::fs::read(lab.path("out/data/file")).expect("the file"), b"kept\n");
+    write(&lab, &format!("{HOST}limit_rate = \"8:00,off\"\n"));
+    run(&lab, "backup job host")
+        .expect_error(2, "sealift.toml:7: [jobs.host] limit_rate: \"8:00,off\" is no entry of a timetable")
+        .hint("\"08:00,2MiB 19:00,off\"");
+}
+
+#[test]
 fn names_that_nothing_has() {
     let lab = lab(HOST);
     run(&lab, "backup job hots").expect_error(2, "there is no job hots").hint("did you mean \"host\"?");

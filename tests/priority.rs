@@ -19,7 +19,41 @@ fn a_rate_is_not_exceeded() {
     lab.run(&["copy", JOB, "--from", &store, "--to", &there, "--limit-rate", "1MB"]).expect(0);
     assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
     lab.run(&["verify", JOB, "--from", &there]).expect(0);
-    lab.backup_stdin(&store, &input, &["--limit-rate", "0"]).expect_error(2, "nothing would ever be sent");
+    lab.backup_stdin(&store, &input, &["--limit-rate", "0"]).expect_error(2, "nothing would ever pass");
+}
+
+#[test]
+fn what_is_read_at_a_rate_is_the_same() {
+    let lab = Lab::new();
+    let (store, input) = (lab.file_store(), noise(83, 3_000_000));
+    lab.backup_stdin(&store, &input, &["--limit-rate", "Mon-08:00,100MiB Sat-00:00,off"]).expect(0);
+    for rate in ["20MB", "00:00,20MB/s 12:00,20MB/s", "off"] {
+        let read = |words: &[&str]| {
+            let given = ["--from", &store, "--limit-rate", rate];
+            lab.run(&[words, &given].concat()).expect(0)
+        };
+        assert!(read(&["restore", JOB, "--to-stdout"]).stdout == input, "{rate}");
+        read(&["verify", JOB]);
+        read(&["ls", JOB]);
+    }
+}
+
+#[test]
+fn a_rate_that_is_none_is_told_with_the_form() {
+    let lab = Lab::new();
+    let store = lab.file_store();
+    lab.backup_stdin(&store, b"x", &[]).expect(0);
+    for (rate, told) in [
+        ("fast", "\"fast\" is no rate"),
+        ("0", "nothing would ever pass"),
+        ("08:00", "no rate behind a comma"),
+        ("08:00,0", "nothing would ever pass"),
+        ("25:00,2MiB", "times are 00:00 to 23:59"),
+        ("Day-08:00,2MiB", "days are Mon"),
+    ] {
+        let words = ["restore", JOB, "--to-stdout", "--from", &store, "--limit-rate", rate];
+        lab.run(&words).expect_error(2, told).hint("\"08:00,2MiB 19:00,off\"");
+    }
 }
 
 /// A backup that takes for ever, with tar as its source.

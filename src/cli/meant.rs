@@ -57,7 +57,7 @@ const OPTIONS: &[(&[&str], &str)] = &[
     (&["--password-command"], "--passphrase-command COMMAND"),
     (&["--password", "--passphrase"], "--passphrase-file FILE: what stands on a command line shows in `ps`"),
     (&["--target", "--output", "--dest", "--destination"], "--to-path DIR"),
-    (&["--bwlimit", "--limit-upload", "--limit-download", "--rate"], "--limit-rate SIZE"),
+    (&["--bwlimit", "--limit-upload", "--limit-download", "--rate"], "--limit-rate RATE"),
     (&["--compression", "--compression-level"], "--level N, or --codec"),
     (&["--tag", "--name"], "--job NAME"),
     (&["--yes", "--force"], "--confirm where something is deleted, --overwrite where something is restored"),

@@ -28,6 +28,7 @@ mod plan;
 mod prescan;
 mod preset;
 mod prune;
+mod rate;
 mod read;
 mod rekey;
 mod restore;
@@ -50,6 +51,7 @@ pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use prune::{Delete, Pin, Prune, Unpin};
+use rate::rate;
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use rekey::Rekey;
 pub use restore::{Restore, RestoreArchive};
@@ -57,7 +59,7 @@ pub use restore_set::{Doing, RestoreSet};
 pub use settings::Settings;
 pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
-use units::{age, duration, rate, segment, share, size};
+use units::{age, duration, segment, share, size};
 pub use verify::{CheckOptions, Verify};
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.

@@ -17,6 +17,7 @@ use crate::job::backup::{BackupRequest, Compare, Encryption, Increments, Rebase,
 use crate::job::lease::OneAtATime;
 use crate::job::origin::named_host;
 use crate::source::FileFilter;
+use crate::store::rate::Timetable;
 use crate::store::{StoreOptions, StoreUrl};
 
 /// How a passphrase is given.
@@ -174,10 +175,13 @@ pub struct BackupOptions {
     /// Parts in flight to each store at most; --memory holds fewer of them as parts grow with the archive
     #[arg(long, value_name = "N", default_value_t = PARALLEL, value_parser = clap::value_parser!(u16).range(1..))]
     parallel: u16,
-    /// At most so many bytes a second to each store, on average, as in 10MiB; a part itself goes as fast as it can. The
-    /// source is held back meanwhile
-    #[arg(long, value_name = "SIZE", value_parser = rate)]
-    limit_rate: Option<u64>,
+    /// Bytes a second to each store, or a timetable
+    ///
+    /// As in 10MiB, on average: a part itself goes as fast as it can. The source is held back meanwhile. A timetable is in
+    /// local time: "08:00,2MiB 19:00,off" is 2 MiB a second by day and no limit by night, Mon-08:00 is one day alone.
+    /// Settings file: limit_rate
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    limit_rate: Option<Timetable>,
     /// Of folders and volumes, store what is new or changed
     ///
     /// Since the job's last backup; the rest stays in older archives, which this one then needs. The first one holds

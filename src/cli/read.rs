@@ -1,6 +1,7 @@
 //! The words of the verbs that read: which archive, from where, and what to do with it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -15,6 +16,7 @@ use crate::job::list::ListRequest;
 use crate::job::ls::LsRequest;
 use crate::job::show::ShowRequest;
 use crate::job::stored::{ArchiveRef, OpenRequest};
+use crate::store::rate::{RateLimiter, Timetable};
 use crate::store::{StoreOptions, StoreUrl};
 
 /// Which archive, and where it is.
@@ -41,6 +43,12 @@ pub struct OpenOptions {
     /// Whoever can write to the store can have made it.
     #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
     pub no_encrypt: bool,
+    /// Bytes a second from the store, or a timetable
+    ///
+    /// As in 10MiB, on average: a request itself goes as fast as it can. A timetable is in local time: "08:00,2MiB 19:00,off" is
+    /// 2 MiB a second by day and no limit by night, Mon-08:00 is one day alone. off: no limit, whatever the settings say
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub limit_rate: Option<Timetable>,
 }
 
 /// Where to read.
@@ -63,7 +71,7 @@ impl OpenOptions {
     /// Options of the store that mean nothing without another.
     pub fn request(&self) -> Result<OpenRequest> {
         Ok(OpenRequest {
-            store: self.from.request()?,
+            store: read_at(self.limit_rate.as_ref(), self.from.request()?),
             passphrase: self.passphrase.sources(),
             no_encrypt: self.no_encrypt,
         })
@@ -91,6 +99,12 @@ impl FromStore {
         let ca_file = self.ca_file.clone().or(options.ca_file);
         Ok(StoreUrl { url, options: StoreOptions { ca_file, ..options } })
     }
+}
+
+/// A store, read at a rate.
+fn read_at(rate: Option<&Timetable>, mut store: StoreUrl) -> StoreUrl {
+    store.options.read_limit = rate.cloned().map(|rate| Arc::new(RateLimiter::new(Some(rate))));
+    store
 }
 
 fn store_url(store: &StoreAt) -> Result<StoreUrl> {
@@ -183,9 +197,12 @@ pub struct Copy {
     /// `to` of the settings file is for backups alone.
     #[arg(long, value_name = "STORE")]
     pub to: StoreAt,
-    /// At most so many bytes a second, on average, as in 10MiB; a part itself goes as fast as it can
-    #[arg(long, value_name = "SIZE", value_parser = rate)]
-    pub limit_rate: Option<u64>,
+    /// Bytes a second from store to store, or a timetable
+    ///
+    /// As in 10MiB, on average: a part itself goes as fast as it can. A timetable is in local time: "08:00,2MiB 19:00,off" is
+    /// 2 MiB a second by day and no limit by night, Mon-08:00 is one day alone
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub limit_rate: Option<Timetable>,
     /// Make the folder of a file:// store where its last part is missing
     #[arg(long)]
     pub make_store: bool,
@@ -197,7 +214,8 @@ impl Copy {
     /// # Errors
     /// As [`OpenOptions::request`].
     pub fn request(self) -> Result<CopyRequest> {
-        let (from, mut to) = (self.from.request()?, store_url(&self.to)?);
+        let from = read_at(self.limit_rate.as_ref(), self.from.request()?);
+        let mut to = store_url(&self.to)?;
         to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
         to.options.make_folder = self.make_store;
         Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
@@ -393,6 +411,7 @@ mod tests {
         let Verb::Copy(copy) = parse(copy) else { panic!("no copy") };
         let request = copy.request().unwrap();
         assert_eq!((request.from.url.as_str(), request.to.url.as_str()), ("memory:///x", "memory:///y"));
-        assert_eq!(request.limit_rate, Some(1 << 20));
+        assert_eq!(request.limit_rate, Some(Timetable::always(Some(1 << 20))));
+        assert!(request.from.options.read_limit.is_some() && request.to.options.read_limit.is_none());
     }
 }

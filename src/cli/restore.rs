@@ -41,7 +41,7 @@ impl Args for Restore {
         let set = set.hide(true);
         // What stands before `set` holds for it: see `from_arg_matches`.
         let archive = RestoreArchive::augment_args(command).mut_arg("from", |from| from.required(false));
-        ["ca_file", "passphrase_file", "passphrase_command", "no_encrypt"]
+        ["ca_file", "passphrase_file", "passphrase_command", "no_encrypt", "limit_rate"]
             .into_iter()
             .fold(archive, |command, id| command.mut_arg(id, |arg| arg.global(true)))
             .subcommand(set)
@@ -81,6 +81,7 @@ impl FromArgMatches for Restore {
             },
             passphrase: PassphraseOptions::from_arg_matches(set)?,
             no_encrypt: set.get_flag("no_encrypt"),
+            limit_rate: set.get_one("limit_rate").cloned(),
         };
         let name = set.get_one::<String>("set").cloned().unwrap_or_default();
         let steps = StepOptions::of(set)?;

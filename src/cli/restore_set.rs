@@ -97,7 +97,7 @@ impl StepOptions {
     }
 
     /// The step to begin with, where one is named.
-    pub fn from_step(&self) -> Option<Position> {
+    pub fn first(&self) -> Option<Position> {
         self.from_step
     }
 }
@@ -160,7 +160,7 @@ mod tests {
         for words in ["--plan --yes", "--plan --from-step 2", "--from-step 0", "--from-step x"] {
             assert!(parse(words).is_err(), "{words}");
         }
-        let at = parse("--from-step 2.3").unwrap().steps.from_step();
+        let at = parse("--from-step 2.3").unwrap().steps.first();
         assert_eq!(at, Some(Position { step: 2, action: 3 }));
     }
 

@@ -33,14 +33,6 @@ pub(super) fn segment(text: &str) -> Result<u64> {
     }
 }
 
-/// A size a second, which may say so.
-pub(super) fn rate(text: &str) -> Result<u64> {
-    match size(text.strip_suffix("/s").unwrap_or(text))? {
-        0 => Err(Error::usage("at a rate of 0 nothing would ever be sent")),
-        rate => Ok(rate),
-    }
-}
-
 pub(super) fn duration(text: &str) -> Result<Duration> {
     let parsed: jiff::SignedDuration = text.parse().context(|| format!("{text:?} is no time"))?;
     Duration::try_from(parsed)
@@ -84,7 +76,6 @@ mod tests {
             assert_eq!(size(text).unwrap(), bytes, "{text}");
         }
         assert!(size("much").is_err() && size("1XB").is_err() && size("99999999999T").is_err());
-        assert!(rate("10MiB/s").unwrap() == 10 << 20 && rate("0").is_err() && rate("/s").is_err());
         assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
         assert!(duration("-5m").is_err());
     }
@@ -118,13 +109,6 @@ mod tests {
         for bad in ["", "-1", "1.5G", "0x10", "MiB", "1 M B", "18446744073709551616"] {
             assert_eq!(size(bad).unwrap_err().kind().exit_code(), 2, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn a_rate_of_nothing_is_refused() {
-        assert_eq!(rate("5M").unwrap(), rate("5MiB/s").unwrap());
-        assert_eq!(rate("0/s").unwrap_err().to_string(), "at a rate of 0 nothing would ever be sent");
-        assert!(rate("5M/h").is_err());
     }
 
     #[test]

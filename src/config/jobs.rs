@@ -247,7 +247,10 @@ pub(crate) mod tests {
             (budget.memory, budget.part_size, budget.max_parts),
             (512 << 20, Some(64 << 20), Some(1000))
         );
-        assert_eq!((request.limit_rate, request.nice), (Some(10 << 20), Some(5)));
+        assert_eq!(
+            (request.limit_rate, request.nice),
+            (Some(crate::store::rate::Timetable::always(Some(10 << 20))), Some(5))
+        );
         assert!(request.io_nice == Some(crate::host::priority::IoNice::Idle) && request.strict);
         assert_eq!(
             (request.format, &request.warn_ok[..]),

@@ -409,7 +409,7 @@ impl BackupRun {
         };
         let sealing = seal(stream, options, Arc::clone(&self.counters))?;
         let _tracking = ui.track("read", Arc::clone(&self.counters));
-        fan.pump(sealing.archive, sealing.catalog, RateLimiter::new(self.request.limit_rate)).await?;
+        fan.pump(sealing.archive, sealing.catalog, RateLimiter::new(self.request.limit_rate.clone())).await?;
         sealing.sealed.await.map_err(|_| Error::failed("the catalog's thread died"))
     }
 

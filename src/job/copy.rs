@@ -18,7 +18,7 @@ use crate::store::download::Object;
 use crate::store::fan::{Failed, FanOut, ObjectName};
 use crate::store::manifest::Manifest;
 use crate::store::needs::{Need, Needs};
-use crate::store::rate::RateLimiter;
+use crate::store::rate::{RateLimiter, Timetable};
 use crate::store::{Store, StoreUrl, manifest};
 use crate::stream::channel::channel_from;
 use crate::stream::counters::{Counters, Total};
@@ -37,8 +37,8 @@ pub struct CopyRequest {
     pub to: StoreUrl,
     /// The archive.
     pub archive: ArchiveRef,
-    /// Bytes a second, at most, on average.
-    pub limit_rate: Option<u64>,
+    /// Bytes a second to the other store, at most, on average; how [`CopyRequest::from`] is to be read it says itself.
+    pub limit_rate: Option<Timetable>,
 }
 
 /// An archive that is in the other store now.
@@ -76,7 +76,8 @@ pub async fn copy(
     for id in &asked.manifest.needs {
         let copying = async {
             let found = asked.sibling(id).await?;
-            let copied = copy_one(&found, &store, &Needs::default(), request.limit_rate, ui, cancel).await?;
+            let copied =
+                copy_one(&found, &store, &Needs::default(), request.limit_rate.as_ref(), ui, cancel).await?;
             Ok((copied, Need::from(&found.manifest)))
         };
         match copying.await {
@@ -100,7 +101,7 @@ pub async fn copy(
         ));
     }
     let needs = needs.into_iter().collect();
-    copied(copy_one(&asked, &store, &needs, request.limit_rate, ui, cancel).await?);
+    copied(copy_one(&asked, &store, &needs, request.limit_rate.as_ref(), ui, cancel).await?);
     Ok(())
 }
 
@@ -109,7 +110,7 @@ async fn copy_one(
     found: &StoredArchive,
     store: &Arc<Store>,
     needs: &Needs,
-    limit_rate: Option<u64>,
+    limit_rate: Option<&Timetable>,
     ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Copied> {
@@ -137,7 +138,7 @@ async fn copy_objects(
     found: &StoredArchive,
     store: &Arc<Store>,
     needs: &Needs,
-    limit_rate: Option<u64>,
+    limit_rate: Option<&Timetable>,
     ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Copied> {
@@ -170,7 +171,7 @@ async fn copy_objects(
 async fn send(
     found: &StoredArchive,
     store: &Arc<Store>,
-    limit_rate: Option<u64>,
+    limit_rate: Option<&Timetable>,
     ui: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<FanOut> {
@@ -191,7 +192,7 @@ async fn send(
         let archive = archive.inspect_ok(move |bytes| counted.source.add(bytes.len() as u64));
         let catalog = catalog.verified_stream(&found.manifest.catalog);
         let (archive, catalog) = (channel_from(archive, DEPTH), channel_from(catalog, DEPTH));
-        fan.pump(archive, catalog, RateLimiter::new(limit_rate)).await
+        fan.pump(archive, catalog, RateLimiter::new(limit_rate.cloned())).await
     };
     let ended = tokio::select! {
         biased;

@@ -11,6 +11,7 @@ use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::source::{FileFilter, Source};
 use crate::store::StoreUrl;
+use crate::store::rate::Timetable;
 use crate::store::set::SetRef;
 use crate::stream::warning::WarningKind;
 
@@ -69,7 +70,7 @@ pub struct BackupRequest {
     /// Parts in flight to each store.
     pub parallel: usize,
     /// At most so many bytes a second to each store.
-    pub limit_rate: Option<u64>,
+    pub limit_rate: Option<Timetable>,
     /// The nice value; none: [`DEFAULT_NICE`](crate::host::priority::DEFAULT_NICE), where that can be had.
     pub nice: Option<i32>,
     /// The I/O priority.

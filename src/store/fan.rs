@@ -174,7 +174,7 @@ impl FanOut {
         &mut self,
         mut archive: Receiver<Bytes>,
         mut catalog: Receiver<Bytes>,
-        mut limiter: RateLimiter,
+        limiter: RateLimiter,
     ) -> Result<()> {
         let (mut archive_parts, mut catalog_parts) = (PartSplitter::default(), PartSplitter::default());
         let (mut archive_open, mut catalog_open) = (true, true);
@@ -183,13 +183,13 @@ impl FanOut {
                 bytes = archive.recv(), if archive_open => {
                     let Ok(bytes) = bytes else { return Err(cause(bytes, &mut catalog).await) };
                     archive_open = bytes.is_some();
-                    limiter.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
+                    limiter.acquire(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)).await;
                     self.archive(&mut archive_parts, bytes).await?;
                 }
                 bytes = catalog.recv(), if catalog_open => {
                     let Ok(bytes) = bytes else { return Err(cause(bytes, &mut archive).await) };
                     catalog_open = bytes.is_some();
-                    limiter.acquire(bytes.as_ref().map_or(0, Bytes::len)).await;
+                    limiter.acquire(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)).await;
                     self.catalog(&mut catalog_parts, bytes).await?;
                 }
             }

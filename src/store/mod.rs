@@ -67,6 +67,7 @@ use foreign::PassedOver;
 use leftover::OpenUploads;
 use multipart::Uploads;
 use patient::Patient;
+use rate::RateLimiter;
 use retry::Patience;
 
 pub use failure::status_of;
@@ -123,6 +124,8 @@ pub struct StoreOptions {
     pub all_versions: bool,
     /// How long a request is tried again.
     pub retry_for: Duration,
+    /// What is read there keeps to this rate; all that read with clones of these options keep to it together.
+    pub read_limit: Option<Arc<RateLimiter>>,
     /// Make the folder of a `file://` store where its last part is missing.
     pub make_folder: bool,
 }
@@ -138,6 +141,7 @@ impl Default for StoreOptions {
             lock: None,
             all_versions: false,
             retry_for: Duration::from_secs(300),
+            read_limit: None,
             make_folder: false,
         }
     }
@@ -249,8 +253,11 @@ impl Store {
             _ => Place::Bucket(kind, parsed.host_str().unwrap_or_default().into()),
         };
         let patience = Arc::new(Patience::new(&name, kind, options.retry_for));
-        let up: Arc<dyn ObjectStore> =
-            Arc::new(Patient { inner: client.requests, patience: Arc::clone(&patience) });
+        let up: Arc<dyn ObjectStore> = Arc::new(Patient {
+            inner: client.requests,
+            patience: Arc::clone(&patience),
+            read_limit: options.read_limit.clone(),
+        });
         let (down, known) = (Arc::clone(&up), Arc::default());
         let Client { uploads, open_uploads, probes, s3, .. } = client;
         Ok(Store {

@@ -42,7 +42,7 @@ impl Run<'_> {
     /// # Errors
     /// One failed, was interrupted, or is to be done by hand first: the hint says how to go on.
     pub(super) async fn run(&self) -> Result<Outcome> {
-        let begin = self.options.steps.from_step().unwrap_or(Position::FIRST);
+        let begin = self.options.steps.first().unwrap_or(Position::FIRST);
         self.plan.has(begin)?;
         // What is missing is not back, however well the rest goes.
         let mut outcome = if self.plan.incomplete.is_some() { Outcome::Warned } else { Outcome::Done };
@@ -115,7 +115,7 @@ impl Run<'_> {
 
     /// Demands that somebody has seen to what must be so before a step, by naming it.
     fn may_begin(&self, at: Position, step: &Step) -> Result<()> {
-        if step.on_condition && self.options.steps.from_step().map(|named| named.step) != Some(at.step) {
+        if step.on_condition && self.options.steps.first().map(|named| named.step) != Some(at.step) {
             let title = printable(&step.title);
             return Err(Error::failed(format!("step {at} has a condition: {title}"))
                 .hint(format!("see that it is so, then {}", self.go_on(at))));
