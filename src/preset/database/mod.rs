@@ -75,12 +75,22 @@ struct Dialect {
     passwords: &'static [&'static str],
     /// How many numbers of a version tell whether a server reads a dump, and which others read it.
     series: (usize, &'static str),
+    /// Where a server reads a dump when it starts; none where a tool takes the dump.
+    file: Option<DumpFile>,
     /// The command that writes the dump to stdout, and how the dump begins and ends.
     dump: fn(&DatabaseOptions, &Server) -> (Vec<String>, DumpFormat),
     /// How a dump is brought back.
     restore: fn(&SealedArchive, &DatabaseMetadata) -> Vec<Action>,
     /// What no dump has.
     not_in_it: &'static [&'static str],
+}
+
+/// How a server says in which file it reads a dump when it starts.
+struct DumpFile {
+    /// The command that asks it.
+    ask: fn(&Server) -> Vec<String>,
+    /// The file in its answer.
+    find: fn(&str) -> Option<String>,
 }
 
 /// A server that runs in a container.
@@ -152,6 +162,14 @@ impl DatabaseOptions {
         Ok(Server { product: (dialect.product)(tool, &said), container, version, tool, login })
     }
 
+    /// The file in which the server reads a dump when it starts, where it says so.
+    async fn file(&self, server: &Server, engine: &Engine) -> Result<Option<String>> {
+        let Some(DumpFile { ask, find }) = &self.kind.dialect().file else { return Ok(None) };
+        let command = ask(server);
+        let words: Vec<_> = command.iter().map(String::as_str).collect();
+        Ok(find(&engine.ask(&self.container, &words).await?.stdout))
+    }
+
     /// The tool that the container has, and what it says of itself.
     async fn tool(&self, engine: &Engine) -> Result<Option<(&'static str, String)>> {
         for tool in self.kind.dialect().tools {
@@ -211,11 +229,13 @@ pub(super) async fn components(
     let server = options.find(engine).await?;
     ui.note(&server.in_words(options));
     let (command, format) = (options.kind.dialect().dump)(options, &server);
+    let file = options.file(&server, engine).await?.unwrap_or_default();
     let metadata = DatabaseMetadata {
         kind: Some(options.kind),
         product: server.product.into(),
         version: server.version,
         container: options.container.clone(),
+        file,
         image: server.container.image,
         tool: server.tool.into(),
         user: server.login.user,

@@ -15,6 +15,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     users: (&["MONGO_INITDB_ROOT_USERNAME", "MONGODB_ROOT_USER"], None),
     passwords: &["MONGO_INITDB_ROOT_PASSWORD", "MONGODB_ROOT_PASSWORD"],
     series: (2, ""),
+    file: None,
     dump,
     restore,
     not_in_it: &[

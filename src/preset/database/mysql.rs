@@ -17,6 +17,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     users: (&["MARIADB_ROOT_USER", "MYSQL_ROOT_USER"], Some("root")),
     passwords: &["MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"],
     series: (2, ""),
+    file: None,
     dump,
     restore,
     not_in_it: &[

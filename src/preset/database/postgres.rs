@@ -14,6 +14,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     users: (&["POSTGRES_USER", "POSTGRESQL_USERNAME"], Some("postgres")),
     passwords: &["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"],
     series: (1, " or newer"),
+    file: None,
     dump,
     restore,
     not_in_it: &["the server's settings: postgresql.conf, pg_hba.conf"],

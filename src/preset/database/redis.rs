@@ -1,7 +1,7 @@
 //! Redis and Valkey: a snapshot (RDB) of all keys, as a replica gets it, by `redis-cli --rdb`.
 
-use super::login::words;
-use super::{DatabaseMetadata, DatabaseOptions, Dialect, Server};
+use super::login::{in_shell, words};
+use super::{DatabaseMetadata, DatabaseOptions, Dialect, DumpFile, Server};
 use crate::archive::whole::DumpFormat;
 use crate::preset::steps::{Action, SealedArchive, quoted};
 
@@ -14,6 +14,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     users: (&[], None),
     passwords: &["REDISCLI_AUTH", "REDIS_PASSWORD", "VALKEY_PASSWORD"],
     series: (1, " or newer"),
+    file: Some(DumpFile { ask: ask_file, find: file_in }),
     dump,
     restore,
     not_in_it: &["the server's settings and users: redis.conf, its ACL file"],
@@ -69,20 +70,32 @@ const TABLE: [u64; 256] = {
     table
 };
 
+/// Servers before version 7 are asked for one setting at a time.
+fn ask_file(server: &Server) -> Vec<String> {
+    let ask = in_shell("\"$@\" CONFIG GET dir && \"$@\" CONFIG GET dbfilename", words([server.tool]));
+    server.login.with_password_in(PASSWORD, ask)
+}
+
+/// `dir`, `/data`, `dbfilename`, `dump.rdb`, a line each.
+fn file_in(said: &str) -> Option<String> {
+    let ["dir", dir, "dbfilename", name] = said.lines().collect::<Vec<_>>()[..] else { return None };
+    Some(format!("{}/{name}", dir.trim_end_matches('/')))
+}
+
 /// No command takes a snapshot: the server reads it when it starts.
 fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> {
     let container = quoted(&metadata.container);
+    let (file, note) = match metadata.file.as_str() {
+        "" => ("/data/dump.rdb", "# there, unless its settings `dir` and `dbfilename` say otherwise"),
+        file => (file, "# there it is read when the server starts"),
+    };
     vec![
         archive.restore_by_hand("--to-stdout > dump.rdb"),
         Action::Shell(format!("docker stop {container}")),
-        Action::Shell(format!("docker cp dump.rdb {container}:/data/dump.rdb")),
+        Action::Shell(format!("docker cp dump.rdb {container}:{}", quoted(file))),
+        Action::Note(note.into()),
         Action::Note(
-            "# there, unless its settings `dir` and `dbfilename` say otherwise; with `appendonly yes` the"
-                .into(),
-        ),
-        Action::Note(
-            "# server reads its append-only files instead: start it without that once, then turn it on again"
-                .into(),
+            "# with `appendonly yes` it is not: start it without that once, then turn it on again".into(),
         ),
         Action::Shell(format!("docker start {container}")),
     ]
@@ -115,6 +128,14 @@ mod tests {
         assert!(is_end(&whole[9..], crc64(0, &whole[..9])));
         let unchecked = [&whole[..whole.len() - 8], &[0; 8]].concat();
         assert!(is_end(&unchecked, 0), "rdbchecksum no");
+    }
+
+    #[test]
+    fn the_place_of_the_snapshot_is_what_the_server_says() {
+        assert_eq!(file_in("dir\n/data\ndbfilename\nall.rdb\n").as_deref(), Some("/data/all.rdb"));
+        assert_eq!(file_in("dir\n/\ndbfilename\nall.rdb\n").as_deref(), Some("/all.rdb"));
+        assert_eq!(file_in("NOAUTH Authentication required.\n\n"), None);
+        assert_eq!(file_in("ERR unknown command 'CONFIG'\n\n"), None);
     }
 
     #[test]

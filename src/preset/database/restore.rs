@@ -23,6 +23,9 @@ pub struct DatabaseMetadata {
     /// The container of its server.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "String::is_empty")]
     pub container: String,
+    /// The file in which the server reads a dump when it starts, where no tool takes it.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "String::is_empty")]
+    pub file: String,
     /// That container's image.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "String::is_empty")]
     pub image: String,
@@ -169,9 +172,9 @@ mod tests {
     fn a_snapshot_of_redis_is_put_where_the_server_reads_it() {
         let text =
             r#"{"database": {"kind": "redis", "product": "Redis", "version": "7.0.15", "container": "c"}}"#;
-        let lines = lines(&read(text));
-        assert_eq!(lines[0], "Redis 7.0.15, container c: into an empty server, of 7 or newer");
-        let commands: Vec<_> = lines[1..].iter().filter(|line| !line.starts_with('#')).collect();
+        let found = lines(&read(text));
+        assert_eq!(found[0], "Redis 7.0.15, container c: into an empty server, of 7 or newer");
+        let commands: Vec<_> = found[1..].iter().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             commands,
             [
@@ -181,6 +184,8 @@ mod tests {
                 "docker start c"
             ]
         );
+        let metadata = DatabaseMetadata { file: "/snap shots/all.rdb".into(), ..read(text) };
+        assert_eq!(lines(&metadata)[3], "docker cp dump.rdb c:'/snap shots/all.rdb'");
     }
 
     #[test]
