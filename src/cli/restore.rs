@@ -128,7 +128,7 @@ pub struct RestoreArchive {
     /// Unpack an archive of a volume into a volume, which is made when it is not there
     #[arg(long, group = "sink", value_name = "VOLUME")]
     to_volume: Option<String>,
-    /// Which of its volumes, where --to-volume has another name
+    /// The archive's volume, where --to-volume names another
     ///
     /// An archive of several volumes gives the one that --to-volume names, unless another is said here.
     #[arg(
