@@ -200,10 +200,11 @@ async fn is_empty_volume(engine: &Engine, volume: &Volume, ui: &Reporter) -> Res
 pub async fn are_empty(volumes: &[String], ui: &Reporter) -> Result<()> {
     let engine = Engine::connect().await?;
     for name in volumes {
-        if let Some(volume) = engine.volume_if_any(name).await? {
-            if !is_empty_volume(&engine, &volume, ui).await? {
-                return Err(not_empty(&format!("volume {name}")));
-            }
+        let volume = engine.volume_if_any(name).await?;
+        if let Some(volume) = volume
+            && !is_empty_volume(&engine, &volume, ui).await?
+        {
+            return Err(not_empty(&format!("volume {name}")));
         }
     }
     Ok(())
