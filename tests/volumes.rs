@@ -101,7 +101,8 @@ fn which_of_several_is_meant_must_be_said() {
     let unknown = restore(&lab, &store, &["--to-volume", &new, "--from-volume", "other"]);
     unknown.expect_error(2, "holds no volume other").hint(third);
     assert!(!is_there(&new));
-    lab.run(&["backup", "path", "store", "--job", "path", "--to", &store]).expect(0);
+    sh(&format!("mkdir {}; echo x > {}/f", lab.path("some").display(), lab.path("some").display()));
+    lab.run(&["backup", "path", "some", "--job", "path", "--to", &store]).expect(0);
     let path = ["restore", "path", "--to-volumes", "--from", &store];
     lab.run(&path).expect_error(2, "no archive of a volume").hint("--to-path");
 }

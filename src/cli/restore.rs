@@ -134,7 +134,7 @@ pub struct RestoreArchive {
     /// Which is made when it is not there.
     #[arg(long, group = "sink", value_name = "VOLUME")]
     to_volume: Option<String>,
-    /// Which of its volumes, where --to-volume has another name
+    /// The archive's volume, where --to-volume names another
     ///
     /// An archive of several volumes gives the one that --to-volume names, unless another is said here.
     #[arg(

@@ -124,6 +124,9 @@ impl Run<'_> {
     }
 
     async fn act(&self, at: Position, action: &Action) -> Result<Flow> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::interrupted().hint(format!("before step {at}; {}", self.go_on(at))));
+        }
         if action.is_by_hand() {
             return self.by_hand(at, action).await;
         }
