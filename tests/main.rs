@@ -71,6 +71,8 @@ mod increment_failures;
 mod segments;
 // At every store, at several at once, after older formats and after a copy, increments go on.
 mod increment_stores;
+// A dry run tells what the run would do, and leaves no trace.
+mod dry_run;
 // Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.
 mod ee;
 // A source that did not prove its end leaves no backup, no upload and no container.

@@ -197,6 +197,9 @@ pub struct Copy {
     /// Make the folder of a file:// store where its last part is missing
     #[arg(long)]
     pub make_store: bool,
+    /// Copy nothing; tell which archives would be
+    #[arg(short = 'n', long, conflicts_with = "make_store")]
+    pub dry_run: bool,
 }
 
 impl Copy {
@@ -209,7 +212,8 @@ impl Copy {
         let mut to = store_url(&self.to)?;
         to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
         to.options.make_folder = self.make_store;
-        Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
+        let (archive, limit_rate, dry_run) = (self.archive, self.limit_rate, self.dry_run);
+        Ok(CopyRequest { from, to, archive, limit_rate, dry_run })
     }
 }
 

@@ -137,6 +137,11 @@ pub struct RestoreArchive {
     /// Unpack device nodes too
     #[arg(long)]
     allow_devices: bool,
+    /// Restore nothing; tell what would be, and where to
+    ///
+    /// Reads the catalog, and looks whether the target is empty: `sealift restore host -n --include 'etc/*' --to-path /mnt/new`
+    #[arg(short = 'n', long, conflicts_with_all = ["sequential", "object"])]
+    dry_run: bool,
     /// Leave out members of a tar that are damaged, or lie in an older archive that is gone; they are named, with exit
     /// code 3. Everything is read twice
     #[arg(long, conflicts_with_all = ["sequential", "object"])]
@@ -195,6 +200,7 @@ impl RestoreArchive {
             overwrite: self.overwrite,
             allow_devices: self.allow_devices,
             skip_damaged: self.skip_damaged,
+            dry_run: self.dry_run,
         })
     }
 
@@ -332,6 +338,15 @@ mod tests {
             let error = restore(line).unwrap_err();
             assert!(error.to_string().starts_with(text), "{line}: {error}");
             assert!(error.kind().exit_code() == 2 && error.hint_text().is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_needs_a_catalog() {
+        assert!(restore("db -n --to-stdout").unwrap().dry_run && !restore("db --to-stdout").unwrap().dry_run);
+        for line in ["db -n --sequential --to-stdout", "x.gz --dry-run --object --to-stdout"] {
+            let error = refused(&format!("sealift restore --from memory:///x {line}"));
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
         }
     }
 

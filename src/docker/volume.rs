@@ -46,15 +46,26 @@ impl Engine {
     /// # Errors
     /// There is none of that name; it is never created silently.
     pub async fn volume(&self, name: &str) -> Result<Volume> {
-        let volume = self.docker.inspect_volume(name).await.map_err(|e| match status(&e) {
-            Some(404) => Error::failed(format!("there is no volume {name}"))
-                .hint("`docker volume ls` shows the ones there are"),
-            _ => Error::failed(format!("cannot look at volume {name}")).because(e),
-        })?;
+        self.find_volume(name).await?.ok_or_else(|| {
+            Error::failed(format!("there is no volume {name}"))
+                .hint("`docker volume ls` shows the ones there are")
+        })
+    }
+
+    /// Looks a volume up; none where there is none of that name.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn find_volume(&self, name: &str) -> Result<Option<Volume>> {
+        let volume = match self.docker.inspect_volume(name).await {
+            Ok(volume) => volume,
+            Err(e) if status(&e) == Some(404) => return Ok(None),
+            Err(e) => return Err(Error::failed(format!("cannot look at volume {name}")).because(e)),
+        };
         // A local volume with options (NFS, a device) is an empty folder unless a container uses it.
         let is_local = volume.driver == "local" && volume.options.values().all(String::is_empty);
         let is_folder = is_local && !self.rootless;
-        Ok(Volume { name: volume.name, mountpoint: volume.mountpoint.into(), is_folder })
+        Ok(Some(Volume { name: volume.name, mountpoint: volume.mountpoint.into(), is_folder }))
     }
 
     /// The NFS share that a volume is, as `nfs://SERVER/PATH`; none where it is no share.

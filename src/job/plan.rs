@@ -77,22 +77,26 @@ async fn preview(subject: &Subject, request: &BackupRequest, engine: &Engine) ->
     let mut archives = Vec::new();
     for (part, words, held) in preview.archives {
         let job = part.map_or(job.clone(), |part| format!("{job}/{part}"));
-        archives.push(PlannedArchive { job, words, size: measure(held, engine).await });
+        archives.push(PlannedArchive { job, words, size: measure(held, Some(engine)).await });
     }
     Ok(PlannedJob { job, what: preview.what, archives, not_in_it: preview.not_in_it, largest, problem: None })
 }
 
 fn of_source(source: &Source) -> Preview {
-    let held = match source {
-        Source::Volume(names) => DataLocation::Volumes(names.clone()),
-        Source::Path(dirs) if dirs.len() == 1 => DataLocation::Folder(dirs[0].clone().into()),
-        _ => DataLocation::Unknown,
-    };
     let words = in_words(&source.describe());
     Preview {
         what: "a job of the settings file".into(),
-        archives: vec![(None, words, held)],
+        archives: vec![(None, words, location(source))],
         not_in_it: Vec::new(),
+    }
+}
+
+/// Where what a source reads lies.
+pub(super) fn location(source: &Source) -> DataLocation {
+    match source {
+        Source::Volume(names) => DataLocation::Volumes(names.clone()),
+        Source::Path(dirs) if dirs.len() == 1 => DataLocation::Folder(dirs[0].clone().into()),
+        _ => DataLocation::Unknown,
     }
 }
 
@@ -109,21 +113,22 @@ fn largest(request: &BackupRequest) -> Result<Option<u64>> {
     }
 }
 
-pub(super) async fn measure(held: DataLocation, engine: &Engine) -> Option<u64> {
+/// Bytes of what lies there, where this host can see it; a folder needs no engine.
+pub(super) async fn measure(held: DataLocation, engine: Option<&Engine>) -> Option<u64> {
     let folders = match held {
         DataLocation::Folder(folder) => vec![folder],
         DataLocation::Volumes(names) => {
             let mut folders = Vec::new();
             for name in names {
                 // One that is not there, or not a folder of this host, cannot be measured.
-                let volume = engine.volume(&name).await.ok()?;
+                let volume = engine?.volume(&name).await.ok()?;
                 folders.push(volume.folder()?.join(&volume.name).join("_data"));
             }
             folders
         }
         DataLocation::Unknown => return None,
     };
-    if !engine.is_local() {
+    if engine.is_some_and(|engine| !engine.is_local()) {
         return None;
     }
     let sizes = tokio::task::spawn_blocking(move || folders.iter().map(|folder| size(folder)).sum());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use left_out::{LeftOut, Place};
-use report::Begun;
+use report::{Begun, owners_kept};
 
 use super::backup::Outcome;
 use super::deliver::{PARALLEL, write_members, write_ranges};
@@ -26,7 +26,6 @@ use crate::sink::landing::Landing;
 use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::{Counters, Total};
 use crate::stream::sink::Sink;
-use crate::tar::owners::IdMap;
 use crate::tar::select::{Part, Patterns, Selection, unsafe_member};
 use crate::tar::{Entry, EntryType, Member, name};
 
@@ -68,6 +67,8 @@ pub struct RestoreRequest {
     pub allow_devices: bool,
     /// Leave out the members that are lost, and name them.
     pub skip_damaged: bool,
+    /// Only tell what would be restored.
+    pub dry_run: bool,
 }
 
 /// Restores an archive, or some of its members.
@@ -104,6 +105,10 @@ async fn restore_archive(
     };
     // Whatever becomes of the rest.
     let is_partial = plan.left_out.tell(ui);
+    if request.dry_run {
+        let told = dry_run::tell(&plan, &request, ui).await;
+        return told.map(|()| if is_partial { Outcome::Warned } else { Outcome::Done });
+    }
     ui.detail(&format!("up to {} of memory, {PARALLEL} batches of frames at once", human_bytes(MEMORY)));
     let original = |volume: &str| plan.original_volume(volume);
     let id_map = plan.archive.record().id_map;
@@ -138,15 +143,6 @@ async fn restore_archive(
     Ok(if is_partial && outcome == Outcome::Done { Outcome::Warned } else { outcome })
 }
 
-/// What is said of an archive of an engine that remaps users, where no engine takes it.
-fn owners_kept(IdMap { uid, gid }: IdMap) -> String {
-    format!(
-        "the owners are those of the host of an engine with userns-remap: what is 0 in its containers is user {} and \
-         group {} here; only a restore --to-volume maps them",
-        uid.first, gid.first
-    )
-}
-
 /// How a restore ended that did not fail; what was left out is said.
 pub(super) fn outcome(code: i64, landing: Option<&Landing>, ui: &Reporter) -> Outcome {
     let Some(landing) = landing else {
@@ -164,6 +160,8 @@ struct Plan {
     name: String,
     archive: OpenArchive,
     handing: Handing,
+    /// How many members that is.
+    members: u64,
     /// Members that are lost.
     left_out: LeftOut,
 }
@@ -198,6 +196,7 @@ impl Plan {
             OpenArchive::look(&found, passphrase.as_ref(), |pages| near.of(pages), each).await?;
         members.look_on(&archive).await?;
         let (mut roots, mut left_out) = (members.roots.clone(), LeftOut::default());
+        let mut count = members.count();
         let mut handing = members.handing_of(&archive, request)?;
         let parts = handing.parts(archive.end().bytes);
         match request.skip_damaged {
@@ -209,12 +208,12 @@ impl Plan {
                     let mut rest = Members::of(request, lost)?;
                     archive.look_again(|_| None, |entry| rest.look(entry)).await?;
                     rest.look_on(&archive).await?;
-                    (roots, left_out) = (rest.roots.clone(), rest.left_out.clone());
+                    (roots, left_out, count) = (rest.roots.clone(), rest.left_out.clone(), rest.count());
                     handing = rest.handing_of(&archive, request)?;
                 }
             }
         }
-        Ok(Plan { roots, name: found.name(), archive, handing, left_out })
+        Ok(Plan { roots, name: found.name(), archive, handing, members: count, left_out })
     }
 
     async fn deliver(
@@ -249,6 +248,8 @@ impl Plan {
 struct Members {
     patterns: Patterns,
     selection: Selection,
+    /// How many are wanted, without the folders around them.
+    wanted: u64,
     unpacks: bool,
     allow_devices: bool,
     /// How many may not be, and the first of them.
@@ -271,6 +272,7 @@ impl Members {
         Members {
             patterns,
             selection,
+            wanted: 0,
             unpacks,
             allow_devices,
             refused,
@@ -340,6 +342,7 @@ impl Members {
             }
             false => self.selection.look(entry, &self.patterns),
         };
+        self.wanted += u64::from(taken);
         if !taken || !self.unpacks {
             return;
         }
@@ -357,6 +360,11 @@ impl Members {
         }
     }
 
+    /// How many members are handed on.
+    fn count(&self) -> u64 {
+        self.wanted + self.selection.folders_around()
+    }
+
     /// What the next look is to come by.
     fn near(&self) -> InRuns {
         // What is lost is found out, and counted, among all members.
@@ -369,7 +377,7 @@ impl Members {
         let again = self.selection.again() | std::mem::take(&mut self.has_more);
         if again {
             self.selection.begin_again();
-            (self.refused, self.left_out) = ((0, Vec::new()), LeftOut::default());
+            (self.wanted, self.refused, self.left_out) = (0, (0, Vec::new()), LeftOut::default());
         }
         again
     }
@@ -484,6 +492,7 @@ fn original_volume(name: &str, source: &serde_json::Value) -> Result<String> {
     }
 }
 
+mod dry_run;
 mod left_out;
 pub(super) mod report;
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use planned::{PlannedBackup, PlannedCopy, PlannedRestore};
+
 use super::{counted, human_bytes};
 
 /// Something that happened. As JSON it is one object with its name in `event`; as text, what a person reads.
@@ -76,6 +78,15 @@ pub enum Event {
     Copied(Copied),
     /// An archive, or some members of it, was restored.
     Restored(Restored),
+    /// What would be backed up.
+    #[serde(rename = "planned_backup")]
+    PlannedBackup(PlannedBackup),
+    /// An archive that would be copied.
+    #[serde(rename = "planned_copy")]
+    PlannedCopy(PlannedCopy),
+    /// What a restore would bring back.
+    #[serde(rename = "planned_restore")]
+    PlannedRestore(PlannedRestore),
     /// An archive opens with a new passphrase, too.
     Rekeyed(Rekeyed),
     /// A settings file is right.
@@ -366,6 +377,9 @@ impl fmt::Display for Event {
                 copied.to
             ),
             Event::Restored(restored) => restored.fmt(f),
+            Event::PlannedBackup(planned) => planned.fmt(f),
+            Event::PlannedCopy(planned) => planned.fmt(f),
+            Event::PlannedRestore(planned) => planned.fmt(f),
             Event::Rekeyed(Rekeyed { job, id, object }) => write!(f, "rekeyed {job}@{id}: {job}/{object}"),
             Event::Checked { file, stores, jobs, sets } => {
                 let counts = [(stores, "store"), (jobs, "job"), (sets, "set")];
@@ -376,6 +390,7 @@ impl fmt::Display for Event {
     }
 }
 
+mod planned;
 #[cfg(test)]
 mod schema_tests;
 

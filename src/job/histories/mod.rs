@@ -259,6 +259,7 @@ impl History {
             overwrite: false,
             allow_devices: false,
             skip_damaged: false,
+            dry_run: false,
         }
     }
 
