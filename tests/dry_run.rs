@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::nights::settle;
-use crate::support::{JOB, Lab, a_second_later, sh};
+use crate::support::{Ended, JOB, Lab, a_second_later, sh};
 
 /// A lab with a folder to back up, and the words that do so.
 fn lab() -> (Lab, Vec<String>) {
@@ -137,4 +137,27 @@ fn a_settings_file_makes_no_run_a_dry_one() {
     lab.run(&["list", "--from", &lab.file_store(), "--config", &file])
         .expect_error(2, "dry_run cannot stand in a settings file")
         .hint("--dry-run");
+}
+
+#[test]
+fn a_dry_set_is_its_plan_and_asks_no_engine_where_no_job_needs_one() {
+    let (lab, words) = lab();
+    let settings = format!(
+        "to = \"{}\"\npassphrase_file = \"passphrase\"\n[jobs.data]\nsource = \"path\"\ndirs = [{:?}]\n\
+         [sets.night]\njobs = [\"data\"]\n",
+        lab.file_store(),
+        words[2]
+    );
+    lab.write("sealift.toml", settings.as_bytes());
+    let before = all(&lab, "store");
+    let set = |more: &[&str]| {
+        let mut command = lab.sealift();
+        command.env("DOCKER_HOST", "unix:///nothing/there.sock").args(["backup", "set", "night"]).args(more);
+        Ended::from(command.output().expect("sealift runs"))
+    };
+    let plan = set(&["-n"]).expect(0).text();
+    assert!(plan.contains("Nothing was backed up.") && plan.contains("+ data: "), "{plan}");
+    let planned = event(&set(&["--dry-run", "--json"]).expect(0).text(), "planned");
+    assert!(planned["archives"][0]["bytes"].as_u64() >= Some(6000), "{planned}");
+    assert_eq!(all(&lab, "store"), before);
 }

@@ -177,7 +177,7 @@ impl Show {
 /// `copy`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExample:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas"
+    after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExamples:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas --dry-run\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas --limit-rate \"08:00,2MiB 19:00,off\""
 )]
 pub struct Copy {
     /// JOB (its newest archive), JOB@ID, an id's beginning as in JOB@20261122T02, or a day's last as in JOB@2026-11-22

@@ -139,7 +139,7 @@ pub struct RestoreArchive {
     allow_devices: bool,
     /// Restore nothing; tell what would be, and where to
     ///
-    /// Reads the catalog, and looks whether the target is empty: `sealift restore host -n --include 'etc/*' --to-path /mnt/new`
+    /// Reads the catalog, looks whether the target is empty, and fails where the restore would be refused
     #[arg(short = 'n', long, conflicts_with_all = ["sequential", "object"])]
     dry_run: bool,
     /// Leave out members of a tar that are damaged, or lie in an older archive that is gone; they are named, with exit
@@ -171,7 +171,7 @@ said once, with exit code 3.
 Examples:
   sealift restore db --to-stdout --from s3://backups/prod | psql -U postgres
   sealift restore registry --to-volume dtr-registry-0123456789ab --from s3://backups/prod
-  sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
+  sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod --dry-run
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
   gpg -d dtr-2016.tar.gz.gpg | sealift restore --object - --to-path /mnt/new

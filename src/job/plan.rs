@@ -45,18 +45,23 @@ pub struct PlannedArchive {
 /// # Errors
 /// The engine does not answer; the memory is not enough for a job.
 pub async fn plan(set: &SetRequest) -> Result<Vec<PlannedJob>> {
-    let engine = Engine::connect().await?;
     let mut jobs = Vec::new();
     for (subject, request) in &set.jobs {
-        jobs.push(preview(subject, request, &engine).await?);
+        jobs.push(preview(subject, request).await?);
     }
     Ok(jobs)
 }
 
-async fn preview(subject: &Subject, request: &BackupRequest, engine: &Engine) -> Result<PlannedJob> {
-    let found = match subject {
-        Subject::Preset(preset) => preset.preview(engine).await,
-        Subject::Source(source) => Ok(of_source(source)),
+async fn preview(subject: &Subject, request: &BackupRequest) -> Result<PlannedJob> {
+    let (found, engine) = match subject {
+        Subject::Preset(preset) => {
+            let engine = Engine::connect().await?;
+            (preset.preview(&engine).await, Some(engine))
+        }
+        Subject::Source(source) if source.needs_engine() => {
+            (Ok(of_source(source)), Some(Engine::connect().await?))
+        }
+        Subject::Source(source) => (Ok(of_source(source)), None),
     };
     let job = request.job.clone().or_else(|| subject.default_job()).unwrap_or_default();
     let largest = largest(request)?;
@@ -77,7 +82,7 @@ async fn preview(subject: &Subject, request: &BackupRequest, engine: &Engine) ->
     let mut archives = Vec::new();
     for (part, words, held) in preview.archives {
         let job = part.map_or(job.clone(), |part| format!("{job}/{part}"));
-        archives.push(PlannedArchive { job, words, size: measure(held, Some(engine)).await });
+        archives.push(PlannedArchive { job, words, size: measure(held, engine.as_ref()).await });
     }
     Ok(PlannedJob { job, what: preview.what, archives, not_in_it: preview.not_in_it, largest, problem: None })
 }
