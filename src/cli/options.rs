@@ -232,6 +232,12 @@ pub struct BackupOptions {
     /// not mounted
     #[arg(long)]
     make_store: bool,
+    /// Back nothing up; tell what would be
+    ///
+    /// Its size, where it can be measured, and all of it or what is new since which archive. The stores are asked, and nothing
+    /// is written to them. Of sets and presets it is what `sealift plan` tells: no store is asked
+    #[arg(short = 'n', long, conflicts_with = "make_store")]
+    pub dry_run: bool,
 }
 
 impl BackupOptions {
@@ -272,6 +278,7 @@ impl BackupOptions {
                 segment: (self.segment > 0).then_some(self.segment),
             }),
             shrink_alarm: self.shrink_alarm,
+            dry_run: self.dry_run,
             one_at_a_time: OneAtATime { off: self.no_lease, wait: self.wait.unwrap_or_default() },
             job: self.job,
             host: self.host,

@@ -6,7 +6,12 @@ use super::{BackupOptions, DtrOptions, SetOptions, SwarmOptions, UcpOptions, job
 
 /// `plan`
 #[derive(Debug, Args)]
-#[command(mut_arg("to", |to| to.required(false)), mut_arg("job", |job| job.hide(true)), after_help = HELP)]
+#[command(
+    mut_arg("to", |to| to.required(false)),
+    mut_arg("job", |job| job.hide(true)),
+    mut_arg("dry_run", |dry_run| dry_run.hide(true)),
+    after_help = HELP
+)]
 pub struct PlanOptions {
     #[command(flatten)]
     pub options: Box<BackupOptions>,

@@ -182,7 +182,7 @@ impl Show {
 /// `copy`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExample:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas"
+    after_help = "Needs no passphrase: stored bytes are copied, and held against the manifest's BLAKE3 on the way.\n\nExamples:\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas --dry-run\n  sealift copy db --from s3://backups/prod --to file:///mnt/nas --limit-rate \"08:00,2MiB 19:00,off\""
 )]
 pub struct Copy {
     /// JOB (its newest archive), or JOB@ID
@@ -206,6 +206,9 @@ pub struct Copy {
     /// Make the folder of a file:// store where its last part is missing
     #[arg(long)]
     pub make_store: bool,
+    /// Copy nothing; tell which archives would be
+    #[arg(short = 'n', long, conflicts_with = "make_store")]
+    pub dry_run: bool,
 }
 
 impl Copy {
@@ -218,7 +221,8 @@ impl Copy {
         let mut to = store_url(&self.to)?;
         to.options.ca_file = self.from.ca_file.or(to.options.ca_file);
         to.options.make_folder = self.make_store;
-        Ok(CopyRequest { from, to, archive: self.archive, limit_rate: self.limit_rate })
+        let (archive, limit_rate, dry_run) = (self.archive, self.limit_rate, self.dry_run);
+        Ok(CopyRequest { from, to, archive, limit_rate, dry_run })
     }
 }
 

@@ -178,6 +178,11 @@ pub struct RestoreArchive {
     /// Unpack device nodes too
     #[arg(long)]
     allow_devices: bool,
+    /// Restore nothing; tell what would be, and where to
+    ///
+    /// Reads the catalog, looks whether the target is empty, and fails where the restore would be refused
+    #[arg(short = 'n', long, conflicts_with_all = ["sequential", "object"])]
+    dry_run: bool,
     /// Leave out members of a tar that are damaged, or lie in an older archive that is gone; they are named, with exit
     /// code 3. Everything is read twice
     #[arg(long, conflicts_with_all = ["sequential", "object"])]
@@ -210,6 +215,7 @@ Examples:
   sealift restore volumes --to-volume web-test --from-volume web --from s3://backups/prod
   sealift restore volumes --to-volumes --from s3://backups/prod
   sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod
+  sealift restore host --to-path /mnt/new --include 'etc/*' --from s3://backups/prod --dry-run
   sealift restore dtr/metadata --from s3://backups/prod --to-run --env-file ucp.env docker/dtr:2.7.5 restore
   sealift restore old/dtr-2019.tar.gz.gpg --object --to-path /mnt/new --from s3://backups/prod
   gpg -d dtr-2016.tar.gz.gpg | sealift restore --object - --to-path /mnt/new
@@ -259,6 +265,7 @@ impl RestoreArchive {
             overwrite: self.overwrite,
             allow_devices: self.allow_devices,
             skip_damaged: self.skip_damaged,
+            dry_run: self.dry_run,
         })
     }
 
@@ -380,6 +387,15 @@ mod tests {
             let error = restore(line).unwrap_err();
             assert!(error.to_string().starts_with(text), "{line}: {error}");
             assert!(error.kind().exit_code() == 2 && error.hint_text().is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_needs_a_catalog() {
+        assert!(restore("db -n --to-stdout").unwrap().dry_run && !restore("db --to-stdout").unwrap().dry_run);
+        for line in ["db -n --sequential --to-stdout", "x.gz --dry-run --object --to-stdout"] {
+            let error = refused(&format!("sealift restore --from memory:///x {line}"));
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line}");
         }
     }
 

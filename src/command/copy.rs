@@ -8,19 +8,25 @@ use crate::job;
 use crate::job::copy::Copied;
 use crate::report::{Event, Reporter, event};
 
-/// Copies an archive and those that it needs, and says where they are.
+/// Copies an archive and those that it needs, and says where they are, or would be.
 ///
 /// # Errors
 /// As [`job::copy::copy`].
 pub async fn copy(options: Copy, ui: &Reporter, cancel: &CancellationToken) -> Result<()> {
-    job::copy::copy(options.request()?, ui, cancel, |copied| ui.emit(event(copied))).await
+    let request = options.request()?;
+    let dry_run = request.dry_run;
+    job::copy::copy(request, ui, cancel, |copied| ui.emit(event(copied, dry_run))).await
 }
 
-fn event(copied: Copied) -> Event {
+fn event(copied: Copied, dry_run: bool) -> Event {
     let Copied { job, id, to, bytes, was_there } = copied;
-    match was_there {
-        true => Event::Note { message: format!("{job}@{id} is at {to} already") },
-        false => Event::Copied(event::Copied { job, id: id.to_string(), to, stored: bytes }),
+    if was_there {
+        return Event::Note { message: format!("{job}@{id} is at {to} already") };
+    }
+    let id = id.to_string();
+    match dry_run {
+        true => Event::PlannedCopy(event::PlannedCopy { job, id, to, stored: bytes }),
+        false => Event::Copied(event::Copied { job, id, to, stored: bytes }),
     }
 }
 
@@ -33,10 +39,17 @@ mod tests {
         let id = "20261122T020000Z-1f2e3d4c".parse().unwrap();
         let copied = Copied { job: "db".into(), id, to: "s3://b".into(), bytes: 2048, was_there: false };
         assert_eq!(
-            event(copied.clone()).to_string(),
+            event(copied.clone(), false).to_string(),
             "copied db@20261122T020000Z-1f2e3d4c: 2.00 KiB → s3://b"
         );
+        assert_eq!(
+            event(copied.clone(), true).to_string(),
+            "would copy db@20261122T020000Z-1f2e3d4c: 2.00 KiB → s3://b"
+        );
         let there = Copied { was_there: true, ..copied };
-        assert_eq!(event(there).to_string(), "note: db@20261122T020000Z-1f2e3d4c is at s3://b already");
+        for dry_run in [false, true] {
+            let told = event(there.clone(), dry_run).to_string();
+            assert_eq!(told, "note: db@20261122T020000Z-1f2e3d4c is at s3://b already");
+        }
     }
 }

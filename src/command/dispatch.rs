@@ -123,7 +123,7 @@ async fn verb(
     match cli.verb {
         // These two clear away what they began.
         Verb::Backup(what) => {
-            return backup::backup(what, explicit, config.as_ref(), ui, &cancel).await;
+            return backup::backup(what, explicit, config.as_ref(), mode, ui, &cancel).await;
         }
         Verb::Plan(options) => {
             return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;

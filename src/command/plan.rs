@@ -6,6 +6,7 @@ use crate::cli::PlanOptions;
 use crate::config::{self, Config, ExplicitArg};
 use crate::error::Result;
 use crate::job::plan::{PlannedArchive, PlannedJob};
+use crate::job::set::SetRequest;
 use crate::job::{Outcome, Subject, plan as job};
 use crate::report::{Mode, Reporter, human_bytes, print_while_read, printable};
 
@@ -21,16 +22,25 @@ pub async fn plan(
     ui: &Reporter,
 ) -> Result<Outcome> {
     let set = config::set_request(options.into(), explicit, config)?;
-    let jobs = job::plan(&set).await?;
+    let is_ee = set
+        .jobs
+        .iter()
+        .any(|(subject, _)| matches!(subject, Subject::Preset(preset) if preset.is_docker_ee()));
+    print(&set, if is_ee { &UPGRADE } else { &[] }, mode, ui).await
+}
+
+/// Prints what a set would back up, and what is to be said `below` that.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) async fn print(set: &SetRequest, below: &[&str], mode: Mode, ui: &Reporter) -> Result<Outcome> {
+    let jobs = job::plan(set).await?;
     match mode {
         Mode::Json => print_while_read(jobs.iter().map(|job| json_line(job).to_string()))?,
         _ => {
             let head = format!("Set {}, on this node. Nothing was backed up.", set.name);
-            let of_ee =
-                |subject: &Subject| matches!(subject, Subject::Preset(preset) if preset.is_docker_ee());
-            let is_ee = set.jobs.iter().any(|(subject, _)| of_ee(subject));
-            let upgrade = UPGRADE.iter().filter(|_| is_ee).map(|line| line.to_string());
-            print_while_read([head].into_iter().chain(jobs.iter().flat_map(lines)).chain(upgrade))?;
+            let below = below.iter().map(ToString::to_string);
+            print_while_read([head].into_iter().chain(jobs.iter().flat_map(lines)).chain(below))?;
         }
     }
     let problems = jobs.iter().filter_map(|job| Some((&job.job, job.problem.as_ref()?)));

@@ -16,7 +16,7 @@ const OF_JOBS: [&str; 2] = [SCHEDULE, KEEP];
 const SCHEDULE: &str = "schedule";
 
 /// Options that a settings file would repeat every night, though they are meant for once.
-const FOR_ONCE: [&str; 1] = ["make_store"];
+const FOR_ONCE: [&str; 2] = ["make_store", "dry_run"];
 
 /// The settings of a table that nothing acts on yet.
 pub fn without_effect(table: &Table) -> impl Iterator<Item = &Setting> {

@@ -39,6 +39,7 @@ use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
 use super::shrink::Before;
 use super::stored::StoredArchive;
+pub use dry_run::{Planned, dry_run};
 use segments::Segments;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.
@@ -328,8 +329,10 @@ impl BackupRun {
             if let Some(id) = newest {
                 self.compare(&store, &id, ui).await?;
             }
-            store.probe_create_only(&self.record.job, ui).await;
-            store.clear_abandoned(&self.record.job, ui);
+            if !self.request.dry_run {
+                store.probe_create_only(&self.record.job, ui).await;
+                store.clear_abandoned(&self.record.job, ui);
+            }
         }
         Ok(())
     }
@@ -478,6 +481,7 @@ fn largest(plan: &MemoryBudget) -> String {
 }
 
 mod account;
+mod dry_run;
 mod report;
 mod segments;
 #[cfg(test)]

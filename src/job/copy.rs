@@ -39,6 +39,8 @@ pub struct CopyRequest {
     pub archive: ArchiveRef,
     /// Bytes a second to the other store, at most, on average; how [`CopyRequest::from`] is to be read it says itself.
     pub limit_rate: Option<Timetable>,
+    /// Only tell what would be copied.
+    pub dry_run: bool,
 }
 
 /// An archive that is in the other store now.
@@ -69,18 +71,20 @@ pub async fn copy(
     mut copied: impl FnMut(Copied),
 ) -> Result<()> {
     let asked = StoredArchive::find(&request.from, &request.archive, ui).await?;
-    let store = Arc::new(request.to.create(ui)?);
+    let store = match request.dry_run {
+        true => request.to.open(ui)?,
+        false => request.to.create(ui)?,
+    };
     // Before gigabytes are sent that would not be locked.
     until(cancel, store.check_lock()).await?;
+    let copying = Copying { store: Arc::new(store), request: &request, ui, cancel };
     let (mut needs, mut failed) = (Vec::new(), Vec::new());
     for id in &asked.manifest.needs {
-        let copying = async {
+        let one = async {
             let found = asked.sibling(id).await?;
-            let copied =
-                copy_one(&found, &store, &Needs::default(), request.limit_rate.as_ref(), ui, cancel).await?;
-            Ok((copied, Need::from(&found.manifest)))
+            Ok((copying.one(&found, &Needs::default()).await?, Need::from(&found.manifest)))
         };
-        match copying.await {
+        match one.await {
             Ok((one, need)) => {
                 copied(one);
                 needs.push(need);
@@ -101,108 +105,110 @@ pub async fn copy(
         ));
     }
     let needs = needs.into_iter().collect();
-    copied(copy_one(&asked, &store, &needs, request.limit_rate.as_ref(), ui, cancel).await?);
+    copied(copying.one(&asked, &needs).await?);
     Ok(())
 }
 
-/// Copies what an archive consists of, and then the key objects beside it that are not there yet.
-async fn copy_one(
-    found: &StoredArchive,
-    store: &Arc<Store>,
-    needs: &Needs,
-    limit_rate: Option<&Timetable>,
-    ui: &Reporter,
-    cancel: &CancellationToken,
-) -> Result<Copied> {
-    let copied = copy_objects(found, store, needs, limit_rate, ui, cancel).await?;
-    until(cancel, copy_key_objects(found, store)).await?;
-    Ok(copied)
+/// A copy to another store.
+struct Copying<'a> {
+    store: Arc<Store>,
+    request: &'a CopyRequest,
+    ui: &'a Reporter,
+    cancel: &'a CancellationToken,
 }
 
-async fn copy_key_objects(found: &StoredArchive, store: &Store) -> Result<()> {
-    let (job, id) = (&found.job, &found.id);
-    let own = found.store.key_objects(job, id).await?;
-    if own.is_empty() {
-        return Ok(());
+impl Copying<'_> {
+    /// Copies what an archive consists of, and then the key objects beside it that are not there yet.
+    async fn one(&self, found: &StoredArchive, needs: &Needs) -> Result<Copied> {
+        let copied = self.objects(found, needs).await?;
+        if !self.request.dry_run {
+            until(self.cancel, self.key_objects(found)).await?;
+        }
+        Ok(copied)
     }
-    let there = store.key_objects(job, id).await?;
-    for at in own.iter().filter(|at| !there.contains(at)) {
-        if let Some(object) = found.store.key_object(job, id, at).await? {
-            store.put_key_object(job, id, at, object).await?;
+
+    async fn key_objects(&self, found: &StoredArchive) -> Result<()> {
+        let (store, job, id) = (&self.store, &found.job, &found.id);
+        let own = found.store.key_objects(job, id).await?;
+        if own.is_empty() {
+            return Ok(());
+        }
+        let there = store.key_objects(job, id).await?;
+        for at in own.iter().filter(|at| !there.contains(at)) {
+            if let Some(object) = found.store.key_object(job, id, at).await? {
+                store.put_key_object(job, id, at, object).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn objects(&self, found: &StoredArchive, needs: &Needs) -> Result<Copied> {
+        let (store, ui) = (&self.store, self.ui);
+        let copied = |was_there: bool| Copied {
+            job: found.job.clone(),
+            id: found.id.clone(),
+            to: store.name.clone(),
+            bytes: found.manifest.archive.size + found.manifest.catalog.size,
+            was_there,
+        };
+        match store.manifest(&found.job, &found.id).await {
+            Ok(there) => return is_same(found, store, &there).await.map(|()| copied(true)),
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        if self.request.dry_run {
+            // What the manifest speaks of is there.
+            found.archive_object().await?;
+            found.catalog_object().await?;
+            return Ok(copied(false));
+        }
+        let probe = async {
+            store.probe_create_only(&found.job, ui).await;
+            Ok(())
+        };
+        until(self.cancel, probe).await?;
+        let sent = once_more_if_damaged(|| self.send(found)).await?;
+        let unlocked = sent.commit(&found.manifest, needs, self.cancel).await?.unlocked;
+        match unlocked.into_iter().next() {
+            Some(Failed { error, .. }) => {
+                Err(error.context("it was copied, but not everything of it is locked"))
+            }
+            None => Ok(copied(false)),
         }
     }
-    Ok(())
-}
 
-async fn copy_objects(
-    found: &StoredArchive,
-    store: &Arc<Store>,
-    needs: &Needs,
-    limit_rate: Option<&Timetable>,
-    ui: &Reporter,
-    cancel: &CancellationToken,
-) -> Result<Copied> {
-    let copied = |was_there: bool| Copied {
-        job: found.job.clone(),
-        id: found.id.clone(),
-        to: store.name.clone(),
-        bytes: found.manifest.archive.size + found.manifest.catalog.size,
-        was_there,
-    };
-    match store.manifest(&found.job, &found.id).await {
-        Ok(there) => return is_same(found, store, &there).await.map(|()| copied(true)),
-        Err(error) if error.kind() != Kind::NotFound => return Err(error),
-        Err(_) => {}
-    }
-    let probe = async {
-        store.probe_create_only(&found.job, ui).await;
-        Ok(())
-    };
-    until(cancel, probe).await?;
-    let sent = once_more_if_damaged(|| send(found, store, limit_rate, ui, cancel)).await?;
-    let unlocked = sent.commit(&found.manifest, needs, cancel).await?.unlocked;
-    match unlocked.into_iter().next() {
-        Some(Failed { error, .. }) => Err(error.context("it was copied, but not everything of it is locked")),
-        None => Ok(copied(false)),
-    }
-}
-
-/// Sends archive and catalog, to the point where only the commit is missing. Where it fails nothing is left there.
-async fn send(
-    found: &StoredArchive,
-    store: &Arc<Store>,
-    limit_rate: Option<&Timetable>,
-    ui: &Reporter,
-    cancel: &CancellationToken,
-) -> Result<FanOut> {
-    let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
-    let counters = Counters::of(&found.job).with_stores(vec![(store.name.clone(), Arc::default())]);
-    counters.expect(Total::Known(found.manifest.archive.size));
-    let counters = Arc::new(counters);
-    let budget = budget(found.manifest.archive.size, store.kind.limits());
-    let parallel = (PARTS_IN_FLIGHT / budget.part_size.unwrap_or(PARTS_IN_FLIGHT)).max(1) as usize;
-    let plan = MemoryBudget::new(&budget, store.kind.limits())?;
-    let mut fan = FanOut::new(plan.parts.clone(), block_pool(plan.chunks), ui);
-    let naming = ObjectName { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
-    let tracking = ui.track("copied", Arc::clone(&counters));
-    let work = async {
-        fan.begin(&[Arc::clone(store)], &naming, parallel, &counters).await?;
-        let counted = Arc::clone(&counters);
-        let archive = archive.verified_stream(&found.manifest.archive);
-        let archive = archive.inspect_ok(move |bytes| counted.source.add(bytes.len() as u64));
-        let catalog = catalog.verified_stream(&found.manifest.catalog);
-        let (archive, catalog) = (channel_from(archive, DEPTH), channel_from(catalog, DEPTH));
-        fan.pump(archive, catalog, RateLimiter::new(limit_rate.cloned())).await
-    };
-    let ended = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::interrupted().hint("nothing was committed")),
-        ended = work => ended,
-    };
-    drop(tracking);
-    match ended {
-        Ok(()) => Ok(fan),
-        Err(error) => Err(fan.abort_because(error).await),
+    /// Sends archive and catalog, to the point where only the commit is missing. Where it fails nothing is left there.
+    async fn send(&self, found: &StoredArchive) -> Result<FanOut> {
+        let (store, ui) = (&self.store, self.ui);
+        let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
+        let counters = Counters::of(&found.job).with_stores(vec![(store.name.clone(), Arc::default())]);
+        counters.expect(Total::Known(found.manifest.archive.size));
+        let counters = Arc::new(counters);
+        let budget = budget(found.manifest.archive.size, store.kind.limits());
+        let parallel = (PARTS_IN_FLIGHT / budget.part_size.unwrap_or(PARTS_IN_FLIGHT)).max(1) as usize;
+        let plan = MemoryBudget::new(&budget, store.kind.limits())?;
+        let mut fan = FanOut::new(plan.parts.clone(), block_pool(plan.chunks), ui);
+        let naming = ObjectName { job: &found.job, id: &found.id, suffix: &found.manifest.suffix };
+        let tracking = ui.track("copied", Arc::clone(&counters));
+        let work = async {
+            fan.begin(&[Arc::clone(store)], &naming, parallel, &counters).await?;
+            let counted = Arc::clone(&counters);
+            let archive = archive.verified_stream(&found.manifest.archive);
+            let archive = archive.inspect_ok(move |bytes| counted.source.add(bytes.len() as u64));
+            let catalog = catalog.verified_stream(&found.manifest.catalog);
+            let (archive, catalog) = (channel_from(archive, DEPTH), channel_from(catalog, DEPTH));
+            fan.pump(archive, catalog, RateLimiter::new(self.request.limit_rate.clone())).await
+        };
+        let ended = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::interrupted().hint("nothing was committed")),
+            ended = work => ended,
+        };
+        drop(tracking);
+        match ended {
+            Ok(()) => Ok(fan),
+            Err(error) => Err(fan.abort_because(error).await),
+        }
     }
 }
 

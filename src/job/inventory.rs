@@ -67,7 +67,7 @@ async fn of_engine(engine: &Engine, found: Inventory) -> Result<Inventory> {
         if is_nameless(&name) {
             found.nameless += 1;
         } else if !is_of_ee(&name, &found.ee) {
-            let size = measure(DataLocation::Volumes(vec![name.clone()]), engine).await;
+            let size = measure(DataLocation::Volumes(vec![name.clone()]), Some(engine)).await;
             let database = database_of(&name, &containers, &found.databases);
             found.volumes.push(FoundVolume { name, size, database });
         }

@@ -45,18 +45,23 @@ pub struct PlannedArchive {
 /// # Errors
 /// The engine does not answer; the memory is not enough for a job.
 pub async fn plan(set: &SetRequest) -> Result<Vec<PlannedJob>> {
-    let engine = Engine::connect().await?;
     let mut jobs = Vec::new();
     for (subject, request) in &set.jobs {
-        jobs.push(preview(subject, request, &engine).await?);
+        jobs.push(preview(subject, request).await?);
     }
     Ok(jobs)
 }
 
-async fn preview(subject: &Subject, request: &BackupRequest, engine: &Engine) -> Result<PlannedJob> {
-    let found = match subject {
-        Subject::Preset(preset) => preset.preview(engine).await,
-        Subject::Source(source) => Ok(of_source(source)),
+async fn preview(subject: &Subject, request: &BackupRequest) -> Result<PlannedJob> {
+    let (found, engine) = match subject {
+        Subject::Preset(preset) => {
+            let engine = Engine::connect().await?;
+            (preset.preview(&engine).await, Some(engine))
+        }
+        Subject::Source(source) if source.needs_engine() => {
+            (Ok(of_source(source)), Some(Engine::connect().await?))
+        }
+        Subject::Source(source) => (Ok(of_source(source)), None),
     };
     let job = request.job.clone().or_else(|| subject.default_job()).unwrap_or_default();
     let largest = largest(request)?;
@@ -77,22 +82,26 @@ async fn preview(subject: &Subject, request: &BackupRequest, engine: &Engine) ->
     let mut archives = Vec::new();
     for (part, words, held) in preview.archives {
         let job = part.map_or(job.clone(), |part| format!("{job}/{part}"));
-        archives.push(PlannedArchive { job, words, size: measure(held, engine).await });
+        archives.push(PlannedArchive { job, words, size: measure(held, engine.as_ref()).await });
     }
     Ok(PlannedJob { job, what: preview.what, archives, not_in_it: preview.not_in_it, largest, problem: None })
 }
 
 fn of_source(source: &Source) -> Preview {
-    let held = match source {
-        Source::Volume(names) => DataLocation::Volumes(names.clone()),
-        Source::Path(dirs) if dirs.len() == 1 => DataLocation::Folder(dirs[0].clone().into()),
-        _ => DataLocation::Unknown,
-    };
     let words = in_words(&source.describe());
     Preview {
         what: "a job of the settings file".into(),
-        archives: vec![(None, words, held)],
+        archives: vec![(None, words, location(source))],
         not_in_it: Vec::new(),
+    }
+}
+
+/// Where what a source reads lies.
+pub(super) fn location(source: &Source) -> DataLocation {
+    match source {
+        Source::Volume(names) => DataLocation::Volumes(names.clone()),
+        Source::Path(dirs) if dirs.len() == 1 => DataLocation::Folder(dirs[0].clone().into()),
+        _ => DataLocation::Unknown,
     }
 }
 
@@ -109,21 +118,22 @@ fn largest(request: &BackupRequest) -> Result<Option<u64>> {
     }
 }
 
-pub(super) async fn measure(held: DataLocation, engine: &Engine) -> Option<u64> {
+/// Bytes of what lies there, where this host can see it; a folder needs no engine.
+pub(super) async fn measure(held: DataLocation, engine: Option<&Engine>) -> Option<u64> {
     let folders = match held {
         DataLocation::Folder(folder) => vec![folder],
         DataLocation::Volumes(names) => {
             let mut folders = Vec::new();
             for name in names {
                 // One that is not there, or not a folder of this host, cannot be measured.
-                let volume = engine.volume(&name).await.ok()?;
+                let volume = engine?.volume(&name).await.ok()?;
                 folders.push(volume.folder()?.join(&volume.name).join("_data"));
             }
             folders
         }
         DataLocation::Unknown => return None,
     };
-    if !engine.is_local() {
+    if engine.is_some_and(|engine| !engine.is_local()) {
         return None;
     }
     let sizes = tokio::task::spawn_blocking(move || folders.iter().map(|folder| size(folder)).sum());

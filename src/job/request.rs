@@ -93,6 +93,8 @@ pub struct BackupRequest {
     pub shrink_alarm: Option<f64>,
     /// Whether two runs of the job may go on at once.
     pub one_at_a_time: OneAtATime,
+    /// Only tell what would be backed up.
+    pub dry_run: bool,
 }
 
 /// One archive to be made.
@@ -192,6 +194,7 @@ pub(crate) mod tests {
             increments: None,
             shrink_alarm: None,
             one_at_a_time: OneAtATime::default(),
+            dry_run: false,
         }
     }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use left_out::LeftOut;
 use members::{Handing, Members};
-use report::Begun;
+use report::{Begun, owners_kept};
 use volumes::Original;
 
 use super::backup::Outcome;
@@ -25,7 +25,6 @@ use crate::sink::target::{self, RestoreTarget};
 use crate::stream::counters::{Counters, Total};
 use crate::stream::sink::Sink;
 use crate::tar::Member;
-use crate::tar::owners::IdMap;
 use crate::tar::select::Part;
 
 /// Bytes of memory that a restore takes at most: batches, each fetched, decrypted and decompressed, and the pieces that
@@ -66,6 +65,8 @@ pub struct RestoreRequest {
     pub allow_devices: bool,
     /// Leave out the members that are lost, and name them.
     pub skip_damaged: bool,
+    /// Only tell what would be restored.
+    pub dry_run: bool,
 }
 
 /// Restores an archive, or some of its members.
@@ -99,16 +100,10 @@ async fn restore_archive(
         return volumes::restore_all(archive, &request, ui, cancel).await;
     }
     let plan = until(cancel, Plan::make(archive, &request, ui)).await?;
-    plan.carry_out(request, ui, cancel).await
-}
-
-/// What is said of an archive of an engine that remaps users, where no engine takes it.
-fn owners_kept(IdMap { uid, gid }: IdMap) -> String {
-    format!(
-        "the owners are those of the host of an engine with userns-remap: what is 0 in its containers is user {} and \
-         group {} here; only a restore --to-volume maps them",
-        uid.first, gid.first
-    )
+    match request.dry_run {
+        true => dry_run::tell(&plan, &request, ui).await,
+        false => plan.carry_out(request, ui, cancel).await,
+    }
 }
 
 /// How a restore ended that did not fail; what was left out is said.
@@ -128,6 +123,8 @@ struct Plan {
     name: String,
     archive: OpenArchive,
     handing: Handing,
+    /// How many members that is.
+    members: u64,
     /// Members that are lost.
     left_out: LeftOut,
     /// The volume, where it goes into one.
@@ -194,6 +191,7 @@ impl Plan {
         let mut members = Members::of(request, archive.record(), Lost::default())?;
         members.look_at(&archive).await?;
         let (mut roots, mut left_out) = (members.roots.clone(), LeftOut::default());
+        let mut count = members.count();
         let mut handing = members.handing_of(&archive, request)?;
         let parts = handing.parts(archive.end().bytes);
         match request.skip_damaged {
@@ -204,7 +202,7 @@ impl Plan {
                 if let Found::Lost(lost) = found {
                     let mut rest = Members::of(request, archive.record(), lost)?;
                     rest.look_at(&archive).await?;
-                    (roots, left_out) = (rest.roots.clone(), rest.left_out.clone());
+                    (roots, left_out, count) = (rest.roots.clone(), rest.left_out.clone(), rest.count());
                     handing = rest.handing_of(&archive, request)?;
                 }
             }
@@ -213,7 +211,8 @@ impl Plan {
         if let Some(original) = &original {
             original.alone(&roots)?;
         }
-        Ok(Plan { job: found.job.clone(), name: found.name(), archive, handing, left_out, original })
+        let (job, name) = (found.job.clone(), found.name());
+        Ok(Plan { job, name, archive, handing, members: count, left_out, original })
     }
 
     async fn deliver(
@@ -263,6 +262,7 @@ fn incomplete(error: Error, counters: &Counters) -> Error {
     ))
 }
 
+mod dry_run;
 mod left_out;
 mod members;
 pub(super) mod report;

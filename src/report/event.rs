@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use planned::{PlannedBackup, PlannedCopy, PlannedRestore};
+
 use super::{counted, human_bytes};
 
 pub use step::{Step, StepState};
@@ -80,6 +82,15 @@ pub enum Event {
     Restored(Restored),
     /// What becomes of a part of a plan that brings a set back.
     Step(Step),
+    /// What would be backed up.
+    #[serde(rename = "planned_backup")]
+    PlannedBackup(PlannedBackup),
+    /// An archive that would be copied.
+    #[serde(rename = "planned_copy")]
+    PlannedCopy(PlannedCopy),
+    /// What a restore would bring back.
+    #[serde(rename = "planned_restore")]
+    PlannedRestore(PlannedRestore),
     /// An archive opens with a new passphrase, too.
     Rekeyed(Rekeyed),
     /// A settings file is right.
@@ -371,6 +382,9 @@ impl fmt::Display for Event {
             ),
             Event::Restored(restored) => restored.fmt(f),
             Event::Step(step) => step.fmt(f),
+            Event::PlannedBackup(planned) => planned.fmt(f),
+            Event::PlannedCopy(planned) => planned.fmt(f),
+            Event::PlannedRestore(planned) => planned.fmt(f),
             Event::Rekeyed(Rekeyed { job, id, object }) => write!(f, "rekeyed {job}@{id}: {job}/{object}"),
             Event::Checked { file, stores, jobs, sets } => {
                 let counts = [(stores, "store"), (jobs, "job"), (sets, "set")];
@@ -381,6 +395,7 @@ impl fmt::Display for Event {
     }
 }
 
+mod planned;
 #[cfg(test)]
 mod schema_tests;
 mod step;

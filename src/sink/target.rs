@@ -59,6 +59,57 @@ impl RestoreTarget {
     }
 }
 
+/// What a restore would meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It would be made.
+    Missing,
+    /// There is nothing in it.
+    Empty,
+    /// There is something in it.
+    Filled,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            State::Missing => "missing",
+            State::Empty => "empty",
+            State::Filled => "not empty",
+        })
+    }
+}
+
+/// Looks at a folder or volume without changing anything; none where it is something else, or cannot be looked into from here.
+///
+/// # Errors
+/// It could not be restored to: a folder's parent is missing, the engine does not answer.
+pub async fn look(to: &RestoreTarget) -> Result<Option<State>> {
+    let folder = match to {
+        RestoreTarget::Path(dir) => {
+            gnu::require().await?;
+            if !dir.exists() && !parent(dir).is_dir() {
+                return Err(cannot_make(dir));
+            }
+            dir.clone()
+        }
+        RestoreTarget::Volume(name) => {
+            let engine = Engine::connect().await?;
+            match engine.volume_if_any(name).await? {
+                None => return Ok(Some(State::Missing)),
+                Some(volume) if engine.is_local() && volume.folder().is_some() => volume.mountpoint,
+                Some(_) => return Ok(None),
+            }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(match folder.exists() {
+        false => State::Missing,
+        true if is_empty(&folder)? => State::Empty,
+        true => State::Filled,
+    }))
+}
+
 /// Has `write` fill the sink, and waits for its own end: an exit code.
 ///
 /// # Errors
@@ -111,7 +162,7 @@ pub async fn open(
             gnu::require().await?;
             make_folder(&dir)?;
             if !overwrite && !is_empty(&dir)? {
-                return Err(not_empty(&dir.display().to_string()));
+                return Err(not_empty(&RestoreTarget::Path(dir)));
             }
             let landing = Landing::new("").with_contents(dir.clone());
             return super::folder(&dir, ui).map(|sink| (sink, Some(landing)));
@@ -137,11 +188,16 @@ fn make_folder(dir: &Path) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir(dir).map_err(|e| {
-        Error::failed(format!("cannot make folder {}", dir.display()))
-            .because(e)
-            .hint("does its parent exist?")
-    })
+    std::fs::create_dir(dir).map_err(|e| cannot_make(dir).because(e))
+}
+
+fn cannot_make(dir: &Path) -> Error {
+    Error::failed(format!("cannot make folder {}", dir.display())).hint("does its parent exist?")
+}
+
+/// The folder that a path lies in.
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {
@@ -151,7 +207,8 @@ fn is_empty(dir: &Path) -> Result<bool> {
     Ok(inside.next().is_none())
 }
 
-fn not_empty(target: &str) -> Error {
+/// The refusal to restore to a folder or volume that holds something.
+pub fn not_empty(target: &RestoreTarget) -> Error {
     Error::failed(format!("{target} is not empty"))
         .hint("choose another, or say --overwrite: files in the way are replaced")
 }
@@ -167,7 +224,7 @@ async fn open_volume(name: &str, original: &str, overwrite: bool, ui: &Reporter)
     let volume = engine.make_volume(name).await?;
     let is_here = is_here(&engine, &volume);
     if !overwrite && !is_empty_volume(&engine, &volume, ui).await? {
-        return Err(not_empty(&format!("volume {name}")));
+        return Err(not_empty(&RestoreTarget::Volume(name.into())));
     }
     let ids = TargetIds { map: engine.id_map().await?, engine_maps: !is_here };
     let landing = Landing::new(&format!("{original}/_data")).with_ids(ids);
@@ -203,7 +260,7 @@ pub async fn are_empty(volumes: &[String], ui: &Reporter) -> Result<()> {
         if let Some(volume) = engine.volume_if_any(name).await?
             && !is_empty_volume(&engine, &volume, ui).await?
         {
-            return Err(not_empty(&format!("volume {name}")));
+            return Err(not_empty(&RestoreTarget::Volume(name.clone())));
         }
     }
     Ok(())
@@ -261,6 +318,24 @@ mod tests {
         assert!(error.to_string().contains("is not empty"), "{error}");
         let sink = open_path(dir.path(), true).await.unwrap();
         sink.fail(Error::interrupted()).await;
+    }
+
+    #[tokio::test]
+    async fn a_look_at_a_folder_tells_what_is_there_and_makes_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let look = |name: &str| {
+            let target = RestoreTarget::Path(parent.path().join(name));
+            async move { look(&target).await }
+        };
+        assert_eq!(look("new").await.unwrap(), Some(State::Missing));
+        assert!(!parent.path().join("new").exists());
+        let error = look("not/there").await.unwrap_err();
+        assert!(error.to_string().contains("cannot make folder"), "{error}");
+        std::fs::create_dir(parent.path().join("old")).unwrap();
+        assert_eq!(look("old").await.unwrap(), Some(State::Empty));
+        std::fs::create_dir(parent.path().join("old/x")).unwrap();
+        assert_eq!(look("old").await.unwrap(), Some(State::Filled));
+        assert_eq!(super::look(&RestoreTarget::Stdout).await.unwrap(), None);
     }
 
     #[tokio::test]

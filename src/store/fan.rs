@@ -114,6 +114,11 @@ impl FanOut {
         self.failed.push(Failed { store: store.into(), error });
     }
 
+    /// The stores that were left behind.
+    pub fn given_up(&self) -> &[Failed] {
+        &self.failed
+    }
+
     /// As long as one store is left, the night is not lost; otherwise the first failure is the failure.
     ///
     /// # Errors

@@ -274,6 +274,11 @@ impl Selection {
         self.found.count
     }
 
+    /// How many folders are brought along that were not asked for.
+    pub fn folders_around(&self) -> u64 {
+        self.found.folders.len() as u64
+    }
+
     /// Forgets what stands between members: nothing does where they were named to GNU tar one by one, and not all of them need
     /// have been looked at.
     pub fn forget_gaps(&mut self) {

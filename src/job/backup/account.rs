@@ -96,7 +96,7 @@ impl BackupRun {
             fan.any_left(self.stores.len())?;
             // "Newest" is what was made last, whatever the clocks say.
             self.record.id = Id::after(self.record.started, &seen)?;
-            if off {
+            if off || self.request.dry_run {
                 return Ok(listed);
             }
             let lease = RunLease::new(&self.record.job, &self.record.id, self.record.started);

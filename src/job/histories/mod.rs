@@ -260,6 +260,7 @@ impl History {
             overwrite: false,
             allow_devices: false,
             skip_damaged: false,
+            dry_run: false,
         }
     }
 

@@ -66,7 +66,7 @@ impl Base {
     }
 
     /// Its name.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::job) fn name(&self) -> String {
         let archive = self.catalog.archive();
         format!("{}@{}", archive.job, archive.id)
     }

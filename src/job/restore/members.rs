@@ -41,6 +41,8 @@ impl Handing {
 pub(super) struct Members {
     patterns: Patterns,
     selection: Selection,
+    /// How many are wanted, without the folders around them.
+    wanted: u64,
     unpacks: bool,
     allow_devices: bool,
     /// How many may not be, and the first of them.
@@ -63,6 +65,7 @@ impl Members {
         Members {
             patterns,
             selection,
+            wanted: 0,
             unpacks,
             allow_devices,
             refused,
@@ -139,6 +142,7 @@ impl Members {
             }
             false => self.selection.look(entry, &self.patterns),
         };
+        self.wanted += u64::from(taken);
         if !taken || !self.unpacks {
             return;
         }
@@ -156,6 +160,11 @@ impl Members {
         }
     }
 
+    /// How many members are handed on.
+    pub(super) fn count(&self) -> u64 {
+        self.wanted + self.selection.folders_around()
+    }
+
     /// What the next look is to come by.
     fn near(&self) -> InRuns {
         // What is lost is found out, and counted, among all members.
@@ -168,7 +177,7 @@ impl Members {
         let again = self.selection.again() | std::mem::take(&mut self.has_more);
         if again {
             self.selection.begin_again();
-            (self.refused, self.left_out) = ((0, Vec::new()), LeftOut::default());
+            (self.wanted, self.refused, self.left_out) = (0, (0, Vec::new()), LeftOut::default());
         }
         again
     }

@@ -7,6 +7,7 @@ use crate::job::Outcome;
 use crate::report::{Event, Reporter, event};
 use crate::sink::target::RestoreTarget;
 use crate::stream::counters::Counters;
+use crate::tar::owners::IdMap;
 
 impl RestoreSource {
     /// What it is called where no archive is known yet.
@@ -50,4 +51,13 @@ impl Begun {
             seconds: self.since.elapsed().as_secs_f64(),
         }));
     }
+}
+
+/// What is said of an archive of an engine that remaps users, where no engine takes it.
+pub(super) fn owners_kept(IdMap { uid, gid }: IdMap) -> String {
+    format!(
+        "the owners are those of the host of an engine with userns-remap: what is 0 in its containers is user {} and \
+         group {} here; only a restore --to-volume maps them",
+        uid.first, gid.first
+    )
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Plan, RestoreRequest, RestoreTarget, outside};
+use super::{Plan, RestoreRequest, RestoreTarget, dry_run, outside};
 use crate::error::{Error, Result};
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::{ArchiveRef, StoredArchive};
@@ -93,7 +93,7 @@ pub(super) async fn restore_all(
     let looked_at = async {
         let plans = plans(archive, request, ui).await?;
         let volumes: Vec<_> = plans.iter().map(|(volume, _)| volume.clone()).collect();
-        if !request.overwrite {
+        if !request.overwrite && !request.dry_run {
             target::are_empty(&volumes, ui).await?;
         }
         Ok((volumes, plans))
@@ -102,9 +102,14 @@ pub(super) async fn restore_all(
     let mut outcome = Outcome::Done;
     for (at, (volume, plan)) in plans.into_iter().enumerate() {
         let of_one = RestoreRequest { target: RestoreTarget::Volume(volume), ..request.clone() };
-        match plan.carry_out(of_one, ui, cancel).await {
+        let ended = match request.dry_run {
+            true => dry_run::tell(&plan, &of_one, ui).await,
+            false => plan.carry_out(of_one, ui, cancel).await,
+        };
+        match ended {
             Ok(Outcome::Done) => {}
             Ok(warned) => outcome = warned,
+            Err(error) if request.dry_run => return Err(error),
             Err(error) => return Err(error.and_hint(how_far(&volumes, at))),
         }
     }
@@ -171,6 +176,7 @@ mod tests {
             overwrite: false,
             allow_devices: false,
             skip_damaged: false,
+            dry_run: false,
         };
         Original::of(&request, &source)
     }

@@ -133,6 +133,7 @@ impl Worker<'_> {
             overwrite: true,
             allow_devices: false,
             skip_damaged,
+            dry_run: false,
         };
         restore(request, &Reporter::silent(), &CancellationToken::new()).await.unwrap_err()
     }
