@@ -216,7 +216,10 @@ fn placed(arg: Arg, layout: Layout) -> Arg {
     // What every verb has comes last.
     let arg = if heading == Some(OUTPUT) { arg.display_order(LAST) } else { arg };
     if arg.is_positional() {
-        return arg.help_heading(None);
+        // What others take their words from says so itself.
+        let is_of_others =
+            arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "WORDS"));
+        return arg.help_heading(None).hide(is_of_others && layout == Layout::Short);
     }
     if layout == Layout::Short {
         let is_daily = DAILY.contains(&id.as_str()) || id.starts_with(TARGETS);
@@ -325,13 +328,18 @@ mod tests {
         words.split_terminator("\0\0").map(|one| one.split('\0').map(Into::into).collect()).collect()
     }
 
+    /// A line of a command, and none of a table or of the environment.
+    fn is_example(line: &str) -> bool {
+        line.starts_with("  ") && !line.starts_with("   ") && !line.contains('`') && line.contains("sealift ")
+    }
+
     #[test]
     fn every_example_is_a_command_that_is_understood() {
         let mut found = 0;
         for (words, command) in all(Layout::Long) {
             let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let text = printed(&text).replace("\\\n", "");
-            for line in text.lines().filter(|line| line.starts_with("  ") && !line.contains('`')) {
+            for line in text.lines().filter(|line| is_example(line)) {
                 // A settings file's lines have comments that name a command.
                 let Some(line) = line.split("# ").next().filter(|line| line.contains("sealift ")) else {
                     continue;
