@@ -34,7 +34,7 @@ fn interrupt(child: Child) {
     let began = Instant::now();
     sh(&format!("kill -INT {}", child.id()));
     let ended = end(child).expect_error(130, "interrupted");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}: {}", began.elapsed(), ended.stderr);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}: {}", began.elapsed(), ended.stderr);
 }
 
 #[track_caller]

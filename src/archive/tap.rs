@@ -147,7 +147,8 @@ pub fn tap(
             "{too_long} names are longer than a path may be: these members are kept, but cannot be unpacked"
         )));
     }
-    if let Some(whole) = whole.filter(|_| at > 0) {
+    // A dump has an end even of an empty database.
+    if let Some(whole) = whole.filter(|whole| at > 0 || matches!(whole, Follower::Dump(_))) {
         whole.finish()?;
         proof.unproved.clear();
     }

@@ -121,7 +121,7 @@ const DAILY_VERBS: [&str; 7] = ["backup", "restore", "list", "status", "verify",
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sealift backup volume registry --to s3://backups/prod --passphrase-file /etc/sealift.pass
-  sealift backup exec --to file:///mnt/nas db pg_dumpall -U postgres
+  sealift backup postgres --to file:///mnt/nas db
   sealift backup job images
   sealift list --from s3://backups/prod
   sealift verify registry --from s3://backups/prod

@@ -203,7 +203,7 @@ fn actions(archive: &SealedArchive) -> Vec<Action> {
         return vec![archive.restore(&["--to-image"])];
     }
     if archive.source["path"].is_array() {
-        let place = printable(&format!("restored/{}", archive.job));
+        let place = printable(&place_of(archive));
         let whose = names("path").into_iter().map(quoted).collect::<Vec<_>>().join(" ");
         return vec![
             Action::Shell(format!("mkdir -p {}", quoted(&place))),
@@ -211,7 +211,7 @@ fn actions(archive: &SealedArchive) -> Vec<Action> {
             Action::Note(format!("# look at what is there, then put it where it belongs: {whose}")),
         ];
     }
-    let file = quoted(&format!("restored/{}", archive.job.replace('/', "-")));
+    let file = quoted(&place_of(archive));
     vec![
         Action::Shell("mkdir -p restored".into()),
         Action::Note(
@@ -220,6 +220,11 @@ fn actions(archive: &SealedArchive) -> Vec<Action> {
         ),
         archive.restore_by_hand(format!("--to-stdout > {file}")),
     ]
+}
+
+/// Where what is of this host goes: no job's place is another's, nor within it.
+fn place_of(archive: &SealedArchive) -> String {
+    format!("restored/{}", archive.job.replace('/', "+"))
 }
 
 #[cfg(test)]
@@ -249,8 +254,8 @@ mod tests {
         assert_eq!(
             lines(json!({"path": ["/etc", "my dir\n"]})),
             [
-                "mkdir -p restored/team/db",
-                "--to-path restored/team/db",
+                "mkdir -p restored/team+db",
+                "--to-path restored/team+db",
                 r"# look at what is there, then put it where it belongs: /etc 'my dir\n'",
             ]
         );
@@ -261,7 +266,7 @@ mod tests {
         for source in
             [json!({"stdin": {}}), json!({"exec": {}}), json!({"volume": []}), json!({"command": ["x"]})]
         {
-            assert_eq!(lines(source.clone())[2], "--to-stdout > restored/team-db", "{source}");
+            assert_eq!(lines(source.clone())[2], "--to-stdout > restored/team+db", "{source}");
             assert!(actions(&sealed("db", source.clone()))[2].is_by_hand(), "{source}");
         }
     }

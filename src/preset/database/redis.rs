@@ -85,14 +85,16 @@ fn file_in(said: &str) -> Option<String> {
 /// No command takes a snapshot: the server reads it when it starts.
 fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> {
     let container = quoted(&metadata.container);
+    // Another job's snapshot may lie beside it.
+    let snapshot = quoted(&format!("{}.rdb", archive.job.replace('/', "-")));
     let (file, note) = match metadata.file.as_str() {
         "" => ("/data/dump.rdb", "# there, unless its settings `dir` and `dbfilename` say otherwise"),
         file => (file, "# there it is read when the server starts"),
     };
     vec![
-        archive.restore_by_hand("--to-stdout > dump.rdb"),
+        archive.restore_by_hand(format!("--to-stdout > {snapshot}")),
         Action::Shell(format!("docker stop {container}")),
-        Action::Shell(format!("docker cp dump.rdb {container}:{}", quoted(file))),
+        Action::Shell(format!("docker cp {snapshot} {container}:{}", quoted(file))),
         Action::Note(note.into()),
         Action::Note(
             "# with `appendonly yes` it is not: start it without that once, then turn it on again".into(),

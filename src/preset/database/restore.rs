@@ -178,14 +178,14 @@ mod tests {
         assert_eq!(
             commands,
             [
-                "RESTORE db@id --to-stdout > dump.rdb",
+                "RESTORE db@id --to-stdout > db.rdb",
                 "docker stop c",
-                "docker cp dump.rdb c:/data/dump.rdb",
+                "docker cp db.rdb c:/data/dump.rdb",
                 "docker start c"
             ]
         );
         let metadata = DatabaseMetadata { file: "/snap shots/all.rdb".into(), ..read(text) };
-        assert_eq!(lines(&metadata)[3], "docker cp dump.rdb c:'/snap shots/all.rdb'");
+        assert_eq!(lines(&metadata)[3], "docker cp db.rdb c:'/snap shots/all.rdb'");
     }
 
     #[test]
