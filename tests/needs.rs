@@ -180,6 +180,15 @@ fn what_is_lost_with_an_older_archive_is_named_and_nothing_else_is_lost() {
     std::fs::write(&object, &good).expect("the object");
     run(&["verify", "j", "--whole"]).expect(0);
 
+    // In the encrypted session key, which plain tools need and an increment has in its own catalog.
+    let mut bad = good.clone();
+    bad[12] ^= 1;
+    std::fs::write(&object, &bad).expect("the object");
+    run(&["verify", "j"]).expect(0);
+    run(&["verify", "j", "--whole"]).expect_error(13, "does not open by the passphrase");
+    std::fs::write(&object, &good).expect("the object");
+    run(&["verify", "j", "--whole"]).expect(0);
+
     // From its front only what it holds itself can be had, and that is said.
     let front = run(&["restore", "j", "--sequential", "--to-path", "front"]).expect(0);
     assert!(front.stderr.contains("2 older archives is not restored"), "{}", front.stderr);

@@ -76,6 +76,29 @@ fn a_dry_run_changes_nothing_and_a_confirmed_one_frees_exactly_what_was_told() {
 }
 
 #[test]
+fn what_verify_found_damaged_takes_no_good_archives_place_whatever_is_damaged_of_it() {
+    // In the encrypted session key, which nobody but the passphrase's owner can tell from another; and in the catalog.
+    for (suffix, at) in
+        [(".zst.gpg", 12), (".zst.gpg", 40), (".catalog.zst.gpg", 12), (".catalog.zst.gpg", 400)]
+    {
+        let lab = Lab::new();
+        let store = lab.file_store();
+        (0..2).for_each(|night| drop(lab.backup_stdin(&store, &noise(night, 5_000), &[]).expect(0)));
+        let made = ids(&lab, &store);
+        let object = lab.path(&format!("store/{JOB}/{}{suffix}", made[1]));
+        let mut bytes = std::fs::read(&object).expect("the object");
+        bytes[at] ^= 1;
+        std::fs::write(&object, bytes).expect("it is written");
+        lab.run(&["verify", JOB, "--from", &store]).expect(13);
+        prune(&lab, &store, &["--keep-last", "1", "--confirm"]).expect(0);
+        assert!(ids(&lab, &store).contains(&made[0]), "{suffix} at {at}");
+        let good = format!("{JOB}@{}", made[0]);
+        let restored = lab.run(&["restore", &good, "--to-stdout", "--from", &store]).expect(0);
+        assert_eq!(restored.stdout, noise(0, 5_000), "{suffix} at {at}");
+    }
+}
+
+#[test]
 fn without_rules_nothing_is_deleted() {
     let lab = Lab::new();
     let url = lab.file_store();

@@ -96,7 +96,11 @@ impl Nights {
 
     /// Changes an archive's object.
     async fn harm(&self, id: &Id, change: impl FnOnce(&mut Vec<u8>)) {
-        let key = format!("{JOB}/{id}.tar.zst");
+        self.harm_object(id, "tar.zst", change).await;
+    }
+
+    async fn harm_object(&self, id: &Id, suffix: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let key = format!("{JOB}/{id}.{suffix}");
         let mut bytes = halt::objects(&self.name).await[&key].to_vec();
         change(&mut bytes);
         halt::replace(&self.name, &key, Some(bytes.into())).await;
@@ -143,6 +147,26 @@ async fn damage_that_any_level_finds_is_known_from_then_on() {
         let Some(Finding::Job(summary)) = findings.last() else { panic!("{name}: {findings:?}") };
         assert!(summary.before == 0 && summary.failed.len() == 1, "{name}: {summary:?}");
         assert!(ended.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_catalog_is_known_from_then_on() {
+    type Harm = fn(&mut Vec<u8>);
+    for (name, depth, harm) in [
+        ("catalog-manifest", Depth::Manifest, cut as Harm),
+        ("catalog-stored", Depth::Stored, flip),
+        ("catalog-sample", Depth::Sample(ALL), flip),
+        ("catalog-whole", Depth::Whole, flip),
+        ("catalog-all", Depth::All, flip),
+    ] {
+        let nights = Nights::new(name);
+        std::fs::write(nights.source().join("a"), crate::archive::testing::noise(50_000)).unwrap();
+        let id = nights.back_up().await;
+        nights.harm_object(&id, "catalog.zst", harm).await;
+        let error = nights.verify(Some(&id), depth).await.0.unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged, "{name}");
+        assert!(nights.listed().await[0].damaged.is_some(), "{name}");
     }
 }
 

@@ -1,7 +1,11 @@
 //! What an increment needs of older archives: that it is there, and what it was.
 
+use secrecy::SecretString;
+
 use crate::archive::catalog::RefRecord;
-use crate::error::{Error, Result};
+use crate::archive::read_at::once_more_if_damaged;
+use crate::error::{Error, Kind, Result};
+use crate::job::heads;
 use crate::job::lost;
 use crate::job::open_archive::OpenArchive;
 use crate::job::stored::StoredArchive;
@@ -36,6 +40,43 @@ pub(super) async fn heads(
     let all: Vec<_> = archive.refs().map(all).collect();
     let lost = lost::unopened(archive, &all).await?;
     if lost.is_nothing() { Ok(()) } else { Err(lost.recorded(archive, found, records).await?) }
+}
+
+/// Opens all that are needed by the passphrase itself. What an increment needs is read by keys that its own catalog has; plain
+/// tools have the passphrase alone.
+///
+/// # Errors
+/// One does not open.
+pub(super) async fn open_by_passphrase(
+    archive: &OpenArchive,
+    found: &StoredArchive,
+    passphrase: Option<&SecretString>,
+    records: Option<&Reporter>,
+) -> Result<()> {
+    let Some(passphrase) = passphrase else { return Ok(()) };
+    for id in archive.refs().map(|record| &record.id) {
+        let older = found.sibling(id).await?;
+        let opened = once_more_if_damaged(|| opens(&older, passphrase)).await;
+        lost::record_if_damaged(opened, &older, records).await?;
+    }
+    Ok(())
+}
+
+/// Demands that a passphrase which opened what needs an archive opens that, too.
+async fn opens(older: &StoredArchive, passphrase: &SecretString) -> Result<()> {
+    let object = older.archive_object().await?;
+    match older.head(heads::Part::Archive, &object, passphrase).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == Kind::WrongPassphrase => {
+            let damaged =
+                format!("{} does not open by the passphrase: its first bytes are damaged", older.name());
+            Err(Error::damaged(damaged).hint(
+                "sealift restores what newer archives need of it, plain tools do not; the next `backup --incremental` reads \
+                 that again",
+            ))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// How much of it older archives hold, in words.

@@ -31,10 +31,11 @@ pub(super) async fn sample(
     deadline: &Deadline,
     counters: &Counters,
 ) -> Result<Confirmed> {
-    catalog(found, counters).await?;
+    catalog(found, records, counters).await?;
     let each = |entry: &Entry| check.observe(entry);
-    let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, each).await?;
-    agree(found, &archive)?;
+    let opened = OpenArchive::look(found, passphrase.as_ref(), |_| None, each).await;
+    let mut archive = lost::record_if_damaged(opened, found, records).await?;
+    lost::record_if_damaged(agree(found, &archive), found, records).await?;
     older::heads(&mut archive, found, records).await?;
     let end = archive.end();
     let frames = Frames { count: end.frames, len: archive.record().frame_len, bytes: end.bytes };

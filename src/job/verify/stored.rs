@@ -22,7 +22,8 @@ pub(super) async fn sizes(found: &StoredArchive, records: Option<&Reporter>) -> 
     });
     let archive = lost::record_if_damaged(archive.await, found, records).await?;
     let catalog = found.catalog_object().await?;
-    as_large(&catalog, &found.manifest.catalog)?;
+    let is_as_large = as_large(&catalog, &found.manifest.catalog);
+    lost::record_if_damaged(is_as_large, found, records).await?;
     older::objects(found).await?;
     let text = format!(
         "its objects are there, {}; their bytes were not read",
@@ -49,7 +50,8 @@ pub(super) async fn bytes_of(
     let (archive, catalog) = (found.archive_object().await?, found.catalog_object().await?);
     older::objects(found).await?;
     let of = archive.size + catalog.size;
-    let whole = check(&catalog, &found.manifest.catalog, deadline, counters).await? && {
+    let checked = check(&catalog, &found.manifest.catalog, deadline, counters).await;
+    let whole = lost::record_if_damaged(checked, found, records).await? && {
         let checked = check(&archive, &found.manifest.archive, deadline, counters).await;
         lost::record_if_damaged(checked, found, records).await?
     };
@@ -59,9 +61,14 @@ pub(super) async fn bytes_of(
 }
 
 /// The catalog, however long it takes: nothing can be said of the archive without it.
-pub(super) async fn catalog(found: &StoredArchive, counters: &Counters) -> Result<()> {
+pub(super) async fn catalog(
+    found: &StoredArchive,
+    records: Option<&Reporter>,
+    counters: &Counters,
+) -> Result<()> {
     let object = found.catalog_object().await?;
-    check(&object, &found.manifest.catalog, &Deadline(None), counters).await.map(drop)
+    let checked = check(&object, &found.manifest.catalog, &Deadline(None), counters).await.map(drop);
+    lost::record_if_damaged(checked, found, records).await
 }
 
 /// Hashes an object to its end, and once more where it is another then; false when time is over before.

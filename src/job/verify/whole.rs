@@ -30,7 +30,7 @@ pub(super) async fn whole(
     deadline: &Deadline,
     counters: &Counters,
 ) -> Result<Confirmed> {
-    catalog(found, counters).await?;
+    catalog(found, records, counters).await?;
     let (mut listed, mut kept) = (EntryDigest::default(), Selection::new(false));
     let look = |entry: &Entry| {
         check.observe(entry);
@@ -40,15 +40,17 @@ pub(super) async fn whole(
             _ => {}
         }
     };
-    let mut archive = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await?;
+    let opened = OpenArchive::look(found, passphrase.as_ref(), |_| None, look).await;
+    let mut archive = lost::record_if_damaged(opened, found, records).await?;
     let mut parts = kept.parts();
     counters.expect(Total::Known(archive.end().bytes + parts.iter().map(Part::bytes).sum::<u64>()));
     let reading = Reading { found, records, deadline, counters };
     let cut = reading.all(&mut archive, &listed, &mut parts, needs).await?;
     if !cut {
-        agree(found, &archive)?;
-        if !needs {
-            older::heads(&mut archive, found, records).await?;
+        lost::record_if_damaged(agree(found, &archive), found, records).await?;
+        match needs {
+            true => older::open_by_passphrase(&archive, found, passphrase.as_ref(), records).await?,
+            false => older::heads(&mut archive, found, records).await?,
         }
     }
     let end = archive.end();
