@@ -212,7 +212,7 @@ fn volumes_and_a_folder_are_destroyed_and_brought_back() {
     assert_eq!(sh(&format!("cat {}", lab.path("restored/etc/etc/conf").display())), "x\n");
     // Again: what is there is not written over, and the step that said so is named.
     let again = restore(&["--yes"]).expect_error(1, "step 1 failed: sealift restore data@");
-    let again = again.hint("--overwrite");
+    let again = again.hint("empty it first, then go on with");
     assert!(go_on(&again.stderr).ends_with("--yes --from-step 1"), "{}", again.stderr);
     docker(&["volume", "rm", &first, &second]);
 }

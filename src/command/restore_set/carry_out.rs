@@ -157,7 +157,16 @@ impl Run<'_> {
         let go_on = self.go_on(at);
         match error.kind() {
             Kind::Interrupted => error.and_hint(format!("step {at} was under way: {line}; {go_on}")),
-            _ => error.context(format!("step {at} failed: {line}")).and_hint(go_on),
+            _ => {
+                // The line to be copied stands last.
+                let before = match error.hint_text() {
+                    // A set has no --overwrite: what is there may be somebody's.
+                    Some(hint) if hint.contains("--overwrite") => "empty it first, then ".into(),
+                    Some(hint) => format!("{hint}; then "),
+                    None => String::new(),
+                };
+                error.context(format!("step {at} failed: {line}")).hint(format!("{before}{go_on}"))
+            }
         }
     }
 
@@ -183,7 +192,7 @@ impl Run<'_> {
             _ => String::new(),
         };
         Err(Error::failed(format!("step {at} is to be done by hand: {}", action.line(self.from)))
-            .hint(format!("do it, {condition}{}", self.go_on(next))))
+            .hint(format!("do it, then {condition}{}", self.go_on(next))))
     }
 
     async fn restore(&self, archive: &str, is_clear: bool, words: &[String]) -> Result<Outcome> {
