@@ -257,11 +257,14 @@ fn unbroken(text: &str) -> String {
     text.split('\n').map(kept).collect::<Vec<String>>().join("\n")
 }
 
+/// Whether that is help and no error: it was asked for, or a command alone says nothing.
+pub fn is_asked_for(error: &clap::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
 /// Prints the help that was asked for, or what is wrong with the words; the exit code for it.
 pub fn print(error: &clap::Error) -> u8 {
-    let is_help =
-        matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
-    if is_help {
+    if is_asked_for(error) {
         let (text, to_stdout) = (error.render(), !error.use_stderr());
         let text = if has_colours(to_stdout) { text.ansi().to_string() } else { text.to_string() };
         let text = printed(&text);

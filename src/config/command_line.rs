@@ -49,9 +49,15 @@ pub fn read(
         },
         None => None,
     };
-    let mut command = help::laid_out(command(config, prescan, job), Layout::asked_for(words));
+    let understood = || command(config, prescan, job);
+    let mut command = understood();
     let matches = command.try_get_matches_from_mut(words).map_err(|error| match our_error(&error) {
         Some(ours) => settings(ours),
+        // Laid out only where it is shown: no other run pays for that.
+        None if help::is_asked_for(&error) => {
+            let laid_out = help::laid_out(understood(), Layout::asked_for(words));
+            ParseError::Words(laid_out.try_get_matches_from(words).err().unwrap_or(error))
+        }
         None => {
             let is_job = |word: &str| config.is_some_and(|config| config.known_job(word).is_ok());
             ParseError::Words(with_meaning(error, words, is_job))
