@@ -13,10 +13,10 @@ const HELP: &str = "\
 What is found: archives and catalogs without a manifest, parts of uploads that were broken off (S3), their files (NAME#N
 of a file:// store), what a removal that was killed left, tombstones, leases of runs that have ended, failure records that
 a later archive has outdated or that are older than 90 days, records of archives that are gone, parts of runs that were not
-completed and that nothing builds on since a newer archive is whole, what `doctor` tried the store out with. Azure's uncommitted blocks go by themselves, after
-7 days. Objects whose names are not sealift's are never touched, nor is what was written to
-within --older-than, nor what a run under way has a lease for. What has data is taken back under a tombstone: a backup
-that would commit it meanwhile sees it and fails instead.
+completed and that nothing builds on since a newer archive is whole, what `doctor` tried the store out with. Azure's
+uncommitted blocks go by themselves, after 7 days. Objects whose names are not sealift's are never touched, nor is what was
+written to within --older-than, nor what a run under way has a lease for. What has data is taken back under a tombstone: a
+backup that would commit it meanwhile sees it and fails instead.
 
 A backup that ended with \"commit unknown\" lies here too: `sealift adopt` commits it, --confirm deletes it.
 

@@ -6,10 +6,10 @@ use super::plan;
 use crate::cli::Backup;
 use crate::config::{self, Config, ExplicitArg};
 use crate::error::Result;
-use crate::job::backup::{BackupRequest, Planned};
+use crate::job::backup::BackupRequest;
 use crate::job::set::{self, SetRequest};
 use crate::job::{Outcome, Subject, backup as job, until};
-use crate::report::{Event, Mode, Reporter, event};
+use crate::report::{Mode, Reporter};
 
 /// Backs up what the command line and the settings say. `explicit` are the options that the command line gives.
 ///
@@ -53,8 +53,5 @@ async fn dry_run(subject: Subject, request: BackupRequest, mode: Mode, ui: &Repo
             return plan::print(&set, &[], mode, ui).await;
         }
     };
-    let Planned { outcome, job, source, bytes, stores, last, base } =
-        job::dry_run(job::Task::new(source, request), ui).await?;
-    ui.emit(Event::PlannedBackup(event::PlannedBackup { job, source, bytes, stores, last, base }));
-    Ok(outcome)
+    job::dry_run(job::Task::new(source, request), ui).await
 }

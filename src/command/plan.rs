@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::job::plan::{PlannedArchive, PlannedJob};
 use crate::job::set::SetRequest;
 use crate::job::{Outcome, Subject, plan as job};
+use crate::preset::UPGRADE_ORDER;
 use crate::report::{Mode, Reporter, human_bytes, print_while_read, printable};
 
 /// Prints the plan. A job that cannot be backed up here is told, and is a warning.
@@ -26,7 +27,7 @@ pub async fn plan(
         .jobs
         .iter()
         .any(|(subject, _)| matches!(subject, Subject::Preset(preset) if preset.is_docker_ee()));
-    print(&set, if is_ee { &UPGRADE } else { &[] }, mode, ui).await
+    print(&set, if is_ee { &UPGRADE_ORDER } else { &[] }, mode, ui).await
 }
 
 /// Prints what a set would back up, and what is to be said `below` that.
@@ -47,16 +48,6 @@ pub(super) async fn print(set: &SetRequest, below: &[&str], mode: Mode, ui: &Rep
     let told: Vec<_> = problems.map(|(job, error)| ui.warn(&format!("{job}: {error}"))).collect();
     Ok(if told.is_empty() { Outcome::Done } else { Outcome::Warned })
 }
-
-/// The vendor's order, each step with its backup.
-const UPGRADE: [&str; 6] = [
-    "",
-    "Upgrade in this order, each step on all nodes before the next, with its backup before it:",
-    "  1. engine and kernel, managers one by one: first `sealift backup swarm --stop-engine` on each manager",
-    "  2. UCP: first `sealift backup ucp`; a backup of one version is not restored by another",
-    "  3. DTR: first `sealift backup dtr`; metadata are restored by the version that wrote them",
-    "Check each backup by `sealift verify` before the step.",
-];
 
 fn lines(planned: &PlannedJob) -> Vec<String> {
     let mut lines = vec![String::new(), printable(&format!("{}: {}", planned.job, planned.what))];

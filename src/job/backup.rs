@@ -39,7 +39,7 @@ use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
 use super::shrink::Before;
 use super::stored::StoredArchive;
-pub use dry_run::{Planned, dry_run};
+pub use dry_run::dry_run;
 use segments::Segments;
 
 /// How long a stopped source may take to clean up after itself: an engine has to stop, start and unlock its swarm.

@@ -69,6 +69,24 @@ pub struct RestoreRequest {
     pub dry_run: bool,
 }
 
+impl RestoreRequest {
+    /// All of it, into a target that is empty.
+    pub fn new(source: RestoreSource, target: RestoreTarget, open: OpenRequest) -> Self {
+        RestoreRequest {
+            source,
+            target,
+            open,
+            from_volume: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            overwrite: false,
+            allow_devices: false,
+            skip_damaged: false,
+            dry_run: false,
+        }
+    }
+}
+
 /// Restores an archive, or some of its members.
 ///
 /// # Errors

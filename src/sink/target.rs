@@ -97,7 +97,7 @@ pub async fn look(to: &RestoreTarget) -> Result<Option<State>> {
             let engine = Engine::connect().await?;
             match engine.volume_if_any(name).await? {
                 None => return Ok(Some(State::Missing)),
-                Some(volume) if engine.is_local() && volume.folder().is_some() => volume.mountpoint,
+                Some(volume) if is_here(&engine, &volume) => volume.mountpoint,
                 Some(_) => return Ok(None),
             }
         }

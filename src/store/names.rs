@@ -22,9 +22,7 @@ pub(super) enum Part {
 
 /// The archive and the part of it that a name names; none where it is not exactly one of ours.
 pub(super) fn part_of(name: &str) -> Option<(Id, Part)> {
-    let (id, suffix) = name.split_at_checked(name.find('.')?)?;
-    let id: Id = id.parse().ok()?;
-    id.time()?;
+    let (id, suffix) = id_and_suffix(name)?;
     let is_catalog = |cipher: Option<Cipher>| {
         let ending = match cipher {
             None => "",
@@ -62,8 +60,13 @@ pub(super) fn part_of(name: &str) -> Option<(Id, Part)> {
 /// The archive that an object is named after though nothing of this version is called so. A newer version may have put it
 /// there, or somebody else: nobody knows here what it is for.
 pub(super) fn unknown_beside(name: &str) -> Option<Id> {
+    let (id, suffix) = id_and_suffix(name)?;
+    (suffix != set::SUFFIX && part_of(name).is_none()).then_some(id)
+}
+
+/// The id that a name begins with, and what is behind it.
+fn id_and_suffix(name: &str) -> Option<(Id, &str)> {
     let (id, suffix) = name.split_at_checked(name.find('.')?)?;
     let id: Id = id.parse().ok()?;
-    id.time()?;
-    (suffix != set::SUFFIX && part_of(name).is_none()).then_some(id)
+    id.time().map(|_| (id, suffix))
 }

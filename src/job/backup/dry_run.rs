@@ -4,34 +4,15 @@ use super::super::plan::{location, measure};
 use super::{BackupRun, Task};
 use crate::error::Result;
 use crate::job::Outcome;
-use crate::report::Reporter;
+use crate::report::{Event, Reporter, event};
 use crate::source::in_words;
 use crate::store::fan::FanOut;
-
-/// A backup that would be made.
-#[derive(Debug)]
-pub struct Planned {
-    /// Whether there is something to look at.
-    pub outcome: Outcome,
-    /// Its job.
-    pub job: String,
-    /// What its source is.
-    pub source: String,
-    /// Bytes before compression, where they can be measured.
-    pub bytes: Option<u64>,
-    /// The stores that it would go to, which have answered.
-    pub stores: Vec<String>,
-    /// The job's newest archive.
-    pub last: Option<String>,
-    /// The archive that it would build on; none: it would hold everything.
-    pub base: Option<String>,
-}
 
 /// Tells what would be backed up; nothing is started, and nothing is written to a store.
 ///
 /// # Errors
 /// The backup would not begin: no store answers, the engine does not, the job is another source's.
-pub async fn dry_run(task: Task, ui: &Reporter) -> Result<Planned> {
+pub async fn dry_run(task: Task, ui: &Reporter) -> Result<Outcome> {
     let (mut run, source) = BackupRun::prepare(task, ui)?;
     run.request.dry_run = true;
     let mut fan = FanOut::new(run.plan.parts.clone(), run.chunks.clone(), ui);
@@ -41,13 +22,13 @@ pub async fn dry_run(task: Task, ui: &Reporter) -> Result<Planned> {
     }
     let is_warned = !fan.given_up().is_empty() || !run.warnings.is_empty();
     let job = run.record.job;
-    Ok(Planned {
-        outcome: if is_warned { Outcome::Warned } else { Outcome::Done },
+    ui.emit(Event::PlannedBackup(event::PlannedBackup {
         source: in_words(&run.record.source),
         bytes: measure(location(&source), engine.as_ref()).await,
         stores: run.stores.iter().map(|store| store.name.clone()).collect(),
         last: run.before.map(|before| format!("{job}@{}", before.id)),
         base: run.base.map(|base| base.name()),
         job,
-    })
+    }));
+    Ok(if is_warned { Outcome::Warned } else { Outcome::Done })
 }

@@ -250,18 +250,8 @@ impl History {
     }
 
     fn restore_request(&self, id: &Id, out: &Path) -> RestoreRequest {
-        RestoreRequest {
-            source: RestoreSource::Archive(archive(id)),
-            target: RestoreTarget::Path(out.into()),
-            open: self.open_request(),
-            from_volume: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            overwrite: false,
-            allow_devices: false,
-            skip_damaged: false,
-            dry_run: false,
-        }
+        let source = RestoreSource::Archive(archive(id));
+        RestoreRequest::new(source, RestoreTarget::Path(out.into()), self.open_request())
     }
 
     /// Where the source's files are in what was restored.

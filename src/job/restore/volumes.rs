@@ -166,17 +166,11 @@ mod tests {
 
     fn original(target: &str, from: Option<&str>, source: Value) -> Result<Option<Original>> {
         let store = StoreUrl::new("memory:///x");
+        let open = OpenRequest { store, passphrase: Sources::default(), no_encrypt: false };
+        let archive = RestoreSource::Archive("db".parse().unwrap());
         let request = RestoreRequest {
-            source: RestoreSource::Archive("db".parse().unwrap()),
-            target: RestoreTarget::Volume(target.into()),
-            open: OpenRequest { store, passphrase: Sources::default(), no_encrypt: false },
             from_volume: from.map(String::from),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            overwrite: false,
-            allow_devices: false,
-            skip_damaged: false,
-            dry_run: false,
+            ..RestoreRequest::new(archive, RestoreTarget::Volume(target.into()), open)
         };
         Original::of(&request, &source)
     }

@@ -126,19 +126,22 @@ const ALL: Amount = Amount::Share(1.0);
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_any_level_finds_is_known_from_then_on() {
     type Harm = fn(&mut Vec<u8>);
-    for (name, depth, harm) in [
+    let levels = [
         ("manifest", Depth::Manifest, cut as Harm),
         ("stored", Depth::Stored, flip),
         ("sample", Depth::Sample(ALL), flip),
         ("whole", Depth::Whole, flip),
         ("all", Depth::All, flip),
-    ] {
+    ];
+    let objects = ["tar.zst", "catalog.zst"];
+    for (suffix, (level, depth, harm)) in objects.into_iter().flat_map(|it| levels.map(|level| (it, level))) {
+        let name = &format!("{level}-{suffix}");
         let nights = Nights::new(name);
         std::fs::write(nights.source().join("a"), crate::archive::testing::noise(50_000)).unwrap();
         let id = nights.back_up().await;
         assert_eq!(nights.verify(Some(&id), Depth::Whole).await.0.unwrap(), Outcome::Done);
         assert!(nights.listed().await[0].verified().is_some());
-        nights.harm(&id, harm).await;
+        nights.harm_object(&id, suffix, harm).await;
         let error = nights.verify(Some(&id), depth).await.0.unwrap_err();
         assert_eq!(error.kind(), Kind::Damaged, "{name}");
         let listed = nights.listed().await.remove(0);
@@ -147,26 +150,6 @@ async fn damage_that_any_level_finds_is_known_from_then_on() {
         let Some(Finding::Job(summary)) = findings.last() else { panic!("{name}: {findings:?}") };
         assert!(summary.before == 0 && summary.failed.len() == 1, "{name}: {summary:?}");
         assert!(ended.is_err());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_catalog_is_known_from_then_on() {
-    type Harm = fn(&mut Vec<u8>);
-    for (name, depth, harm) in [
-        ("catalog-manifest", Depth::Manifest, cut as Harm),
-        ("catalog-stored", Depth::Stored, flip),
-        ("catalog-sample", Depth::Sample(ALL), flip),
-        ("catalog-whole", Depth::Whole, flip),
-        ("catalog-all", Depth::All, flip),
-    ] {
-        let nights = Nights::new(name);
-        std::fs::write(nights.source().join("a"), crate::archive::testing::noise(50_000)).unwrap();
-        let id = nights.back_up().await;
-        nights.harm_object(&id, "catalog.zst", harm).await;
-        let error = nights.verify(Some(&id), depth).await.0.unwrap_err();
-        assert_eq!(error.kind(), Kind::Damaged, "{name}");
-        assert!(nights.listed().await[0].damaged.is_some(), "{name}");
     }
 }
 

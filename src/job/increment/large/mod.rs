@@ -123,17 +123,12 @@ impl Worker<'_> {
     }
 
     async fn try_restore(&self, exclude: &[&str], skip_damaged: bool) -> Error {
+        let target = RestoreTarget::Path(self.folder.join("out"));
         let request = RestoreRequest {
-            source: RestoreSource::Archive(latest()),
-            target: RestoreTarget::Path(self.folder.join("out")),
-            open: self.open(),
-            from_volume: None,
-            include: Vec::new(),
             exclude: exclude.iter().map(|glob| (*glob).into()).collect(),
             overwrite: true,
-            allow_devices: false,
             skip_damaged,
-            dry_run: false,
+            ..RestoreRequest::new(RestoreSource::Archive(latest()), target, self.open())
         };
         restore(request, &Reporter::silent(), &CancellationToken::new()).await.unwrap_err()
     }
