@@ -222,9 +222,9 @@ fn actions(archive: &SealedArchive) -> Vec<Action> {
     ]
 }
 
-/// Where what is of this host goes: no job's place is another's, nor within it.
+/// Where what is of this host goes.
 fn place_of(archive: &SealedArchive) -> String {
-    format!("restored/{}", archive.job.replace('/', "+"))
+    format!("restored/{}", archive.file_name())
 }
 
 #[cfg(test)]

@@ -69,6 +69,11 @@ impl SealedArchive {
         Metadata::of(&self.source)
     }
 
+    /// What its files are called beside those of others: no job's name is another's.
+    pub fn file_name(&self) -> String {
+        self.job.replace('/', "+")
+    }
+
     /// What a restore needs of the source itself.
     pub(super) fn record(&self) -> SourceRecord {
         SourceRecord::deserialize(&self.source).unwrap_or_default()

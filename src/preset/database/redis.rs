@@ -86,7 +86,7 @@ fn file_in(said: &str) -> Option<String> {
 fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> {
     let container = quoted(&metadata.container);
     // Another job's snapshot may lie beside it.
-    let snapshot = quoted(&format!("{}.rdb", archive.job.replace('/', "-")));
+    let snapshot = quoted(&format!("{}.rdb", archive.file_name()));
     let (file, note) = match metadata.file.as_str() {
         "" => ("/data/dump.rdb", "# there, unless its settings `dir` and `dbfilename` say otherwise"),
         file => (file, "# there it is read when the server starts"),

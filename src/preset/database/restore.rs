@@ -77,7 +77,7 @@ pub(super) fn versioned(product: &str, version: &str) -> String {
 pub(in crate::preset) fn restore_steps(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Step {
     let DatabaseMetadata { product, version, container, .. } = metadata;
     let Some(dialect) = metadata.kind.map(DatabaseKind::dialect) else {
-        let file = quoted(&format!("{}.dump", archive.job.replace('/', "-")));
+        let file = quoted(&format!("{}.dump", archive.file_name()));
         let title =
             format!("{}: a dump of {product} {version}, which this version does not know", archive.job);
         let actions = vec![archive.restore_by_hand(format!("--to-stdout > {file}"))];
