@@ -16,6 +16,7 @@ mod finding;
 mod lines;
 mod near;
 mod progress;
+pub mod run;
 mod short;
 mod table;
 mod view;
