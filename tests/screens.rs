@@ -40,6 +40,17 @@ impl Terminal {
         terminal
     }
 
+    /// A shell that is typed into, in a lab's folder.
+    pub fn shell(lab: &Lab) -> Terminal {
+        let terminal = Terminal { socket: unique("sealift-shell-"), width: 200 };
+        let mut tmux =
+            terminal.tmux(&["-u", "-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "50"]);
+        tmux.arg("-c").arg(&lab.dir).arg("exec bash --norc --noprofile -i");
+        tmux.env("LC_ALL", "C.UTF-8").env_remove("COLUMNS");
+        Ended::from(tmux.output().expect("tmux runs")).expect(0);
+        terminal
+    }
+
     fn tmux(&self, words: &[&str]) -> Command {
         let mut tmux = Command::new("tmux");
         tmux.arg("-L").arg(&self.socket).args(words);
@@ -47,7 +58,7 @@ impl Terminal {
     }
 
     pub fn keys(&self, keys: &str) {
-        Ended::from(self.tmux(&["send-keys", keys]).output().expect("tmux runs")).expect(0);
+        Ended::from(self.tmux(&["send-keys", "--", keys]).output().expect("tmux runs")).expect(0);
     }
 
     /// The screen, once it shows `text`.

@@ -1,20 +1,12 @@
-//! What is made from the description of the command line: completions and man pages.
+//! What is made from the description of the command line: man pages.
 
 use clap::{Command, CommandFactory};
-use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 use super::Cli;
 use super::help::ENVIRONMENT;
 use crate::error::{Context, Result};
-
-/// A completion script for a shell. In memory, because what makes it panics where it cannot be written.
-pub fn completions(shell: Shell) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut script);
-    script
-}
 
 /// The man pages, by their files' names: of sealift, and of every verb that its help lists.
 ///

@@ -1,6 +1,6 @@
 //! `completions`: a script for a shell.
 
-use crate::cli::{self, Shell};
+use crate::cli::{Shell, complete};
 use crate::error::Result;
 use crate::report::print_text;
 
@@ -9,5 +9,5 @@ use crate::report::print_text;
 /// # Errors
 /// It cannot be printed.
 pub fn completions(shell: Shell) -> Result<()> {
-    print_text(&cli::completions(shell))
+    print_text(&complete::script(shell)?)
 }

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, man, plan, prune, rekey,
-    restore, show, status, verify,
+    adopt, backup, cat, clean, complete, completions, config, copy, diff, doctor, list, ls, man, plan, prune,
+    rekey, restore, show, status, verify,
 };
 use crate::cli::{Cli, Settings, Verb, help};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -32,6 +32,9 @@ pub fn run() -> ExitCode {
 }
 
 fn start() -> ExitCode {
+    if let Some(answered) = complete::complete() {
+        return ExitCode::from(answered.map_or(1, |()| 0));
+    }
     let Invocation { cli, config, explicit } = match parse::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(ParseError::Words(error)) => return ExitCode::from(help::print(&error)),

@@ -47,6 +47,13 @@ fn settings(prescan: &Prescan) -> Result<Option<Config>, ParseError> {
     }
 }
 
+/// The settings file that holds for a line that is still being typed; none where it cannot be read.
+pub fn settings_of(words: &[OsString]) -> Option<Config> {
+    let prescan = Prescan::of(words);
+    let named = prescan.as_ref().and_then(|prescan| prescan.config.as_deref());
+    config::find(named).ok().flatten().and_then(|path| Config::open(path).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

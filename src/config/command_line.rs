@@ -7,8 +7,9 @@ use clap::{Command, CommandFactory, FromArgMatches};
 
 use super::{Config, Job, defaults, no_file};
 use crate::cli::help::{self, Layout};
-use crate::cli::{Cli, ExplicitArg, Prescan, View, with_meaning};
+use crate::cli::{Cli, ExplicitArg, Prescan, StoreAt, View, with_meaning};
 use crate::error::Error;
+use crate::store::StoreUrl;
 
 /// What the command line and the settings say together.
 #[derive(Debug)]
@@ -76,6 +77,20 @@ pub fn read(
     let cli =
         Cli::from_arg_matches(&matches).map_err(|error| ParseError::Words(error.format(&mut command)))?;
     Ok(Parsed { cli, explicit })
+}
+
+/// The store that a line means which is still being typed: the one to read from, or the first to back up to.
+pub fn store_of(config: Option<&Config>, words: &[OsString]) -> Option<StoreUrl> {
+    let prescan = Prescan::of(words);
+    let understood = command(config, prescan.as_ref(), None).ignore_errors(true);
+    let matches = understood.try_get_matches_from(words).ok()?;
+    let mut leaf = &matches;
+    while let Some((_, below)) = leaf.subcommand() {
+        leaf = below;
+    }
+    let named = |id: &str| leaf.try_get_many::<StoreAt>(id).ok().flatten()?.next();
+    let store = named("from").or_else(|| named("to"))?;
+    Some(StoreUrl { url: store.as_str().into(), options: store.options().ok()? })
 }
 
 /// The command line as it is understood with these settings.

@@ -21,7 +21,7 @@ mod status;
 mod stores;
 
 pub use crate::cli::ExplicitArg;
-pub use command_line::{ParseError, Parsed, read};
+pub use command_line::{ParseError, Parsed, read, store_of};
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
 pub use find::{find, no_file};
 pub use init::settings_for;
