@@ -133,7 +133,7 @@ Exit codes:
   14 refused: a member may not be unpacked · 70 internal error · 130 interrupted, aborted cleanly";
 
 /// What is read of the environment: names, and what each says.
-pub(super) const ENVIRONMENT: [(&str, &str); 11] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 12] = [
     ("SEALIFT_STORE", "The store, where neither --to nor --from names one."),
     ("SEALIFT_CONFIG", "The settings file, where --config names none."),
     (
@@ -153,6 +153,10 @@ pub(super) const ENVIRONMENT: [(&str, &str); 11] = [
         "Credentials of az:// stores.",
     ),
     ("GOOGLE_SERVICE_ACCOUNT, GOOGLE_BASE_URL", "Credentials of gs:// stores."),
+    (
+        "AWS_ACCESS_KEY_ID_FILE, AWS_SECRET_ACCESS_KEY_FILE, AZURE_STORAGE_ACCOUNT_KEY_FILE",
+        "Files that hold these, as Docker and Kubernetes hand out secrets.",
+    ),
     ("AWS_CA_BUNDLE, SSL_CERT_FILE", "Certificates that stores are trusted by, where --ca-file names none."),
     ("DOCKER_HOST, DOCKER_CONTEXT", "The Docker Engine."),
     ("DTR_REPLICA_ID", "The replica, for sealift backup dtr."),

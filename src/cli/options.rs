@@ -11,6 +11,7 @@ use crate::archive::budget::{BudgetRequest, PARALLEL};
 use crate::archive::frame::{Codec, FRAME_LEN};
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
+use crate::host::name::host_name;
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::job::backup::{BackupRequest, Compare, Encryption, Increments, Rebase, WarnOk};
@@ -121,7 +122,9 @@ pub struct BackupOptions {
     #[arg(long, env = "SEALIFT_STORE", value_name = "STORE", required = true)]
     to: Vec<StoreAt>,
     /// Name of the archives; otherwise taken from the source
-    #[arg(long, value_name = "NAME", value_parser = job_name)]
+    ///
+    /// {host} stands for this host's name: one settings file for all nodes of a cluster.
+    #[arg(long, value_name = "NAME", value_parser = job_name_here)]
     pub job: Option<String>,
     /// Name of the host that the source lies on, for the archive's records; otherwise the engine's own, or this host's
     #[arg(long, value_name = "NAME", value_parser = named_host)]
@@ -312,5 +315,42 @@ impl BackupOptions {
     fn store_options(&self, store: &StoreAt) -> Result<StoreOptions> {
         let options = self.store.clone().or(store.flags.clone()).options()?;
         Ok(StoreOptions { make_folder: self.make_store, ..options })
+    }
+}
+
+/// A job's name, in which `{host}` stands for this host's.
+fn job_name_here(text: &str) -> Result<String> {
+    if !text.contains(HOST) {
+        return job_name(text);
+    }
+    let host = host_name().ok_or_else(|| {
+        Error::usage(format!("this container has no name of its own for {HOST}"))
+            .hint("give it one: `docker run --hostname NAME`, or hostname: in a stack's file")
+    })?;
+    job_name(&text.replace(HOST, &as_job_name(&host)))
+}
+
+const HOST: &str = "{host}";
+
+/// A host's name in the letters of a job's.
+fn as_job_name(host: &str) -> String {
+    let letter =
+        |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c.to_ascii_lowercase() } else { '-' };
+    host.chars().map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_name_stands_in_a_jobs_in_its_letters() {
+        assert_eq!(as_job_name("Node-1.example.org"), "node-1.example.org");
+        assert_eq!(as_job_name("büro rechner"), "b-ro-rechner");
+        assert_eq!(job_name_here("team/etc").unwrap(), "team/etc");
+        let here = host_name().map(|host| format!("{}/etc", as_job_name(&host)));
+        assert_eq!(job_name_here("{host}/etc").ok(), here);
+        let error = job_name_here("{Host}/etc").unwrap_err();
+        assert_eq!(error.to_string(), "\"{Host}/etc\" is no job name");
     }
 }

@@ -49,12 +49,12 @@ fn weekday(text: &str) -> Option<u16> {
 
 /// The minute of the day.
 fn minute(text: &str) -> Option<u16> {
-    let number = |text: &str, below: u16| {
-        let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str, digits: &[usize], below: u16| {
+        let is_number = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse::<u16>().ok().filter(|number| is_number && *number < below)
     };
     let (hour, minute) = text.split_once(':')?;
-    Some(number(hour, 24)? * 60 + number(minute, 60)?)
+    Some(number(hour, &[1, 2], 24)? * 60 + number(minute, &[2], 60)?)
 }
 
 #[cfg(test)]
@@ -76,6 +76,7 @@ mod tests {
         let every_day = |minute, rate| Entry { day: None, minute, rate };
         let same = Timetable::new(&[every_day(morning, Some(2 << 20)), every_day(evening, None)]);
         assert_eq!(table, same.unwrap());
+        assert_eq!(rate("8:00,2MiB 19:30,off").unwrap(), table);
         let days = rate("Mon-08:00,512KiB/s sat-00:00,off").unwrap();
         let on = |day, minute, rate| Entry { day: Some(day), minute, rate };
         assert_eq!(days, Timetable::new(&[on(0, morning, Some(512 << 10)), on(5, 0, None)]).unwrap());
@@ -91,7 +92,7 @@ mod tests {
             (",", "\",\" is no entry of a timetable: times are 00:00 to 23:59"),
             ("08:00", "\"08:00\" is no entry of a timetable: it has no rate behind a comma"),
             ("08:00, 2MiB", "\"\" is no rate"),
-            ("8:00,2MiB", "\"8:00,2MiB\" is no entry of a timetable: times are 00:00 to 23:59"),
+            ("008:00,2MiB", "\"008:00,2MiB\" is no entry of a timetable: times are 00:00 to 23:59"),
             ("24:00,2MiB", "\"24:00,2MiB\" is no entry of a timetable: times are 00:00 to 23:59"),
             ("+1:00,2MiB", "\"+1:00,2MiB\" is no entry of a timetable: times are 00:00 to 23:59"),
             (

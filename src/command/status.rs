@@ -13,8 +13,6 @@ use crate::report::{
 };
 use crate::store::record::{Level, WHOLE};
 
-/// What a line has where stdout is no terminal: a mail's.
-const WIDTH: usize = 80;
 /// The fewest characters that a shortened name has.
 const NARROWEST: usize = 6;
 
@@ -115,7 +113,7 @@ fn lines(store: &StoreStatus, is_one_of_many: bool, now: Timestamp) -> Vec<Strin
         lines.push(printable(&store.store));
     }
     if !store.jobs.is_empty() {
-        lines.extend(table(&store.jobs, now, stdout_width().unwrap_or(WIDTH)));
+        lines.extend(table(&store.jobs, now, stdout_width()));
         lines.extend(store.jobs.iter().flat_map(problem_lines));
     }
     if is_one_of_many {
@@ -144,10 +142,10 @@ const COLUMNS: [Column; 9] = [
     Column::left("KEEP").shrinks(NARROWEST).left_out(5),
 ];
 
-/// A table of at most `width` characters a line.
-fn table(jobs: &[JobStatus], now: Timestamp, width: usize) -> Vec<String> {
+/// A table of at most `width` characters a line; in a pipe nothing is left out.
+fn table(jobs: &[JobStatus], now: Timestamp, width: Option<usize>) -> Vec<String> {
     let row = |job: &JobStatus| Row { cells: row(job, now).into(), remarks: String::new() };
-    report::table(&COLUMNS, &jobs.iter().map(row).collect::<Vec<_>>(), Some(width))
+    report::table(&COLUMNS, &jobs.iter().map(row).collect::<Vec<_>>(), width)
 }
 
 fn row(job: &JobStatus, now: Timestamp) -> [String; COLUMNS.len()] {
@@ -159,8 +157,8 @@ fn row(job: &JobStatus, now: Timestamp) -> [String; COLUMNS.len()] {
         format!("{level} {}", short_time(age))
     });
     let next = job.next.map(|next| {
-        let (until, is_past) = (now.duration_until(next).unsigned_abs(), next < now);
-        format!("{}{}", if is_past { "-" } else { "" }, short_time(until))
+        let until = short_time(now.duration_until(next).unsigned_abs());
+        if next < now && until != "0m" { format!("-{until}") } else { until }
     });
     [
         job.job.clone(),
@@ -230,6 +228,8 @@ mod tests {
     use crate::job::status::{FailedRun, Problem, Success, Verified};
     use crate::store::record::VerificationKey;
 
+    const WIDTH: usize = 80;
+
     const NOW: &str = "2026-11-26T12:00:00Z";
 
     fn now() -> Timestamp {
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_line_says_all_of_a_job_that_is_known() {
-        let lines = table(&[full("db"), nothing("host")], now(), WIDTH);
+        let lines = table(&[full("db"), nothing("host")], now(), Some(WIDTH));
         assert_eq!(
             lines,
             [
@@ -302,16 +302,16 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_a_terminal_and_long_names_are_shortened_in_their_middle() {
         let long = "team/application/dtr-registry-0123456789ab";
-        let lines = table(&[full("db"), full(long)], now(), WIDTH);
+        let lines = table(&[full("db"), full(long)], now(), Some(WIDTH));
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
         assert!(lines[2].starts_with("team/") && lines[2].contains("ab  ok"), "{lines:#?}");
         for width in 30..WIDTH {
-            let lines = table(&[widest("registry"), nothing("host")], now(), width);
+            let lines = table(&[widest("registry"), nothing("host")], now(), Some(width));
             assert!(lines.iter().all(|line| line.chars().count() <= width), "{lines:#?}");
             assert!(lines[1].contains("unverif."), "{lines:#?}");
         }
         for job in ["a", "registry", &"x".repeat(200)] {
-            let lines = table(&[widest(job), nothing("host")], now(), WIDTH);
+            let lines = table(&[widest(job), nothing("host")], now(), Some(WIDTH));
             assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
             assert!(
                 lines[1].contains("last…") || lines[1].contains("la") && lines[1].contains('…'),

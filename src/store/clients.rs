@@ -1,5 +1,6 @@
 //! The clients of a store: one URL and the environment become `object_store` clients.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,15 +84,16 @@ pub(super) fn open_client(
         Kind::Azure => {
             let container = bucket_of(url)?;
             let watching = watching()?;
-            let builder = |retry| azure(&container, retry).with_http_connector(watching.clone());
+            let builder =
+                |retry| Ok::<_, Error>(azure(&container, retry)?.with_http_connector(watching.clone()));
             let open = |builder: MicrosoftAzureBuilder| builder.build().context(cannot).map(Arc::new);
-            let requests = builder(once());
+            let requests = builder(once())?;
             environment::check_azure(&requests)?;
             let client = Client::of(open(requests)?);
             match options.storage_class {
                 None => client,
                 Some(_) => {
-                    let store = open(builder(within(options)))?;
+                    let store = open(builder(within(options))?)?;
                     Client { uploads: Uploads::Whole { store, repeats: true }, ..client }
                 }
             }
@@ -134,6 +136,9 @@ fn is_http(endpoint: Option<String>) -> bool {
 fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     builder = builder.with_retry(once());
+    for (name, value) in environment::secret_files::values(Kind::S3)? {
+        builder = builder.with_config(setting::<AmazonS3ConfigKey>(name)?, value);
+    }
     // The service's own variable wins over the general one, as with the vendor's command line.
     if let Ok(endpoint) = std::env::var("AWS_ENDPOINT_URL_S3") {
         builder = builder.with_endpoint(endpoint);
@@ -153,23 +158,29 @@ fn s3(bucket: &str, options: &StoreOptions) -> Result<AmazonS3Builder> {
         }
     }
     if let Some(sse) = &options.sse {
-        let key: AmazonS3ConfigKey = "aws_server_side_encryption".parse().context(|| "S3 settings".into())?;
-        builder = builder.with_config(key, sse);
+        builder = builder.with_config(setting::<AmazonS3ConfigKey>("aws_server_side_encryption")?, sse);
     }
     if let Some(key_id) = &options.sse_kms_key_id {
-        let key: AmazonS3ConfigKey = "aws_sse_kms_key_id".parse().context(|| "S3 settings".into())?;
-        builder = builder.with_config(key, key_id);
+        builder = builder.with_config(setting::<AmazonS3ConfigKey>("aws_sse_kms_key_id")?, key_id);
     }
     Ok(builder)
 }
 
-fn azure(container: &str, retry: RetryConfig) -> MicrosoftAzureBuilder {
-    let builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
-    let builder = builder.with_retry(retry);
-    match is_http(builder.get_config_value(&AzureConfigKey::Endpoint)) {
+fn azure(container: &str, retry: RetryConfig) -> Result<MicrosoftAzureBuilder> {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(container);
+    builder = builder.with_retry(retry);
+    for (name, value) in environment::secret_files::values(Kind::Azure)? {
+        builder = builder.with_config(setting::<AzureConfigKey>(name)?, value);
+    }
+    Ok(match is_http(builder.get_config_value(&AzureConfigKey::Endpoint)) {
         true => builder.with_allow_http(true),
         false => builder,
-    }
+    })
+}
+
+/// A setting of a client by its variable's name.
+fn setting<K: FromStr<Err = object_store::Error>>(variable: &str) -> Result<K> {
+    variable.to_ascii_lowercase().parse().context(|| format!("{variable} is no setting of the store"))
 }
 
 fn gcs(bucket: &str) -> GoogleCloudStorageBuilder {

@@ -12,6 +12,8 @@ use url::Url;
 use super::Kind;
 use crate::error::{Error, Result};
 
+pub(super) mod secret_files;
+
 /// Variables that hold an address.
 const ENDPOINTS: [&str; 9] = [
     "AWS_ENDPOINT_URL",
