@@ -33,6 +33,7 @@ mod read;
 mod rekey;
 mod restore;
 mod restore_set;
+mod schedule;
 mod settings;
 mod status;
 mod stores;
@@ -56,6 +57,7 @@ pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, Open
 pub use rekey::Rekey;
 pub use restore::{Restore, RestoreArchive};
 pub use restore_set::{Doing, RestoreSet};
+pub use schedule::{RunOptions, ScheduleFlags, Serve};
 pub use settings::Settings;
 pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
@@ -149,6 +151,10 @@ pub enum Verb {
     Unpin(Unpin),
     /// Delete one archive; without --confirm only tell whether that may be
     Delete(Delete),
+    /// Run a job, a set or a schedule of the settings file once, with its hooks
+    Run(RunOptions),
+    /// Run all that has a schedule in the settings file, when it is due
+    Serve(Serve),
     /// Check or show the settings file
     #[command(subcommand)]
     Config(Settings),
