@@ -185,7 +185,7 @@ fn check_tells_every_problem() {
         (12, "[jobs.b] allow_empty is true or false"),
         (16, "[jobs.c] to: \"faar\" is no store; did you mean \"far\"?"),
         (18, "[jobs.c] no_encrypt and passphrase_file exclude each other"),
-        (24, "[jobs.d] schedule is a text"),
+        (24, "[jobs.d] schedule: \"2\" is no cron expression"),
         (25, "[jobs.e] job e: the following required arguments were not provided: --to <STORE>"),
         (29, "[sets.s] there is no job \"f\""),
         (29, "[sets.s] job \"a\" is named twice"),

@@ -43,6 +43,10 @@ mod rekey;
 mod restore;
 // A set's plan brings all of Docker EE back, and what no preset made; its steps are done, asked for, stopped and gone on with.
 mod restore_set;
+// A job, a set or a schedule is run once: with its hooks, within its time.
+mod run_once;
+// What is due is run, each a process of its own; reloads, signals and kills lose no night.
+mod serve;
 // The source, its end and the way back by hand are shown.
 mod show;
 // Screens of a real terminal, 80 and 40 columns wide, and typed mistakes with their answers.

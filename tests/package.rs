@@ -205,9 +205,16 @@ fn its_settings_are_right_as_they_stand(system: &System) {
 
 /// The units do what they say, and no more.
 fn its_units_run(system: &System) {
-    let units = "sealift-backup@etc.service sealift-backup@etc.timer sealift-set@nightly.service sealift-set@nightly.timer";
+    let units = "sealift.service sealift-backup@etc.service sealift-backup@etc.timer sealift-set@nightly.service sealift-set@nightly.timer";
     assert_eq!(system.sh(&format!("systemd-analyze verify --man=no {units} 2>&1")), "");
-    system.sh("systemd-analyze security --no-pager --threshold=35 sealift-backup@etc.service");
+    for unit in ["sealift.service", "sealift-backup@etc.service"] {
+        system.sh(&format!("systemd-analyze security --no-pager --threshold=35 {unit}"));
+    }
+    // It is there when it says so, and reads its settings anew.
+    system.start("sealift.service");
+    system.sh("systemctl reload sealift.service && systemctl stop sealift.service");
+    let journal = system.journal("sealift.service");
+    assert!(journal.contains("was read on SIGHUP") && journal.contains("stopped: nothing runs"), "{journal}");
     system.start("sealift-backup@etc.service");
     // The volume is the engine's, behind its socket.
     system.start("sealift-set@nightly.service");

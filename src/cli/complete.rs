@@ -24,6 +24,8 @@ pub enum Names {
     OwnJobs,
     /// Sets of the settings.
     Sets,
+    /// Jobs, sets and schedules of the settings.
+    Runs,
     /// Archives at the store, `JOB@ID`, and what stands for the latest, `JOB`.
     Archives,
 }
@@ -82,6 +84,7 @@ fn names_of(verb: &str, arg: &Arg) -> Option<Names> {
     match (value, verb, arg.get_long()) {
         ("STORE", ..) => Some(Names::Stores),
         ("ARCHIVE" | "ARCHIVE|GLOB" | "JOB[@ID]", ..) => Some(Names::Archives),
+        ("NAME", "run", None) if arg.get_id() == "run_name" => Some(Names::Runs),
         ("JOB", "doctor", _) | ("NAME", "job", None) => Some(Names::OwnJobs),
         ("JOB", ..) | ("NAME", _, Some("job")) => Some(Names::Jobs),
         ("SET", ..) | ("NAME", "set", None) | ("NAME", _, Some("set")) => Some(Names::Sets),
@@ -168,6 +171,7 @@ mod tests {
             ("sealift prune m", Names::Jobs),
             ("sealift status m", Names::Jobs),
             ("sealift doctor m", Names::OwnJobs),
+            ("sealift run m", Names::Runs),
             ("sealift plan m", Names::Sets),
             ("sealift copy m", Names::Archives),
         ] {

@@ -13,7 +13,7 @@ const VERBS: &[(&[&str], &str)] = &[
     (&["browse", "contents", "find", "files", "mount", "tree"], "ls` and `sealift cat"),
     (&["describe", "info", "inspect", "stat"], "show"),
     (&["cp", "mirror", "replicate", "sync"], "copy"),
-    (&["create", "push", "run", "save", "store"], "backup"),
+    (&["create", "push", "save", "store"], "backup"),
     (&["download", "extract", "get", "import", "load", "pull", "recover", "unpack"], "restore"),
     (&["dump", "export"], "restore ARCHIVE --to-stdout"),
     (&["compare"], "diff"),

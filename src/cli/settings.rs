@@ -50,11 +50,15 @@ Example of a sealift.toml:
   container = \"db\"
   command = [\"pg_dumpall\", \"-U\", \"postgres\"]
   keep = { daily = 7, weekly = 5 } # what `sealift prune` keeps; also in a set, a store, or at the top
-  schedule = \"0 2 * * *\"          # is noted, nothing acts on it yet
+  schedule = \"0 2 * * *\"          # for `sealift serve`; also jitter, time_limit, time_zone, and hooks
   max_age = \"26h\"                 # for `sealift status`; also verified_within, shrink
 
   [sets.nightly]
   jobs = [\"images\", \"db\"]
+
+  [schedules.weekly]               # anything else that `sealift serve` does
+  schedule = \"0 12 * * SUN\"
+  run = \"verify --all --since-last\"
 
 Examples:
   sealift config check

@@ -40,6 +40,12 @@ fn names_of(names: Names, word: &str, typed: &[OsString]) -> Vec<Name> {
         Names::Stores => own.stores().iter().map(|(name, _)| plain(name)).collect(),
         Names::OwnJobs => own.jobs().iter().map(|job| plain(&job.name)).collect(),
         Names::Sets => own.sets().iter().map(|(name, _)| plain(name)).collect(),
+        Names::Runs => {
+            let jobs = own.jobs().iter().map(|job| &job.name);
+            let sets = own.sets().iter().map(|(name, _)| name);
+            let schedules = own.schedules().iter().map(|(name, _)| name);
+            jobs.chain(sets).chain(schedules).map(|name| plain(name)).collect()
+        }
         Names::Jobs | Names::Archives => {
             let mut found = stored(names, word, config.as_ref(), typed);
             let new = own.jobs().iter().filter(|job| found.iter().all(|found| found.name != job.name));

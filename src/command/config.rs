@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{self, Config, Problem, Setting, Table, toml_key, toml_value};
+use crate::config::{self, Config, HOOKS, Problem, Setting, Table, toml_key, toml_value};
 use crate::error::{Context, Error, Result};
 use crate::job::inventory::inventory;
 use crate::preset::secret_of_setting;
@@ -25,9 +25,6 @@ pub fn check(named: Option<&Path>, mode: Mode, ui: &Reporter) -> Result<()> {
     let (config, problems) = problems(file(named)?)?;
     let path = config.path().display();
     print_while_read(problems.iter().map(|problem| line(problem, config.path(), mode)))?;
-    for idle in config.without_effect() {
-        ui.warn(&line(&idle, config.path(), Mode::Human));
-    }
     if !problems.is_empty() {
         let count = counted(problems.len(), "problem");
         return Err(Error::usage(format!("{path}: {count}")).hint("see `sealift config --help`"));
@@ -110,6 +107,9 @@ pub(super) fn problems(path: PathBuf) -> Result<(Config, Vec<Problem>)> {
     let wrong: Vec<_> = wrong.collect();
     problems.extend(wrong);
     problems.extend(config.missing_files());
+    let wrong: Vec<_> =
+        config.schedule_problems(true).into_iter().filter(|wrong| !problems.contains(wrong)).collect();
+    problems.extend(wrong);
     problems.sort_by_key(|problem| problem.line);
     Ok((config, problems))
 }
@@ -198,6 +198,9 @@ fn sections(config: &Config) -> Vec<Section> {
     for (name, set) in config.sets() {
         sections.push(Section { kind: "sets", name: name.clone(), settings: all(&set.table) });
     }
+    for (name, table) in config.schedules() {
+        sections.push(Section { kind: "schedules", name: name.clone(), settings: all(table) });
+    }
     sections
 }
 
@@ -208,14 +211,15 @@ fn overruled(key: &str) -> String {
     secret.or(store).map(|name| format!(", but {name} is set and wins")).unwrap_or_default()
 }
 
-/// The value, without what could be a secret: a command that prints one, what a container's environment holds.
+/// The value, without what could be a secret: a command that prints one or is told one, what a container's
+/// environment holds.
 fn without_secrets(setting: &Setting) -> Value {
     let each = |value: &Value, hide: &dyn Fn(&str) -> String| match value {
         Value::Array(values) => values.iter().map(|v| hide(v.as_str().unwrap_or_default())).collect(),
         value => Value::from(hide(value.as_str().unwrap_or_default())),
     };
     match setting.key.as_str() {
-        key if key.ends_with("_command") => REDACTED.into(),
+        key if key.ends_with("_command") || HOOKS.contains(&key) => REDACTED.into(),
         "env" => each(&setting.value, &|entry| match entry.split_once('=') {
             Some((name, _)) => format!("{name}={REDACTED}"),
             None => entry.into(),
@@ -234,7 +238,7 @@ fn as_json(config: &Config, sections: &[Section]) -> Value {
     };
     let mut whole = Map::new();
     whole.insert("file".into(), json!(config.path()));
-    for kind in ["stores", "jobs", "sets"] {
+    for kind in ["stores", "jobs", "sets", "schedules"] {
         let named = sections.iter().filter(|section| section.kind == kind);
         let named = named.map(|section| (section.name.clone(), Value::Object(fields(&section.settings))));
         whole.insert(kind.into(), Value::Object(named.collect()));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::parse::{self, Invocation};
 use super::{
     adopt, backup, cat, clean, complete, completions, config, copy, diff, doctor, list, ls, man, plan, prune,
-    rekey, restore, show, status, verify,
+    rekey, restore, run, serve, show, status, verify,
 };
 use crate::cli::{Cli, Settings, Verb, help};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -95,6 +95,8 @@ fn writes_to_store(verb: &Verb) -> bool {
             | Verb::Pin(_)
             | Verb::Prune(_)
             | Verb::Rekey(_)
+            | Verb::Run(_)
+            | Verb::Serve(_)
             | Verb::Verify(_)
     )
 }
@@ -121,45 +123,61 @@ async fn verb(
     explicit: Vec<ExplicitArg>,
     ui: &Reporter,
 ) -> Result<Outcome> {
-    let cancel = on_signals(ui)?;
     let (mode, _) = cli.view.mode();
+    match cli.verb {
+        // What signals mean to it is another matter.
+        Verb::Serve(options) => serve::serve(options, config, ui).await,
+        Verb::Run(options) => run::run(&options, config.as_ref(), mode, ui, &on_signals(ui)?).await,
+        verb => work(Cli { verb, ..cli }, config.as_ref(), explicit, mode, ui, &on_signals(ui)?).await,
+    }
+}
+
+/// Does the work of a verb, until it is done or cancelled.
+pub(super) async fn work(
+    cli: Cli,
+    config: Option<&Config>,
+    explicit: Vec<ExplicitArg>,
+    mode: Mode,
+    ui: &Reporter,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
     match cli.verb {
         // These two clear away what they began.
         Verb::Backup(what) => {
-            return backup::backup(what, explicit, config.as_ref(), mode, ui, &cancel).await;
+            return backup::backup(what, explicit, config, mode, ui, cancel).await;
         }
         Verb::Plan(options) => {
-            return until(&cancel, plan::plan(options, explicit, config.as_ref(), mode, ui)).await;
+            return until(cancel, plan::plan(options, explicit, config, mode, ui)).await;
         }
-        Verb::Prune(options) => return prune::prune(*options, config.as_ref(), mode, ui, &cancel).await,
-        Verb::Pin(options) => until(&cancel, prune::pin(options, ui)).await?,
-        Verb::Unpin(options) => until(&cancel, prune::unpin(options, ui)).await?,
-        Verb::Delete(options) => until(&cancel, prune::delete(options, ui)).await?,
-        Verb::Copy(options) => copy::copy(options, ui, &cancel).await?,
-        Verb::Rekey(options) => until(&cancel, rekey::rekey(options, ui)).await?,
-        Verb::Adopt(options) => return until(&cancel, adopt::adopt(options, ui)).await,
-        Verb::Clean(options) => return until(&cancel, clean::clean(options, mode, ui)).await,
-        Verb::Restore(options) => return restore::restore(options, mode, ui, &cancel).await,
-        Verb::Verify(options) => return until(&cancel, verify::verify(options, ui)).await,
-        Verb::Diff(options) => return until(&cancel, diff::diff(options, mode, ui)).await,
-        Verb::List(options) => until(&cancel, list::list(options, mode, ui)).await?,
+        Verb::Prune(options) => return prune::prune(*options, config, mode, ui, cancel).await,
+        Verb::Pin(options) => until(cancel, prune::pin(options, ui)).await?,
+        Verb::Unpin(options) => until(cancel, prune::unpin(options, ui)).await?,
+        Verb::Delete(options) => until(cancel, prune::delete(options, ui)).await?,
+        Verb::Copy(options) => copy::copy(options, ui, cancel).await?,
+        Verb::Rekey(options) => until(cancel, rekey::rekey(options, ui)).await?,
+        Verb::Adopt(options) => return until(cancel, adopt::adopt(options, ui)).await,
+        Verb::Clean(options) => return until(cancel, clean::clean(options, mode, ui)).await,
+        Verb::Restore(options) => return restore::restore(options, mode, ui, cancel).await,
+        Verb::Verify(options) => return until(cancel, verify::verify(options, ui)).await,
+        Verb::Diff(options) => return until(cancel, diff::diff(options, mode, ui)).await,
+        Verb::List(options) => until(cancel, list::list(options, mode, ui)).await?,
         Verb::Doctor(options) => {
-            let settings = (cli.config.as_deref(), config.as_ref());
-            return until(&cancel, doctor::doctor(options, &explicit, settings, mode, ui)).await;
+            let settings = (cli.config.as_deref(), config);
+            return until(cancel, doctor::doctor(options, &explicit, settings, mode, ui)).await;
         }
         Verb::Status(options) => {
-            return until(&cancel, status::status(options, &explicit, config.as_ref(), mode, ui)).await;
+            return until(cancel, status::status(options, &explicit, config, mode, ui)).await;
         }
-        Verb::Ls(options) => until(&cancel, ls::ls(options, mode, ui)).await?,
-        Verb::Cat(options) => until(&cancel, cat::cat(options, ui)).await?,
-        Verb::Show(options) => until(&cancel, show::show(options, mode, ui)).await?,
+        Verb::Ls(options) => until(cancel, ls::ls(options, mode, ui)).await?,
+        Verb::Cat(options) => until(cancel, cat::cat(options, ui)).await?,
+        Verb::Show(options) => until(cancel, show::show(options, mode, ui)).await?,
         Verb::Config(Settings::Check) => config::check(cli.config.as_deref(), mode, ui)?,
         Verb::Config(Settings::Init { file }) => {
             let file = file.or(cli.config);
-            until(&cancel, config::init(file.as_deref(), ui)).await?;
+            until(cancel, config::init(file.as_deref(), ui)).await?;
         }
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
-        Verb::Completions { .. } | Verb::Man { .. } => {}
+        Verb::Completions { .. } | Verb::Man { .. } | Verb::Run(_) | Verb::Serve(_) => {}
     }
     Ok(Outcome::Done)
 }

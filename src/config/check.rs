@@ -5,23 +5,14 @@ use clap::Command;
 use super::defaults::{self, Wrong};
 use super::file::{Problem, Setting, Table, toml_value};
 use super::keep::{self, KEEP};
+use super::schedules::{self, RUN};
 use super::{Job, Set};
 use crate::archive::name::JobName;
 use crate::report::nearest;
 use crate::store::locate;
 
-/// Keys of jobs and sets that are no option of a backup.
-const OF_JOBS: [&str; 2] = [SCHEDULE, KEEP];
-/// Noted for what will act on it one day.
-const SCHEDULE: &str = "schedule";
-
 /// Options that a settings file would repeat every night, though they are meant for once.
 const FOR_ONCE: [&str; 2] = ["make_store", "dry_run"];
-
-/// The settings of a table that nothing acts on yet.
-pub fn without_effect(table: &Table) -> impl Iterator<Item = &Setting> {
-    table.settings.iter().filter(|setting| setting.key == SCHEDULE)
-}
 
 /// Files that the settings of a table name, and that are not there, or not ours to read. Not looked for when the file is
 /// read: a job is not to fail for what another one lacks.
@@ -78,8 +69,14 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
     let known: Vec<_> =
         verbs.iter().flat_map(|verb| verb.get_arguments().map(move |arg| (verb, arg))).collect();
     problems.extend(keep::problem(table));
+    let scheduled = defaults::schedule_command();
+    let scheduled = schedules::keys(&scheduled);
+    problems.extend(schedules::problems(table));
     for setting in table.settings.iter().filter(|setting| setting.key != KEEP) {
         let key = setting.key.as_str();
+        if scheduled.contains(&key) {
+            continue;
+        }
         if let Some(problem) = for_once(table, setting) {
             problems.push(problem);
             continue;
@@ -97,7 +94,8 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
                         .iter()
                         .filter(|(verb, arg)| defaults::top_takes(verb, arg.get_id().as_str()).is_some());
                     let keys = options.map(|(_, arg)| arg.get_id().as_str());
-                    unknown(key, &keys.chain([KEEP, "stores", "jobs", "sets"]).collect::<Vec<_>>())
+                    let tables = [KEEP, "stores", "jobs", "sets", "schedules"];
+                    unknown(key, &keys.chain(tables).chain(scheduled.iter().copied()).collect::<Vec<_>>())
                 }
             };
             problems.push(table.problem(setting.line, wrong.0, wrong.1));
@@ -151,10 +149,6 @@ fn keys(command: &Command, table: &Table, more: &[&str], problems: &mut Vec<Prob
         };
         problems.extend(wrong.map(|(text, hint)| table.problem(setting.line, text, hint)));
     }
-    if let Some(schedule) = table.get("schedule").filter(|setting| !setting.value.is_string()) {
-        let hint = Some("schedule = \"0 2 * * *\"".into());
-        problems.push(table.problem(schedule.line, "schedule is a text", hint));
-    }
 }
 
 /// A `[jobs.NAME]`; nothing where it has no source that is known.
@@ -176,7 +170,9 @@ pub fn job(root: &Command, name: String, mut table: Table, problems: &mut Vec<Pr
     problems.extend(keep::problem(&table));
     let limits = defaults::limit_command();
     let watched: Vec<_> = limits.get_arguments().map(|arg| arg.get_id().as_str()).collect();
-    keys(command, &table, &[&OF_JOBS[..], &watched].concat(), problems);
+    let scheduled = defaults::schedule_command();
+    keys(command, &table, &[&[KEEP][..], &schedules::keys(&scheduled), &watched].concat(), problems);
+    problems.extend(schedules::problems(&table));
     let wrong = |setting: &Setting| Some((setting.line, defaults::fits(&limits, setting).err()?));
     problems.extend(
         table.settings.iter().filter_map(wrong).map(|(at, (text, hint))| table.problem(at, text, hint)),
@@ -207,8 +203,11 @@ fn named(what: &str, name: &str, table: &Table, problems: &mut Vec<Problem>) {
 /// A `[sets.NAME]`, of these jobs.
 pub fn set(name: &str, jobs: &[String], table: Table, problems: &mut Vec<Problem>) -> Set {
     named("set", name, &table, problems);
-    keys(&Command::new("set"), &table, &[&["jobs"][..], &OF_JOBS].concat(), problems);
+    let scheduled = defaults::schedule_command();
+    let known = [&["jobs", KEEP][..], &schedules::keys(&scheduled)].concat();
+    keys(&Command::new("set"), &table, &known, problems);
     problems.extend(keep::problem(&table));
+    problems.extend(schedules::problems(&table));
     let mut found: Vec<String> = Vec::new();
     let wrong = |line, text: String, hint: String| table.problem(line, text, Some(hint));
     match table.get("jobs").map(|jobs| (jobs, jobs.value.as_array(), jobs.words())) {
@@ -232,6 +231,14 @@ pub fn set(name: &str, jobs: &[String], table: Table, problems: &mut Vec<Problem
         }
     }
     Set { jobs: found, table }
+}
+
+/// A `[schedules.NAME]`.
+pub fn schedule(name: &str, table: &Table, problems: &mut Vec<Problem>) {
+    named("schedule", name, table, problems);
+    let scheduled = defaults::schedule_command();
+    keys(&Command::new("schedule"), table, &[&[RUN][..], &schedules::keys(&scheduled)].concat(), problems);
+    problems.extend(schedules::problems(table));
 }
 
 /// What may have been meant.
@@ -335,7 +342,7 @@ mod tests {
         assert_eq!(job("warn_ok = true"), "[jobs.a] warn_ok is a text, or a list of texts");
         assert!(job("memory = \"much\"").starts_with("[jobs.a] memory: \"much\" is no size"));
         assert!(job("warn_ok = \"all\"").starts_with("[jobs.a] warn_ok: invalid value 'all'"));
-        assert_eq!(job("schedule = 2"), "[jobs.a] schedule is a text");
+        assert!(job("schedule = 2").starts_with("[jobs.a] schedule: \"2\" is no cron expression"));
     }
 
     #[test]
@@ -415,15 +422,5 @@ mod tests {
                 (5, format!("[jobs.a] exclude_from: cannot read /no/such/list: {gone}")),
             ]
         );
-    }
-
-    #[test]
-    fn what_is_reserved_is_noted_and_does_nothing() {
-        let text = "[jobs.a]\nsource = \"stdin\"\nschedule = \"0 2 * * *\"\nkeep = { daily = 7 }\n\
-                    [sets.s]\njobs = [\"a\"]\nschedule = \"0 3 * * *\"\n";
-        assert_eq!(problems(text), []);
-        let idle: Vec<_> =
-            config(text).0.without_effect().into_iter().map(|problem| problem.to_string()).collect();
-        assert_eq!(idle, ["[jobs.a] nothing acts on schedule yet", "[sets.s] nothing acts on schedule yet"]);
     }
 }

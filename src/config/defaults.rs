@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 use serde_json::Value;
 
 use super::file::{Setting, Table};
-use crate::cli::{JOB_NAME, LimitOptions, StoreFlags};
+use crate::cli::{JOB_NAME, LimitOptions, ScheduleFlags, StoreFlags};
 use crate::error::Error;
 
 /// Commands of `backup` that are no source themselves.
@@ -54,6 +54,11 @@ pub fn store_command() -> Command {
 /// What a job may say of when it is a problem, as a command: its keys are options of `status`.
 pub fn limit_command() -> Command {
     LimitOptions::augment_args(Command::new("job"))
+}
+
+/// What a table may say of when it is done, as a command.
+pub fn schedule_command() -> Command {
+    ScheduleFlags::augment_args(Command::new("schedule"))
 }
 
 /// Whether a key at the top may be a default of this command's argument. What a line must say by itself is not: words,

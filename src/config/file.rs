@@ -94,13 +94,14 @@ impl Table {
     }
 }
 
-/// The file's tables; those of stores, jobs and sets with their names.
+/// The file's tables; those of stores, jobs, sets and schedules with their names.
 #[derive(Debug, Default)]
 pub struct Tables {
     pub top: Table,
     pub stores: Vec<(String, Table)>,
     pub jobs: Vec<(String, Table)>,
     pub sets: Vec<(String, Table)>,
+    pub schedules: Vec<(String, Table)>,
 }
 
 /// Reads a file's text. What is wrong is added to `problems`.
@@ -122,6 +123,7 @@ pub fn read(text: &str, problems: &mut Vec<Problem>) -> Tables {
             "stores" => &mut tables.stores,
             "jobs" => &mut tables.jobs,
             "sets" => &mut tables.sets,
+            "schedules" => &mut tables.schedules,
             _ => {
                 tables.top.settings.push(setting(key, value, &line));
                 continue;

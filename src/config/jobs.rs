@@ -51,6 +51,7 @@ impl Config {
         let own = job.table.settings.iter().filter(|setting| setting.gives());
         let force = source.map(|source| defaults::in_force(source, &[&job.table, &self.top], &[]));
         let top = force.into_iter().flatten().filter(|setting| job.table.get(&setting.key).is_none());
+        let top = top.chain(self.scheduled_from_top(&job.table));
         own.chain(top).collect()
     }
 

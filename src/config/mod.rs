@@ -1,4 +1,4 @@
-//! The settings file: defaults for the command line, stores with names, jobs and sets.
+//! The settings file: defaults for the command line, stores with names, jobs, sets and schedules.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ mod find;
 mod init;
 mod jobs;
 mod keep;
+mod schedules;
 mod sets;
 mod status;
 mod stores;
@@ -25,6 +26,7 @@ pub use command_line::{ParseError, Parsed, read, store_of};
 pub use file::{Problem, Setting, Table, toml_key, toml_value};
 pub use find::{find, no_file};
 pub use init::settings_for;
+pub use schedules::{Entry, HOOKS, Hooks};
 pub use sets::set_request;
 use stores::StoreNames;
 
@@ -32,10 +34,12 @@ use stores::StoreNames;
 #[derive(Debug)]
 pub struct Config {
     path: PathBuf,
+    text: String,
     top: Table,
     stores: Vec<(String, Table)>,
     jobs: Vec<Job>,
     sets: Vec<(String, Set)>,
+    schedules: Vec<(String, Table)>,
 }
 
 /// A source with its options.
@@ -94,8 +98,15 @@ impl Config {
 
     fn from_text(path: PathBuf, text: &str, problems: &mut Vec<Problem>) -> Config {
         let tables = file::read(text, problems);
-        let mut config =
-            Config { path, top: tables.top, stores: tables.stores, jobs: Vec::new(), sets: Vec::new() };
+        let mut config = Config {
+            path,
+            text: text.into(),
+            top: tables.top,
+            stores: tables.stores,
+            jobs: Vec::new(),
+            sets: Vec::new(),
+            schedules: tables.schedules,
+        };
         config.stores.iter().for_each(|(name, table)| check::store(name, table, problems));
         let root = Arc::new(config.store_names(None)).known_to(Cli::command());
         check::top(&root, &config.top, problems);
@@ -113,6 +124,9 @@ impl Config {
         let tables =
             config.jobs.iter().map(|job| &job.table).chain(config.sets.iter().map(|(_, set)| &set.table));
         problems.extend(tables.chain([&config.top]).filter_map(|table| keep::unknown_store(table, &stores)));
+        config.schedules.iter().for_each(|(name, table)| check::schedule(name, table, problems));
+        let wrong: Vec<_> = config.schedule_problems(false);
+        problems.extend(wrong);
         config
     }
 
@@ -128,22 +142,14 @@ impl Config {
         found
     }
 
-    /// Settings that nothing acts on yet: whoever wrote them believes that something does.
-    pub fn without_effect(&self) -> Vec<Problem> {
-        let jobs = self.jobs.iter().map(|job| &job.table);
-        let tables = jobs.chain(self.sets.iter().map(|(_, set)| &set.table));
-        let problem = |table: &Table, setting: &Setting| {
-            let hint = "start sealift by cron or a systemd timer";
-            table.problem(setting.line, format!("nothing acts on {} yet", setting.key), Some(hint.into()))
-        };
-        tables
-            .flat_map(|table| check::without_effect(table).map(move |setting| problem(table, setting)))
-            .collect()
-    }
-
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What stands in it, as it was read.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// What stands at the top.
@@ -164,6 +170,11 @@ impl Config {
     /// The sets, in the file's order.
     pub fn sets(&self) -> &[(String, Set)] {
         &self.sets
+    }
+
+    /// The schedules of what is no job and no set, in the file's order.
+    pub fn schedules(&self) -> &[(String, Table)] {
+        &self.schedules
     }
 
     /// A set by its name.

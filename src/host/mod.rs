@@ -1,8 +1,10 @@
 //! This process and its host: where secrets come from, how readily we give way to others, what runs beside us.
 
 pub mod environment;
+pub mod hook;
 pub mod mounts;
 pub mod name;
+pub mod notify;
 pub mod panics;
 pub mod passphrase;
 pub mod priority;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use planned::{PlannedBackup, PlannedCopy, PlannedRestore};
 
+use super::run::Run;
 use super::{counted, human_bytes};
 
 pub use step::{Step, StepState};
@@ -72,6 +73,8 @@ pub enum Event {
     Sealed(Sealed),
     /// A set has ended.
     Set(SetEnded),
+    /// A run of the settings has begun, or ended.
+    Run(Run),
     /// An archive was verified.
     Verified(Verified),
     /// The archives of a job were verified.
@@ -107,7 +110,7 @@ pub enum Event {
 }
 
 /// Bytes that a store has taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreBytes {
     /// The store's name.
     pub store: String,
@@ -116,7 +119,7 @@ pub struct StoreBytes {
 }
 
 /// A store in which a backup does not exist.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedStore {
     /// The store's name.
     pub store: String,
@@ -125,7 +128,7 @@ pub struct FailedStore {
 }
 
 /// A committed backup.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sealed {
     /// Its job.
     pub job: String,
@@ -150,15 +153,15 @@ pub struct Sealed {
     /// What is so by nature.
     pub notes: Vec<String>,
     /// Of an increment: what stays in older archives.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptMembers>,
     /// Of a run in segments: how many archives it made. `bytes` and `stored` are those of all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u64>,
 }
 
 /// What stays in older archives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptMembers {
     /// How many members.
     pub entries: u64,
@@ -361,6 +364,7 @@ impl fmt::Display for Event {
                 let state = if set.complete { "complete" } else { "INCOMPLETE" };
                 write!(f, "set {}@{}: {state}, {} of {} archives", set.set, set.id, set.made, set.all)
             }
+            Event::Run(run) => run.fmt(f),
             Event::Verified(verified) => {
                 write!(f, "verified {}@{}: {}", verified.job, verified.id, verified.text)
             }

@@ -1,12 +1,18 @@
 //! A run of a job, a set or a schedule as others are told of it: hooks, pings, webhooks, mail, metrics and the page.
 
-use jiff::Timestamp;
-use serde::Serialize;
+use std::fmt;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Event;
 use super::event::Sealed;
 
+/// Warnings that are kept of a run: thousands of files may each have one.
+const WARNINGS: usize = 100;
+
 /// How far a run has come, or how it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// It has begun.
@@ -20,7 +26,7 @@ pub enum RunState {
 }
 
 /// A run. As JSON it is what a hook reads from its standard input and what a webhook is sent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The job, the set or the schedule, as the settings name it.
     pub name: String,
@@ -64,9 +70,90 @@ impl Run {
         }
     }
 
+    /// Takes over what an event says of it.
+    pub fn take(&mut self, event: &Event) {
+        match event {
+            Event::Sealed(sealed) => self.archives.push(sealed.clone()),
+            Event::Warning { message } if self.warnings.len() < WARNINGS => {
+                self.warnings.push(message.clone());
+            }
+            Event::Error { message, hint, .. } => {
+                (self.error, self.hint) = (Some(message.clone()), hint.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// It has ended now, with this exit code.
+    pub fn end(&mut self, code: u8) {
+        self.ended = Some(Timestamp::now());
+        self.code = Some(code);
+        self.state = match code {
+            0 => RunState::Succeeded,
+            3 => RunState::Warned,
+            _ => RunState::Failed,
+        };
+    }
+
     /// How long it took, or takes up to now.
     pub fn seconds(&self) -> f64 {
         let end = self.ended.unwrap_or_else(Timestamp::now);
         end.duration_since(self.started).as_secs_f64()
+    }
+}
+
+impl RunState {
+    /// As it is said: `succeeded`.
+    pub fn word(self) -> &'static str {
+        match self {
+            RunState::Started => "started",
+            RunState::Succeeded => "succeeded",
+            RunState::Warned => "warned",
+            RunState::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, verb) = (&self.name, &self.verb);
+        match self.state {
+            RunState::Started => write!(f, "run {name}: {verb} has begun"),
+            RunState::Succeeded => write!(f, "run {name}: {verb} succeeded, {:.1} s", self.seconds()),
+            RunState::Warned => {
+                write!(f, "run {name}: {verb} ended with something to look at, {:.1} s", self.seconds())
+            }
+            RunState::Failed => {
+                let code = self.code.unwrap_or(1);
+                write!(f, "run {name}: {verb} FAILED with exit code {code}, {:.1} s", self.seconds())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_what_its_events_say_of_it() {
+        let mut run = Run::new("db", "backup", "host");
+        run.take(&Event::Warning { message: "one file changed".into() });
+        run.take(&Event::Sealed(Sealed::new("db", "ID", 2, 1, 0.5)));
+        run.take(&Event::Error { message: "why".into(), hint: Some("do".into()), code: 13 });
+        run.take(&Event::Note { message: "nothing".into() });
+        assert_eq!((run.state, run.ended), (RunState::Started, None));
+        run.end(13);
+        assert_eq!((run.state, run.code), (RunState::Failed, Some(13)));
+        assert_eq!((run.error.as_deref(), run.hint.as_deref()), (Some("why"), Some("do")));
+        assert_eq!((run.warnings.len(), run.archives[0].id.as_str()), (1, "ID"));
+        (0..1000).for_each(|_| run.take(&Event::Warning { message: "again".into() }));
+        assert_eq!(run.warnings.len(), WARNINGS);
+        let text = Event::Run(run.clone()).to_json();
+        assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
+        for (code, state) in [(0, RunState::Succeeded), (3, RunState::Warned), (130, RunState::Failed)] {
+            run.end(code);
+            assert_eq!(run.state, state);
+        }
     }
 }

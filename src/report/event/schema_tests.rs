@@ -65,6 +65,7 @@ fn every_event_meets_the_schema_and_the_schema_notices() {
         Event::Copied(Copied { job: text(), id: text(), to: text(), stored: 1 }),
         Event::Rekeyed(Rekeyed { job: text(), id: text(), object: text() }),
         Event::Checked { file: text(), stores: 1, jobs: 2, sets: 3 },
+        Event::Run(Run::new("db", "backup", "host")),
     ];
     for event in all.into_iter().chain(planned()) {
         let mut json: serde_json::Value = serde_json::from_str(&event.to_json()).unwrap();
