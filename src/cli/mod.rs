@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 pub use clap_complete::Shell;
 
 use crate::archive::name::JobName;
@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::job::Subject;
 use crate::job::backup::BackupRequest;
 use crate::preset::Preset;
-use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
 mod clean;
@@ -40,6 +39,7 @@ mod status;
 mod stores;
 mod units;
 mod verify;
+mod view;
 
 pub use clean::Clean;
 pub use database::DatabaseBackup;
@@ -64,6 +64,7 @@ pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
 use units::{age, duration, segment, share, size};
 pub use verify::{CheckOptions, Verify};
+pub use view::View;
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.
 #[derive(Debug, Parser)]
@@ -78,34 +79,6 @@ pub struct Cli {
     pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-/// What is shown while it runs.
-#[derive(Debug, Clone, Args)]
-pub struct View {
-    /// Print events as JSON lines on stdout
-    #[arg(long, global = true, conflicts_with = "quiet")]
-    json: bool,
-    /// Print warnings and errors only
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Print details
-    ///
-    /// The settings file, the memory bound, the largest archive that it allows.
-    #[arg(short, long, global = true)]
-    verbose: bool,
-}
-
-impl View {
-    /// How to show the run.
-    pub fn mode(&self) -> (Mode, bool) {
-        let mode = match (self.json, self.quiet) {
-            (true, _) => Mode::Json,
-            (_, true) => Mode::Quiet,
-            _ => Mode::Human,
-        };
-        (mode, self.verbose)
-    }
 }
 
 /// What to do.

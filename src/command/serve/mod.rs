@@ -289,7 +289,9 @@ impl Supervisor {
                 });
             }
             Ok(Line::Progress(moved)) => self.board.with(|board| {
-                board.running.get_mut(name).map(|running| running.progress = Some(moved));
+                if let Some(running) = board.running.get_mut(name) {
+                    running.progress = Some(moved);
+                }
             }),
             Ok(Line::Sealed(sealed)) => {
                 let event = Event::Sealed(*sealed);

@@ -1,4 +1,4 @@
-//! A year of nights, a thousand times: whatever happens to a host and its clock, every due time is a run, once, or is said
+//! Years of nights, and hundreds of months: whatever happens to a host and its clock, every due time is a run, once, or is said
 //! to be missed.
 
 use jiff::civil::DateTime;
@@ -53,9 +53,13 @@ struct Host {
     running: BTreeMap<String, Timestamp>,
     /// When the newest run of each began: what the store shows.
     newest: BTreeMap<String, Timestamp>,
+    /// What is due next by the calendar, of each schedule.
+    next: BTreeMap<String, Timestamp>,
     /// What was due by the calendar.
     owed: BTreeSet<(String, Timestamp)>,
+    /// What has begun in this life, and what began ever.
     started: BTreeSet<(String, Timestamp)>,
+    ever: BTreeSet<(String, Timestamp)>,
     missed: Vec<(String, Timestamp, Timestamp)>,
     /// How many runs there were in place of others that a stretch of downtime took.
     caught_up: usize,
@@ -77,8 +81,10 @@ impl Host {
             schedules: Vec::new(),
             running: BTreeMap::new(),
             newest: BTreeMap::new(),
+            next: BTreeMap::new(),
             owed: BTreeSet::new(),
             started: BTreeSet::new(),
+            ever: BTreeSet::new(),
             missed: Vec::new(),
             caught_up: 0,
         };
@@ -88,9 +94,12 @@ impl Host {
 
     /// Writes down what the calendar says between two readings of the clock.
     fn owe(&mut self, until: Timestamp) {
-        for schedule in &self.schedules {
-            let due = schedule.when.between(self.now, until).map(|due| (schedule.name.clone(), due));
-            self.owed.extend(due);
+        for Schedule { name, when, .. } in &self.schedules {
+            let next = self.next.entry(name.clone()).or_insert_with(|| when.next(self.now).unwrap());
+            while *next <= until {
+                self.owed.insert((name.clone(), *next));
+                *next = when.next(*next).unwrap();
+            }
         }
         self.now = until;
     }
@@ -101,6 +110,7 @@ impl Host {
                 Act::Missed { name, from, to, .. } => self.missed.push((name, from, to)),
                 Act::Start { name, due } => {
                     assert!(self.started.insert((name.clone(), due)), "{name} ran twice for {due}");
+                    self.ever.insert((name.clone(), due));
                     assert!(due <= self.now, "{name} ran before it was due");
                     let minutes = match self.chance.below(20) {
                         0 => 60 * 30,
@@ -143,6 +153,9 @@ impl Host {
     fn backward(&mut self) {
         let by = self.chance.below(50 * HOUR);
         self.now = later(self.now, -by);
+        // What is yet to come is owed when it comes.
+        self.next.clear();
+        self.owed.retain(|(_, due)| *due <= self.now);
         // What ran in the life before is known to nobody but the store.
         if self.now < self.born {
             self.started.retain(|(_, due)| *due <= self.now);
@@ -167,6 +180,10 @@ impl Host {
             let newest = self.newest.get(&name).copied();
             // A newer run is there, or there never was one, and this will be the first.
             self.owed.retain(|(owed, due)| *owed != name || newest.is_some_and(|newest| *due > newest));
+            // A newer run stands for the last due time before it, also where the clock is put back behind that.
+            let when = self.schedules.iter().find(|schedule| schedule.name == name).map(|it| &it.when);
+            let shown = newest.and_then(|newest| when.unwrap().newest(Timestamp::MIN, newest.min(to)));
+            self.ever.extend(shown.map(|due| (name.clone(), due)));
             let acts = self.planner.catch_up(&name, newest, to);
             self.caught_up += usize::from(self.planner.waits(&name));
             self.note(acts);
@@ -192,6 +209,7 @@ impl Host {
         }
         let acts = self.planner.reload(schedules.clone(), self.now);
         self.schedules = schedules;
+        self.next.clear();
         self.note(acts);
     }
 
@@ -199,7 +217,7 @@ impl Host {
         let is_said = |name: &str, due: Timestamp| {
             self.missed.iter().any(|(missed, from, to)| missed == name && *from <= due && due <= *to)
         };
-        match self.owed.iter().find(|owed| !self.started.contains(owed) && !is_said(&owed.0, owed.1)) {
+        match self.owed.iter().find(|owed| !self.ever.contains(owed) && !is_said(&owed.0, owed.1)) {
             None => Ok(()),
             Some((name, due)) => Err(format!("{name} was due at {due}, and nobody knows what became of it")),
         }
@@ -207,11 +225,13 @@ impl Host {
 }
 
 #[test]
-fn a_thousand_years_of_nights_are_accounted_for() {
+fn hundreds_of_histories_of_nights_are_accounted_for() {
     let (mut runs, mut missed, mut caught_up) = (0, 0, 0);
-    for seed in 0..1000 {
+    for seed in 0..660 {
         let mut host = Host::new(seed);
-        let end = later(host.now, 365 * 24 * HOUR);
+        // Some go on for a year; a month has every kind of thing in it.
+        let days = if seed < 20 { 365 } else { 30 };
+        let end = later(host.now, days * 24 * HOUR);
         while host.now < end {
             match host.chance.below(120) {
                 0 => host.forward(),
@@ -224,11 +244,11 @@ fn a_thousand_years_of_nights_are_accounted_for() {
         let acts = host.planner.stop(host.now);
         host.note(acts);
         assert_eq!(host.accounted(), Ok(()), "seed {seed}");
-        runs += host.started.len();
+        runs += host.ever.len();
         missed += host.missed.len();
         caught_up += host.caught_up;
     }
-    assert!(runs > 100_000 && missed > 10_000 && caught_up > 1_000, "{runs} {missed} {caught_up}");
+    assert!(runs > 10_000 && missed > 1_000 && caught_up > 100, "{runs} {missed} {caught_up}");
 }
 
 /// A planner of one schedule in Berlin, at noon of a day.
