@@ -138,9 +138,9 @@ fn a_timetable_stands_in_the_file() {
     run(&lab, "backup job host").expect(0);
     run(&lab, "restore host --to-path out").expect(0);
     assert_eq!(std::fs::read(lab.path("out/data/file")).expect("the file"), b"kept\n");
-    write(&lab, &format!("{HOST}limit_rate = \"8:00,off\"\n"));
+    write(&lab, &format!("{HOST}limit_rate = \"8:0,off\"\n"));
     run(&lab, "backup job host")
-        .expect_error(2, "sealift.toml:7: [jobs.host] limit_rate: \"8:00,off\" is no entry of a timetable")
+        .expect_error(2, "sealift.toml:7: [jobs.host] limit_rate: \"8:0,off\" is no entry of a timetable")
         .hint("\"08:00,2MiB 19:00,off\"");
 }
 
