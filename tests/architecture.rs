@@ -22,7 +22,7 @@ const LEVELS: [&[&str]; 15] = [
     &["job"],
     &["preset"],
     &["source", "sink"],
-    &["docker", "store"],
+    &["docker", "store", "tell"],
     &["archive"],
     &["tar"],
     &["host"],

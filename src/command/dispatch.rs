@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::parse::{self, Invocation};
 use super::{
     adopt, backup, cat, clean, completions, config, copy, diff, doctor, list, ls, man, plan, prune, rekey,
-    restore, show, status, verify,
+    restore, show, status, tell, verify,
 };
 use crate::cli::{Cli, Settings, Verb, help};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -154,6 +154,9 @@ async fn verb(
         Verb::Config(Settings::Init { file }) => {
             let file = file.or(cli.config);
             until(&cancel, config::init(file.as_deref(), ui)).await?;
+        }
+        Verb::Config(Settings::Tell { names }) => {
+            until(&cancel, tell::tell(cli.config.as_deref(), &names, mode, ui)).await?;
         }
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
         Verb::Completions { .. } | Verb::Man { .. } => {}

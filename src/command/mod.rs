@@ -22,4 +22,5 @@ pub mod restore;
 pub mod restore_set;
 pub mod show;
 pub mod status;
+pub mod tell;
 pub mod verify;

@@ -5,6 +5,7 @@ use clap::Command;
 use super::defaults::{self, Wrong};
 use super::file::{Problem, Setting, Table, toml_value};
 use super::keep::{self, KEEP};
+use super::tell::{self, METRICS_FILE};
 use super::{Job, Set};
 use crate::archive::name::JobName;
 use crate::report::nearest;
@@ -34,12 +35,15 @@ pub fn missing_files<'a>(commands: &[&Command], table: &'a Table) -> impl Iterat
     let named: Vec<_> = table.settings.iter().filter(|setting| setting.gives()).filter(names_file).collect();
     named.into_iter().flat_map(move |setting| {
         let files = setting.words().unwrap_or_default().into_iter().filter(|file| file != "-");
-        files.filter_map(move |file| {
-            let why = rustix::fs::access(&file, rustix::fs::Access::READ_OK).err()?;
-            let text = format!("{}: cannot read {file}: {}", setting.key, std::io::Error::from(why));
-            Some(table.problem(setting.line, text, Some("is it there, and may this user read it?".into())))
-        })
+        files.filter_map(move |file| unreadable(table, setting, &file))
     })
+}
+
+/// The problem of a file that a setting names and that cannot be read.
+pub fn unreadable(table: &Table, setting: &Setting, file: &str) -> Option<Problem> {
+    let why = rustix::fs::access(file, rustix::fs::Access::READ_OK).err()?;
+    let text = format!("{}: cannot read {file}: {}", setting.key, std::io::Error::from(why));
+    Some(table.problem(setting.line, text, Some("is it there, and may this user read it?".into())))
 }
 
 /// A `[stores.NAME]`.
@@ -78,7 +82,8 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
     let known: Vec<_> =
         verbs.iter().flat_map(|verb| verb.get_arguments().map(move |arg| (verb, arg))).collect();
     problems.extend(keep::problem(table));
-    for setting in table.settings.iter().filter(|setting| setting.key != KEEP) {
+    let own = [KEEP, METRICS_FILE];
+    for setting in table.settings.iter().filter(|setting| !own.contains(&setting.key.as_str())) {
         let key = setting.key.as_str();
         if let Some(problem) = for_once(table, setting) {
             problems.push(problem);
@@ -97,7 +102,8 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
                         .iter()
                         .filter(|(verb, arg)| defaults::top_takes(verb, arg.get_id().as_str()).is_some());
                     let keys = options.map(|(_, arg)| arg.get_id().as_str());
-                    unknown(key, &keys.chain([KEEP, "stores", "jobs", "sets"]).collect::<Vec<_>>())
+                    let tables = ["stores", "jobs", "sets"].into_iter().chain(tell::KINDS);
+                    unknown(key, &keys.chain(own).chain(tables).collect::<Vec<_>>())
                 }
             };
             problems.push(table.problem(setting.line, wrong.0, wrong.1));
@@ -244,7 +250,7 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
 }
 
 /// A key that nothing is known of; least of all one that would hold a secret.
-fn unknown(key: &str, known: &[&str]) -> Wrong {
+pub fn unknown(key: &str, known: &[&str]) -> Wrong {
     let no_secrets = format!("a settings file holds no secrets: {key:?} cannot stand here");
     let ends = ["key", "token", "secret"].iter().any(|word| key.rsplit(['_', '-']).next() == Some(word));
     let signs = ["password", "passwd", "secret"].iter().any(|word| key.contains(word));

@@ -94,13 +94,16 @@ impl Table {
     }
 }
 
-/// The file's tables; those of stores, jobs and sets with their names.
+/// The file's tables; those with names, such as stores and jobs, with these.
 #[derive(Debug, Default)]
 pub struct Tables {
     pub top: Table,
     pub stores: Vec<(String, Table)>,
     pub jobs: Vec<(String, Table)>,
     pub sets: Vec<(String, Table)>,
+    pub pings: Vec<(String, Table)>,
+    pub webhooks: Vec<(String, Table)>,
+    pub mails: Vec<(String, Table)>,
 }
 
 /// Reads a file's text. What is wrong is added to `problems`.
@@ -122,6 +125,9 @@ pub fn read(text: &str, problems: &mut Vec<Problem>) -> Tables {
             "stores" => &mut tables.stores,
             "jobs" => &mut tables.jobs,
             "sets" => &mut tables.sets,
+            "ping" => &mut tables.pings,
+            "webhook" => &mut tables.webhooks,
+            "mail" => &mut tables.mails,
             _ => {
                 tables.top.settings.push(setting(key, value, &line));
                 continue;

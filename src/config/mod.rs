@@ -7,6 +7,7 @@ use clap::CommandFactory;
 
 use crate::cli::Cli;
 use crate::error::{Error, Result};
+use crate::tell::Tell;
 
 mod check;
 mod command_line;
@@ -19,6 +20,7 @@ mod keep;
 mod sets;
 mod status;
 mod stores;
+mod tell;
 
 pub use crate::cli::ExplicitArg;
 pub use command_line::{ParseError, Parsed, read};
@@ -27,6 +29,7 @@ pub use find::{find, no_file};
 pub use init::settings_for;
 pub use sets::set_request;
 use stores::StoreNames;
+use tell::Told;
 
 /// A settings file that was read.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub struct Config {
     stores: Vec<(String, Table)>,
     jobs: Vec<Job>,
     sets: Vec<(String, Set)>,
+    told: Vec<Told>,
 }
 
 /// A source with its options.
@@ -94,8 +98,14 @@ impl Config {
 
     fn from_text(path: PathBuf, text: &str, problems: &mut Vec<Problem>) -> Config {
         let tables = file::read(text, problems);
-        let mut config =
-            Config { path, top: tables.top, stores: tables.stores, jobs: Vec::new(), sets: Vec::new() };
+        let mut config = Config {
+            path,
+            top: tables.top,
+            stores: tables.stores,
+            jobs: Vec::new(),
+            sets: Vec::new(),
+            told: Vec::new(),
+        };
         config.stores.iter().for_each(|(name, table)| check::store(name, table, problems));
         let root = Arc::new(config.store_names(None)).known_to(Cli::command());
         check::top(&root, &config.top, problems);
@@ -109,6 +119,12 @@ impl Config {
             (name, set)
         });
         config.sets = sets.collect();
+        let of_kinds = tell::KINDS.into_iter().zip([tables.pings, tables.webhooks, tables.mails]);
+        let told = |(kind, named): (_, Vec<_>)| {
+            named.into_iter().map(move |(name, table)| Told { kind, name, table })
+        };
+        config.told = of_kinds.flat_map(told).collect();
+        config.read_tell(problems);
         let stores: Vec<_> = config.stores.iter().map(|(name, _)| name.as_str()).collect();
         let tables =
             config.jobs.iter().map(|job| &job.table).chain(config.sets.iter().map(|(_, set)| &set.table));
@@ -125,6 +141,7 @@ impl Config {
                 defaults::sources(&root).filter(|source| source.get_name() == job.source).collect();
             found.extend(check::missing_files(&source, &job.table));
         }
+        found.extend(self.told.iter().flat_map(|told| tell::missing_files(&told.table)));
         found
     }
 
@@ -139,6 +156,22 @@ impl Config {
         tables
             .flat_map(|table| check::without_effect(table).map(move |setting| problem(table, setting)))
             .collect()
+    }
+
+    /// Who is told of runs; without those in whose table something is wrong.
+    pub fn tell(&self) -> Tell {
+        self.read_tell(&mut Vec::new())
+    }
+
+    fn read_tell(&self, problems: &mut Vec<Problem>) -> Tell {
+        let jobs = self.jobs.iter().map(|job| job.name.as_str());
+        let known: Vec<_> = jobs.chain(self.sets.iter().map(|(name, _)| name.as_str())).collect();
+        tell::tell(&self.told, &self.top, &known, problems)
+    }
+
+    /// The tables that say who is told, in the order of [`tell::KINDS`].
+    pub fn told(&self) -> &[Told] {
+        &self.told
     }
 
     /// The file.
