@@ -9,6 +9,7 @@ pub mod docker;
 pub mod error;
 pub mod host;
 pub mod job;
+pub mod page;
 pub mod preset;
 pub mod report;
 pub mod sink;

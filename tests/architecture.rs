@@ -21,7 +21,7 @@ const LEVELS: [&[&str]; 15] = [
     &["cli"],
     &["job"],
     &["preset"],
-    &["source", "sink"],
+    &["source", "sink", "page"],
     &["docker", "store", "tell"],
     &["archive"],
     &["tar"],

@@ -206,7 +206,7 @@ impl<'a> Fields<'a> {
             );
         }
         if self.table.get("url").is_some() {
-            self.parsed("url", |text| Address::parsed(text))?;
+            self.parsed("url", Address::parsed)?;
         }
         Some(Address { url: self.secret("url")?, ca_file: self.ca_file() })
     }
