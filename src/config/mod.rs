@@ -169,7 +169,7 @@ impl Config {
         tell::tell(&self.told, &self.top, &known, problems)
     }
 
-    /// The tables that say who is told, in the order of [`tell::KINDS`].
+    /// The tables that say who is told: pings, webhooks, mail.
     pub fn told(&self) -> &[Told] {
         &self.told
     }
