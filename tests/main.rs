@@ -119,6 +119,8 @@ mod standins;
 mod stores;
 // What other people's tars hold is read as the unpacker reads it, or refused with a reason.
 mod tars;
+// Those who are to be told of runs are told, and nothing else learns how; alerts fire when they should.
+mod tell;
 // Where the system starts no more threads, that is said, and nothing waits for them.
 mod threads;
 // A store with a certificate of one's own authority is trusted where that is named, and only there.

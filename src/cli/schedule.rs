@@ -1,5 +1,6 @@
 //! The words of `run` and `serve`, and what the settings say of when something is done.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use jiff::tz::TimeZone;
 use super::age;
 use crate::error::{Error, Result};
 use crate::job::schedule::Expression;
+use crate::page::Listen;
 
 const RUN_HELP: &str = "\
 Does what [jobs.NAME], [sets.NAME] or [schedules.NAME] of the settings file says, as `serve` does it when it is due: with
@@ -50,8 +52,9 @@ Example of the settings:
   schedule = \"0 6 * * SUN\"
   run = \"prune --confirm\"
 
-Example:
-  sealift serve --config /etc/sealift/sealift.toml";
+Examples:
+  sealift serve --config /etc/sealift/sealift.toml
+  sealift serve --listen 127.0.0.1:8470";
 
 /// `serve`
 #[derive(Debug, Args)]
@@ -67,6 +70,16 @@ pub struct Serve {
     /// Of what is due beyond that, one waits for the other. Of one job there is never more than one.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64), default_value = "1")]
     pub parallel_runs: u16,
+    /// Show a page of the runs, and /metrics, at ADDRESS
+    ///
+    /// 127.0.0.1:8470, or unix:/run/sealift.sock for its owner and group. Where others can reach it, --token-file is needed.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<Listen>,
+    /// Token that whoever looks at the page must show
+    ///
+    /// The first line of the file: `Authorization: Bearer TOKEN`, or the password that a browser asks for.
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What a table of the settings says of when it is done, and how long that may take.

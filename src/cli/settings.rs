@@ -23,6 +23,15 @@ pub enum Settings {
     /// Print the settings in force, and where each stands; secrets are left out
     #[command(after_help = "Example:\n  sealift config show --json")]
     Show,
+    /// Send a test message to everybody who is told of runs
+    #[command(
+        after_help = "Monitors note it (URL/log) and stay as they are; one of style = \"plain\" takes it for a success. Whoever cannot be\ntold is named, with the reason, and the exit code is 1.\n\nExamples:\n  sealift config tell\n  sealift config tell mail.ops"
+    )]
+    Tell {
+        /// Whom, such as mail.ops; otherwise all
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -60,6 +69,10 @@ Example of a sealift.toml:
   schedule = \"0 12 * * SUN\"
   run = \"verify --all --since-last\"
 
+  [ping.watch]                     # who is told of runs; also [webhook.NAME], [mail.NAME], and metrics_file at the top
+  url_file = \"/etc/sealift/ping.url\"
+
 Examples:
   sealift config check
-  sealift config show";
+  sealift config show
+  sealift config tell";

@@ -48,7 +48,7 @@ fn details_are_asked_for_by_the_same_word_everywhere_and_a_short_one_where_docke
     }
     let line = "sealift -q restore db --from memory:///x --to-run -v a:b img";
     let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-    assert_eq!(cli.view.mode(), (Mode::Quiet, false));
+    assert_eq!(cli.view.mode(), (crate::report::Mode::Quiet, false));
 }
 
 #[test]

@@ -201,6 +201,9 @@ fn sections(config: &Config) -> Vec<Section> {
     for (name, table) in config.schedules() {
         sections.push(Section { kind: "schedules", name: name.clone(), settings: all(table) });
     }
+    for told in config.told() {
+        sections.push(Section { kind: told.kind, name: told.name.clone(), settings: all(&told.table) });
+    }
     sections
 }
 
@@ -220,6 +223,9 @@ fn without_secrets(setting: &Setting) -> Value {
     };
     match setting.key.as_str() {
         key if key.ends_with("_command") || HOOKS.contains(&key) => REDACTED.into(),
+        // Whoever knows where a ping or a webhook goes can send one; headers hold tokens.
+        "headers" => REDACTED.into(),
+        "url" if !is_store(setting) => REDACTED.into(),
         "env" => each(&setting.value, &|entry| match entry.split_once('=') {
             Some((name, _)) => format!("{name}={REDACTED}"),
             None => entry.into(),
@@ -232,13 +238,18 @@ fn without_secrets(setting: &Setting) -> Value {
     }
 }
 
+/// Whether its URL is that of a store, which has no secrets.
+fn is_store(setting: &Setting) -> bool {
+    setting.value.as_str().is_some_and(|url| locate(url).is_ok())
+}
+
 fn as_json(config: &Config, sections: &[Section]) -> Value {
     let fields = |settings: &[Shown]| {
         settings.iter().map(|shown| (shown.key.clone(), shown.value.clone())).collect::<Map<_, _>>()
     };
     let mut whole = Map::new();
     whole.insert("file".into(), json!(config.path()));
-    for kind in ["stores", "jobs", "sets", "schedules"] {
+    for kind in ["stores", "jobs", "sets", "schedules", "ping", "webhook", "mail"] {
         let named = sections.iter().filter(|section| section.kind == kind);
         let named = named.map(|section| (section.name.clone(), Value::Object(fields(&section.settings))));
         whole.insert(kind.into(), Value::Object(named.collect()));

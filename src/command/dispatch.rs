@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::parse::{self, Invocation};
 use super::{
     adopt, backup, cat, clean, complete, completions, config, copy, diff, doctor, list, ls, man, plan, prune,
-    rekey, restore, run, serve, show, status, verify,
+    rekey, restore, run, serve, show, status, tell, verify,
 };
 use crate::cli::{Cli, Settings, Verb, help};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -175,6 +175,9 @@ pub(super) async fn work(
         Verb::Config(Settings::Init { file }) => {
             let file = file.or(cli.config);
             until(cancel, config::init(file.as_deref(), ui)).await?;
+        }
+        Verb::Config(Settings::Tell { names }) => {
+            until(cancel, tell::tell(cli.config.as_deref(), &names, mode, ui)).await?;
         }
         Verb::Config(Settings::Show) => config::show(cli.config.as_deref(), mode)?,
         Verb::Completions { .. } | Verb::Man { .. } | Verb::Run(_) | Verb::Serve(_) => {}

@@ -25,5 +25,5 @@ pub mod run;
 mod serve;
 pub mod show;
 pub mod status;
-mod tell;
+pub mod tell;
 pub mod verify;

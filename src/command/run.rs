@@ -1,12 +1,12 @@
 //! `run`: a job, a set or a schedule of the settings once, with its hooks and within its time.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::work;
-use super::tell::tell;
 use crate::cli::{Prescan, RunOptions};
 use crate::config::{self, Config, Entry, ParseError};
 use crate::error::{Error, Kind, Result};
@@ -15,6 +15,7 @@ use crate::job::Outcome;
 use crate::job::put_right::put_right;
 use crate::report::run::{Run, RunState};
 use crate::report::{Event, Mode, Recording, Reporter};
+use crate::tell::Telling;
 
 /// How long a run that is over its time has to abort what it has begun.
 const ENDING: Duration = Duration::from_secs(60);
@@ -38,11 +39,11 @@ pub async fn run(
     let ui = &Reporter::new(record.clone());
     put_right(ui).await;
     ui.emit(Event::Run(record.run()));
-    tell(&record.run(), config, ui).await;
+    let telling = Telling::of(&Arc::new(config.tell()), &record.run());
     let ended = carry_out(&entry, config, mode, ui, cancel, &record).await;
     close(&record, &ended);
     ui.emit(Event::Run(record.run()));
-    tell(&record.run(), config, ui).await;
+    telling.end(&record.run()).await.iter().for_each(|text| ui.warn(text));
     ended
 }
 

@@ -6,6 +6,7 @@ use super::defaults::{self, Wrong};
 use super::file::{Problem, Setting, Table, toml_value};
 use super::keep::{self, KEEP};
 use super::schedules::{self, RUN};
+use super::tell::{self, METRICS_FILE};
 use super::{Job, Set};
 use crate::archive::name::JobName;
 use crate::report::nearest;
@@ -25,12 +26,15 @@ pub fn missing_files<'a>(commands: &[&Command], table: &'a Table) -> impl Iterat
     let named: Vec<_> = table.settings.iter().filter(|setting| setting.gives()).filter(names_file).collect();
     named.into_iter().flat_map(move |setting| {
         let files = setting.words().unwrap_or_default().into_iter().filter(|file| file != "-");
-        files.filter_map(move |file| {
-            let why = rustix::fs::access(&file, rustix::fs::Access::READ_OK).err()?;
-            let text = format!("{}: cannot read {file}: {}", setting.key, std::io::Error::from(why));
-            Some(table.problem(setting.line, text, Some("is it there, and may this user read it?".into())))
-        })
+        files.filter_map(move |file| unreadable(table, setting, &file))
     })
+}
+
+/// The problem of a file that a setting names and that cannot be read.
+pub fn unreadable(table: &Table, setting: &Setting, file: &str) -> Option<Problem> {
+    let why = rustix::fs::access(file, rustix::fs::Access::READ_OK).err()?;
+    let text = format!("{}: cannot read {file}: {}", setting.key, std::io::Error::from(why));
+    Some(table.problem(setting.line, text, Some("is it there, and may this user read it?".into())))
 }
 
 /// A `[stores.NAME]`.
@@ -72,7 +76,8 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
     let scheduled = defaults::schedule_command();
     let scheduled = schedules::keys(&scheduled);
     problems.extend(schedules::problems(table));
-    for setting in table.settings.iter().filter(|setting| setting.key != KEEP) {
+    let own = [KEEP, METRICS_FILE];
+    for setting in table.settings.iter().filter(|setting| !own.contains(&setting.key.as_str())) {
         let key = setting.key.as_str();
         if scheduled.contains(&key) {
             continue;
@@ -94,8 +99,9 @@ pub fn top(root: &Command, table: &Table, problems: &mut Vec<Problem>) {
                         .iter()
                         .filter(|(verb, arg)| defaults::top_takes(verb, arg.get_id().as_str()).is_some());
                     let keys = options.map(|(_, arg)| arg.get_id().as_str());
-                    let tables = [KEEP, "stores", "jobs", "sets", "schedules"];
-                    unknown(key, &keys.chain(tables).chain(scheduled.iter().copied()).collect::<Vec<_>>())
+                    let tables = ["stores", "jobs", "sets", "schedules"].into_iter().chain(tell::KINDS);
+                    let names = keys.chain(own).chain(tables).chain(scheduled.iter().copied());
+                    unknown(key, &names.collect::<Vec<_>>())
                 }
             };
             problems.push(table.problem(setting.line, wrong.0, wrong.1));
@@ -251,7 +257,7 @@ pub fn suggestion(word: &str, known: &[&str]) -> String {
 }
 
 /// A key that nothing is known of; least of all one that would hold a secret.
-fn unknown(key: &str, known: &[&str]) -> Wrong {
+pub fn unknown(key: &str, known: &[&str]) -> Wrong {
     let no_secrets = format!("a settings file holds no secrets: {key:?} cannot stand here");
     let ends = ["key", "token", "secret"].iter().any(|word| key.rsplit(['_', '-']).next() == Some(word));
     let signs = ["password", "passwd", "secret"].iter().any(|word| key.contains(word));

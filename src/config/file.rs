@@ -94,7 +94,7 @@ impl Table {
     }
 }
 
-/// The file's tables; those of stores, jobs, sets and schedules with their names.
+/// The file's tables; those with names, such as stores and jobs, with these.
 #[derive(Debug, Default)]
 pub struct Tables {
     pub top: Table,
@@ -102,6 +102,9 @@ pub struct Tables {
     pub jobs: Vec<(String, Table)>,
     pub sets: Vec<(String, Table)>,
     pub schedules: Vec<(String, Table)>,
+    pub pings: Vec<(String, Table)>,
+    pub webhooks: Vec<(String, Table)>,
+    pub mails: Vec<(String, Table)>,
 }
 
 /// Reads a file's text. What is wrong is added to `problems`.
@@ -124,6 +127,9 @@ pub fn read(text: &str, problems: &mut Vec<Problem>) -> Tables {
             "jobs" => &mut tables.jobs,
             "sets" => &mut tables.sets,
             "schedules" => &mut tables.schedules,
+            "ping" => &mut tables.pings,
+            "webhook" => &mut tables.webhooks,
+            "mail" => &mut tables.mails,
             _ => {
                 tables.top.settings.push(setting(key, value, &line));
                 continue;

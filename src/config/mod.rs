@@ -7,6 +7,7 @@ use clap::CommandFactory;
 
 use crate::cli::Cli;
 use crate::error::{Error, Result};
+use crate::tell::Tell;
 
 mod check;
 mod command_line;
@@ -20,6 +21,7 @@ mod schedules;
 mod sets;
 mod status;
 mod stores;
+mod tell;
 
 pub use crate::cli::ExplicitArg;
 pub use command_line::{ParseError, Parsed, read, store_of};
@@ -29,6 +31,7 @@ pub use init::settings_for;
 pub use schedules::{Entry, HOOKS, Hooks};
 pub use sets::set_request;
 use stores::StoreNames;
+use tell::Told;
 
 /// A settings file that was read.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub struct Config {
     jobs: Vec<Job>,
     sets: Vec<(String, Set)>,
     schedules: Vec<(String, Table)>,
+    told: Vec<Told>,
 }
 
 /// A source with its options.
@@ -106,6 +110,7 @@ impl Config {
             jobs: Vec::new(),
             sets: Vec::new(),
             schedules: tables.schedules,
+            told: Vec::new(),
         };
         config.stores.iter().for_each(|(name, table)| check::store(name, table, problems));
         let root = Arc::new(config.store_names(None)).known_to(Cli::command());
@@ -120,6 +125,12 @@ impl Config {
             (name, set)
         });
         config.sets = sets.collect();
+        let of_kinds = tell::KINDS.into_iter().zip([tables.pings, tables.webhooks, tables.mails]);
+        let told = |(kind, named): (_, Vec<_>)| {
+            named.into_iter().map(move |(name, table)| Told { kind, name, table })
+        };
+        config.told = of_kinds.flat_map(told).collect();
+        config.read_tell(problems);
         let stores: Vec<_> = config.stores.iter().map(|(name, _)| name.as_str()).collect();
         let tables =
             config.jobs.iter().map(|job| &job.table).chain(config.sets.iter().map(|(_, set)| &set.table));
@@ -139,7 +150,32 @@ impl Config {
                 defaults::sources(&root).filter(|source| source.get_name() == job.source).collect();
             found.extend(check::missing_files(&source, &job.table));
         }
+        found.extend(self.told.iter().flat_map(|told| tell::missing_files(&told.table)));
         found
+    }
+
+    /// Who is told of runs, and how often they are expected; without those in whose table something is wrong.
+    pub fn tell(&self) -> Tell {
+        let mut tell = self.read_tell(&mut Vec::new());
+        for entry in self.entries() {
+            if let Some(interval) = entry.interval() {
+                tell.expect(entry.verb(), &entry.name, interval);
+            }
+        }
+        tell
+    }
+
+    fn read_tell(&self, problems: &mut Vec<Problem>) -> Tell {
+        let jobs = self.jobs.iter().map(|job| job.name.as_str());
+        let sets = self.sets.iter().map(|(name, _)| name.as_str());
+        let schedules = self.schedules.iter().map(|(name, _)| name.as_str());
+        let known: Vec<_> = jobs.chain(sets).chain(schedules).collect();
+        tell::tell(&self.told, &self.top, &known, problems)
+    }
+
+    /// The tables that say who is told: pings, webhooks, mail.
+    pub fn told(&self) -> &[Told] {
+        &self.told
     }
 
     /// The file.

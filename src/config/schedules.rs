@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Command, FromArgMatches};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
@@ -54,6 +55,11 @@ impl Entry {
     /// What is done: `backup`, `prune`.
     pub fn verb(&self) -> &str {
         self.words.first().map_or("", String::as_str)
+    }
+
+    /// How long it takes at most from one due time to the next.
+    pub fn interval(&self) -> Option<Duration> {
+        self.when.as_ref()?.interval(Timestamp::now())
     }
 }
 

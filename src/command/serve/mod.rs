@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use xxhash_rust::xxh64::xxh64;
 
-use super::tell::tell;
+use super::tell;
 use crate::cli::Serve;
 use crate::config::{self, Config, Entry};
 use crate::error::{Error, Result};
@@ -21,17 +21,21 @@ use crate::host::notify::Notify;
 use crate::job::Outcome;
 use crate::job::put_right::put_right;
 use crate::job::schedule::{Act, Planner, Schedule};
+use crate::page::board::Night;
 use crate::report::board::{Board, Missed, Running, Upcoming};
 use crate::report::run::{Run, RunState};
 use crate::report::{Event, Reporter, counted, printable};
+use crate::tell::Secret;
 
 mod catch_up;
 mod child;
+mod page;
 mod settings;
 mod shutdown;
 
 use catch_up::Question;
 use child::{Ended, Line, Process};
+use page::Shown;
 use settings::SettingsFile;
 use shutdown::Signals;
 
@@ -60,6 +64,7 @@ pub async fn serve(options: Serve, config: Option<Config>, ui: &Reporter) -> Res
     let mut signals = Signals::new()?;
     put_right(ui).await;
     let mut supervisor = Supervisor::new(options, config, ui);
+    supervisor.listen().await?;
     supervisor.begin();
     supervisor.run(&mut signals).await;
     supervisor.end(&mut signals).await
@@ -75,6 +80,7 @@ struct Supervisor {
     planner: Planner,
     processes: BTreeMap<String, Process>,
     board: Board,
+    shown: Shown,
     notify: Notify,
     /// What systemd was told last.
     status: String,
@@ -87,6 +93,9 @@ struct Supervisor {
 
 /// A job or a set, and when its newest run began.
 type Asked = Pin<Box<dyn Future<Output = (String, Result<Option<Timestamp>>)>>>;
+
+/// A job, and what its store shows of its nights.
+type Nights = Pin<Box<dyn Future<Output = (String, Vec<Night>)>>>;
 
 /// What has a schedule.
 fn entries(config: &Config) -> BTreeMap<String, Entry> {
@@ -119,6 +128,7 @@ impl Supervisor {
             planner,
             processes: BTreeMap::new(),
             board: Board::default(),
+            shown: Shown::new(),
             notify: Notify::of_environment(),
             status: String::new(),
             tell,
@@ -126,6 +136,29 @@ impl Supervisor {
             telling: JoinSet::new(),
             started,
         }
+    }
+
+    /// Shows a page where one is asked for.
+    async fn listen(&mut self) -> Result<()> {
+        let Some(at) = &self.options.listen else { return Ok(()) };
+        let token = match &self.options.token_file {
+            Some(file) => Some(Secret::File(file.clone()).read().await?),
+            None => None,
+        };
+        self.shown.listen(at, token, &self.ui).await
+    }
+
+    /// Asks the stores for the nights before, where somebody may look at them.
+    fn nights_before(&self) -> FuturesUnordered<Nights> {
+        let seen = self.entries.values().filter(|_| self.shown.is_seen()).cloned();
+        seen.map(|entry| -> Nights {
+            let config = Arc::clone(&self.config);
+            Box::pin(async move {
+                let nights = page::nights_of(&entry, &config).await;
+                (entry.name, nights)
+            })
+        })
+        .collect()
     }
 
     /// Says that it is there.
@@ -157,7 +190,7 @@ impl Supervisor {
 
     /// Goes on until a signal says to stop.
     async fn run(&mut self, signals: &mut Signals) {
-        let (mut alive, mut asked) = (Instant::now(), self.questions());
+        let (mut alive, mut asked, mut before) = (Instant::now(), self.questions(), self.nights_before());
         loop {
             let acts = self.planner.tick(Timestamp::now());
             self.act(acts);
@@ -170,6 +203,7 @@ impl Supervisor {
                 () = tokio::time::sleep(self.pause()) => {}
                 Some(told) = self.told.recv() => self.take(told),
                 Some((name, newest)) = asked.next(), if !asked.is_empty() => self.catch_up(&name, newest),
+                Some((name, nights)) = before.next(), if !before.is_empty() => self.shown.before(&name, nights),
                 reload = signals.is_reload() => match reload {
                     true => self.reload("on SIGHUP"),
                     false => return,
@@ -205,6 +239,7 @@ impl Supervisor {
                         false => format!("from {} to {}", time(from), time(to)),
                     };
                     self.ui.warn(&format!("{name} was due {due} and is not run: {why}"));
+                    self.shown.missed(&name, to, &why.to_string());
                     self.board.with(|board| {
                         let count = board.missed.get(&name).map_or(0, |missed| missed.count) + 1;
                         board.missed.insert(name, Missed { count, due: to, why: why.to_string() });
@@ -333,6 +368,7 @@ impl Supervisor {
             self.tell_of(run.clone());
         }
         self.ui.emit(Event::Run(run.clone()));
+        self.shown.ran(&run);
         self.board.with(|board| board.last.insert(name.into(), run));
     }
 
@@ -340,7 +376,7 @@ impl Supervisor {
     fn tell_of(&mut self, run: Run) {
         let (config, ui) = (Arc::clone(&self.config), self.ui.clone());
         while self.telling.try_join_next().is_some() {}
-        self.telling.spawn(async move { tell(&run, &config, &ui).await });
+        self.telling.spawn(async move { tell::ended(&run, &config, &ui).await });
     }
 
     fn reload(&mut self, why: &str) {
@@ -398,6 +434,7 @@ impl Supervisor {
             self.status = status;
         }
         self.board.with(|board| board.schedules = upcoming);
+        self.shown.show(&self.host, &self.board.state(), &self.entries);
     }
 }
 

@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 /// a year, one of every February 29th must be found.
 const WINDOWS: [i64; 5] = [2, 48, 62 * 24, 400 * 24, 9 * 366 * 24];
 
+/// Of how many due times the longest interval is known: of the working days, a week-end is among them.
+const SEEN: usize = 9;
+
 /// A cron expression, of five fields or of six with seconds first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression(Cron);
@@ -67,6 +70,13 @@ pub struct When {
 }
 
 impl When {
+    /// The longest time between two due times, of the next ones after this moment.
+    pub fn interval(&self, after: Timestamp) -> Option<Duration> {
+        let due: Vec<_> = std::iter::successors(self.next(after), |due| self.next(*due)).take(SEEN).collect();
+        let gaps = due.windows(2).map(|pair| pair[0].duration_until(pair[1]).unsigned_abs());
+        gaps.max()
+    }
+
     /// The first due time after this moment.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let cron = &self.expression.0;
@@ -124,6 +134,15 @@ impl When {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_interval_is_that_over_the_week_end() {
+        let hours = |text: &str| {
+            let when = When { expression: Expression::new(text).unwrap(), zone: TimeZone::UTC };
+            when.interval("2026-11-27T12:00:00Z".parse().unwrap()).unwrap().as_secs() / 3600
+        };
+        assert_eq!((hours("30 2 * * *"), hours("0 2 * * MON-FRI"), hours("0 * * * *")), (24, 72, 1));
+    }
 
     fn when(expression: &str, zone: &str) -> When {
         When { expression: Expression::new(expression).unwrap(), zone: TimeZone::get(zone).unwrap() }
