@@ -286,7 +286,7 @@ pub enum Backup {
         #[command(flatten)]
         swarm: SwarmOptions,
     },
-    /// Whatever labels at the engine name, as jobs of a set
+    /// Whatever labels at the engine name
     ///
     /// A volume, or a container with its volumes: sealift.backup=true. A database by its image: sealift.backup=database. What
     /// a command in a container prints: sealift.exec=COMMAND.

@@ -32,7 +32,11 @@ pub(super) fn dependents_first(nodes: &[Node]) -> (Vec<usize>, Vec<String>) {
         }
     }
     let mut walk = Walk { nodes, dependents, state: vec![State::New; nodes.len()], ..Walk::default() };
-    (0..nodes.len()).for_each(|number| walk.visit(number));
+    for number in 0..nodes.len() {
+        if walk.state[number] == State::New {
+            walk.visit(number);
+        }
+    }
     (walk.order, walk.circles)
 }
 
