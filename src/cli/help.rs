@@ -186,7 +186,9 @@ pub fn laid_out(command: Command, layout: Layout) -> Command {
     let help = help.help("Print help, --help all of it");
     let command = below(command.disable_help_flag(true).arg(placed(help, layout)), layout);
     match layout {
-        Layout::Short => daily_verbs(command),
+        // One line too many for a screen; the set docker-ee has it, too.
+        Layout::Short => daily_verbs(command)
+            .mut_subcommand("backup", |backup| backup.mut_subcommand("ucp", |ucp| ucp.hide(true))),
         Layout::Long => command.after_help(unbroken(&format!("{EXAMPLES}\n\n{}", environment()))),
     }
 }
