@@ -21,6 +21,8 @@ pub enum Kind {
     Locked,
     /// It is whole, and is not done all the same: a member that may not be unpacked, or that can be read in two ways.
     Refused,
+    /// What was stopped for a backup does not run again.
+    NotPutBack,
     /// A signal asked us to stop; everything begun was aborted.
     Interrupted,
     /// Nobody reads our stdout any more, and what is printed there was for reading only: `list | head`. No failure.
@@ -38,6 +40,8 @@ impl Kind {
             Kind::ClosedPipe => 0,
             Kind::Failed | Kind::Disconnected => 1,
             Kind::Usage => 2,
+            // The backup itself may well exist.
+            Kind::NotPutBack => 3,
             Kind::NotFound => 10,
             Kind::Locked => 11,
             Kind::WrongPassphrase => 12,
@@ -427,6 +431,7 @@ mod tests {
             (Error::failed("x"), 1),
             (Error::disconnected(), 1),
             (Error::usage("x"), 2),
+            (Error::new(Kind::NotPutBack, "x"), 3),
             (Error::new(Kind::NotFound, "x"), 10),
             (Error::new(Kind::WrongPassphrase, "x"), 12),
             (Error::damaged("x"), 13),

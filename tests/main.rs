@@ -105,6 +105,8 @@ mod pipes;
 mod priority;
 // `docs/FORMAT.md` is enough to write a reader from: one in Python reads what we make.
 mod reader;
+// What is stopped for a backup is so while the source is read, and as it was before afterwards, whatever is killed.
+mod quiesce;
 // The commands of the README and the guide work.
 mod readme;
 // A restored registry serves the same image.

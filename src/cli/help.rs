@@ -10,7 +10,7 @@ use crate::report::{has_colours, relay_stderr, relay_stdout};
 
 /// The headings of `--help`, and the options under each, by their ids. What is not named stands under clap's `Options`, or
 /// under a heading of its own.
-const HEADINGS: [(&str, &[&str]); 6] = [
+const HEADINGS: [(&str, &[&str]); 7] = [
     (
         "What to back up",
         &[
@@ -66,6 +66,7 @@ const HEADINGS: [(&str, &[&str]); 6] = [
             "passphrase_file",
         ],
     ),
+    ("Quiesce", &["pause", "quiesce", "quiesce_limit", "scale_down", "stop", "stop_timeout"]),
     ("Increments", &["compare", "full", "full_every", "incremental", "rebase", "rebase_limit", "segment"]),
     ("How fast", &["compress", "io_nice", "level", "limit_rate", "memory", "nice", "parallel", "workers"]),
     (OUTPUT, &["config", "help", "json", "quiet", "verbose", "version", "warn_ok"]),
@@ -189,7 +190,9 @@ pub fn laid_out(command: Command, layout: Layout) -> Command {
     let help = help.help("Print help, --help all of it");
     let command = below(command.disable_help_flag(true).arg(placed(help, layout)), layout);
     match layout {
-        Layout::Short => daily_verbs(command),
+        // One line too many for a screen; the set docker-ee has it, too.
+        Layout::Short => daily_verbs(command)
+            .mut_subcommand("backup", |backup| backup.mut_subcommand("ucp", |ucp| ucp.hide(true))),
         Layout::Long => command.after_help(unbroken(&format!("{EXAMPLES}\n\n{}", environment()))),
     }
 }

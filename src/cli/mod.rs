@@ -6,13 +6,9 @@ use clap::{Parser, Subcommand};
 pub use clap_complete::Shell;
 
 use crate::archive::name::JobName;
-use crate::docker::run::RunSpec;
-use crate::error::{Error, Result};
-use crate::job::Subject;
-use crate::job::backup::BackupRequest;
-use crate::preset::Preset;
-use crate::source::{FileFilter, Source};
+use crate::error::Result;
 
+mod backup;
 mod clean;
 pub mod complete;
 mod database;
@@ -28,6 +24,7 @@ mod plan;
 mod prescan;
 mod preset;
 mod prune;
+mod quiesce;
 mod rate;
 mod read;
 mod rekey;
@@ -41,6 +38,8 @@ mod units;
 mod verify;
 mod view;
 
+pub use backup::SetOptions;
+use backup::{DISCOVER_HELP, presets};
 pub use clean::Clean;
 pub use database::DatabaseBackup;
 pub use doctor::Doctor;
@@ -53,6 +52,7 @@ pub use plan::PlanOptions;
 pub use prescan::{JOB_NAME, Prescan};
 pub use preset::{DtrOptions, DtrPart, SwarmOptions, UcpOptions};
 pub use prune::{Delete, Pin, Prune, Unpin};
+pub use quiesce::QuiesceOptions;
 use rate::rate;
 pub use read::{Adopt, ArchiveOptions, Cat, Copy, Diff, FromStore, List, Ls, OpenOptions, Show};
 pub use rekey::Rekey;
@@ -172,6 +172,8 @@ pub enum Backup {
         #[command(flatten)]
         options: Box<BackupOptions>,
         #[command(flatten)]
+        quiesce: Box<QuiesceOptions>,
+        #[command(flatten)]
         run: docker_run::RunOptions,
     },
     /// The stdout of a command in a running container
@@ -181,6 +183,8 @@ pub enum Backup {
     Exec {
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        quiesce: Box<QuiesceOptions>,
         /// The container
         container: String,
         /// The command and its arguments
@@ -194,6 +198,8 @@ pub enum Backup {
     Command {
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        quiesce: Box<QuiesceOptions>,
         /// The command and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -207,6 +213,8 @@ pub enum Backup {
         files: FileOptions,
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        quiesce: Box<QuiesceOptions>,
         /// The volumes
         #[arg(required = true)]
         volumes: Vec<String>,
@@ -218,6 +226,8 @@ pub enum Backup {
     Image {
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        quiesce: Box<QuiesceOptions>,
         /// The images
         #[arg(required = true)]
         images: Vec<String>,
@@ -229,6 +239,8 @@ pub enum Backup {
         files: FileOptions,
         #[command(flatten)]
         options: Box<BackupOptions>,
+        #[command(flatten)]
+        quiesce: Box<QuiesceOptions>,
         /// The folders
         #[arg(required = true, value_name = "DIRS")]
         dirs: Vec<String>,
@@ -258,6 +270,18 @@ pub enum Backup {
         options: Box<BackupOptions>,
         #[command(flatten)]
         swarm: SwarmOptions,
+    },
+    /// Whatever labels at the engine name
+    ///
+    /// A volume, or a container with its volumes: sealift.backup=true. A database by its image: sealift.backup=database. What
+    /// a command in a container prints: sealift.exec=COMMAND.
+    #[command(after_help = DISCOVER_HELP)]
+    Discover {
+        #[command(flatten)]
+        options: Box<BackupOptions>,
+        /// A volume that no label covers is a warning, exit 3
+        #[arg(long)]
+        require_all: bool,
     },
     /// Several jobs in order, under one set id
     ///
@@ -303,81 +327,6 @@ pub enum Backup {
         #[command(flatten)]
         options: Box<BackupOptions>,
     },
-}
-
-/// A set to be backed up, as far as the command line says what it is.
-#[derive(Debug)]
-pub struct SetOptions {
-    /// Its name.
-    pub name: String,
-    /// How the built-in set's jobs are made, where the settings do not say it.
-    pub options: BackupOptions,
-    /// The built-in set's jobs, in order.
-    pub presets: Vec<Preset>,
-    /// Go on with the next job when one has failed.
-    pub keep_going: bool,
-}
-
-/// The jobs of the built-in set, in the order that the vendor's documents give.
-fn presets(swarm: SwarmOptions, ucp: UcpOptions, dtr: DtrOptions) -> Vec<Preset> {
-    vec![Preset::Swarm(swarm.into()), Preset::Ucp(ucp.into()), Preset::Dtr(dtr.into())]
-}
-
-impl Backup {
-    /// The set that is to be backed up.
-    ///
-    /// # Errors
-    /// What else it is.
-    pub fn into_set(self) -> Result<SetOptions, Box<Backup>> {
-        match self {
-            Backup::Set { options, swarm, ucp, dtr, keep_going, set_name } => {
-                let presets = presets(swarm, *ucp, *dtr);
-                Ok(SetOptions { name: set_name, options: *options, presets, keep_going })
-            }
-            other => Err(Box::new(other)),
-        }
-    }
-
-    /// What to back up, and how.
-    ///
-    /// # Errors
-    /// It is a set, or a job without a settings file; an option is wrong.
-    pub fn request(self) -> Result<(Subject, BackupRequest)> {
-        let mut filter = FileFilter::default();
-        let (subject, options) = match self {
-            Backup::Run { options, run } => {
-                (Subject::Source(Source::Run(Box::new(RunSpec::try_from(run)?))), options)
-            }
-            Backup::Exec { options, container, command } => {
-                (Subject::Source(Source::Exec { container, command }), options)
-            }
-            Backup::Command { options, command } => (Subject::Source(Source::Command(command)), options),
-            Backup::Volume { options, files, volumes } => {
-                filter = files.filter()?;
-                (Subject::Source(Source::Volume(volumes)), options)
-            }
-            Backup::Image { options, images } => (Subject::Source(Source::Image(images)), options),
-            Backup::Path { options, files, dirs } => {
-                filter = files.filter()?;
-                (Subject::Source(Source::Path(dirs)), options)
-            }
-            Backup::Stdin { options } => (Subject::Source(Source::Stdin), options),
-            Backup::Database(database) => database.subject(),
-            Backup::Dtr { options, dtr } => (Subject::Preset(Preset::Dtr(dtr.into())), options),
-            Backup::Ucp { options, ucp } => (Subject::Preset(Preset::Ucp(ucp.into())), options),
-            Backup::Swarm { options, swarm } => (Subject::Preset(Preset::Swarm(swarm.into())), options),
-            Backup::Set { set_name, .. } => {
-                return Err(Error::usage(format!("{set_name} is a set, no job"))
-                    .hint(format!("`sealift backup set {set_name}`")));
-            }
-            // With a settings file the job has become its source by now: see `config::CommandLine`.
-            Backup::Job { job_name, .. } => {
-                return Err(Error::usage(format!("there is no job {job_name} without a settings file"))
-                    .hint("see `sealift config --help`"));
-            }
-        };
-        Ok((subject, BackupRequest { files: filter, ..options.request()? }))
-    }
 }
 
 /// A job's name: what is safe as a key in every store.

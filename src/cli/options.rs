@@ -281,6 +281,7 @@ impl BackupOptions {
                 segment: (self.segment > 0).then_some(self.segment),
             }),
             shrink_alarm: self.shrink_alarm,
+            quiesce: None,
             dry_run: self.dry_run,
             one_at_a_time: OneAtATime { off: self.no_lease, wait: self.wait.unwrap_or_default() },
             job: self.job,

@@ -3,6 +3,8 @@
 use clap::CommandFactory;
 
 use super::*;
+use crate::job::Subject;
+use crate::source::Source;
 
 #[test]
 fn the_command_line_is_consistent() {

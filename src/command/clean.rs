@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Clean;
 use crate::docker::left::LeftContainer;
+use crate::docker::quiesce::{LeftHeld, Target};
 use crate::error::Result;
 use crate::job::clean::{Cleaned, Cleaning};
 use crate::job::{self, Outcome};
@@ -31,6 +32,12 @@ pub async fn clean(options: Clean, mode: Mode, ui: &Reporter) -> Result<Outcome>
             _ => container_line(cleaned),
         })?;
     }
+    for held in &cleaning.held {
+        print(&match mode {
+            Mode::Json => held_json(held).to_string(),
+            _ => printable(&format!("{}  {HELD}: {}", held.marker, in_words(held).join(", "))),
+        })?;
+    }
     cleaning.failures().for_each(|error| ui.warn(&error.to_string()));
     if mode != Mode::Json {
         ui.note(&last_word(&cleaning, request.confirm));
@@ -41,6 +48,10 @@ pub async fn clean(options: Clean, mode: Mode, ui: &Reporter) -> Result<Outcome>
 fn last_word(cleaning: &Cleaning, confirmed: bool) -> String {
     let all = cleaning.left.len() + cleaning.containers.len();
     match (all, confirmed) {
+        (0, _) if !cleaning.held.is_empty() => match confirmed {
+            true => "what was held still is put right".into(),
+            false => "nothing was changed: --confirm puts it right, and so does the next backup".into(),
+        },
         (0, _) => format!("nothing is left at {} that is old enough", cleaning.store),
         (_, false) => "nothing was changed: --confirm takes it back".into(),
         (_, true) => {
@@ -95,6 +106,16 @@ fn container_json(cleaned: &Cleaned<LeftContainer>) -> Value {
     })
 }
 
+const HELD: &str = "what a backup that was killed holds still";
+
+fn in_words(held: &LeftHeld) -> Vec<String> {
+    held.targets.iter().map(Target::in_words).collect()
+}
+
+fn held_json(held: &LeftHeld) -> Value {
+    json!({"volume": held.marker, "what": "quiesced", "why": HELD, "held": in_words(held)})
+}
+
 /// `3d old`, `5h old`, `2m old`.
 fn ago(age: Duration) -> String {
     let seconds = age.as_secs();
@@ -142,7 +163,14 @@ mod tests {
 
     #[test]
     fn the_last_word_counts_what_was_taken_back() {
-        let cleaning = |left| Cleaning { store: "s3://b".into(), left, hidden: None, containers: Vec::new() };
+        let cleaning = |left| Cleaning {
+            store: "s3://b".into(),
+            left,
+            hidden: None,
+            containers: Vec::new(),
+            held: Vec::new(),
+            not_put_back: Vec::new(),
+        };
         let some = cleaning(vec![cleaned(Some(Ok(Taken::Back))), cleaned(Some(Ok(Taken::Kept("x".into()))))]);
         assert_eq!(last_word(&some, true), "1 of 2 taken back, 2.00 KiB at s3://b");
         assert!(last_word(&some, false).contains("--confirm"));

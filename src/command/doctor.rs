@@ -130,6 +130,7 @@ fn of_one(request: &mut DoctorRequest, own: &BackupRequest, given: &impl Fn(&str
 /// What a job's source asks of the engine and of GNU tar.
 fn needs(subject: &Subject) -> (Need, Need) {
     match subject {
+        Subject::Discover(_) => (Need::Always, Need::Always),
         Subject::Preset(preset) if !preset.is_docker_ee() => (Need::Always, Need::Never),
         Subject::Preset(_) => (Need::Always, Need::Always),
         Subject::Source(source) => match source {

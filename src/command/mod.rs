@@ -9,6 +9,7 @@ mod completions;
 pub mod config;
 pub mod copy;
 pub mod diff;
+mod discover;
 pub mod dispatch;
 pub mod doctor;
 pub mod list;

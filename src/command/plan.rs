@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::discover::{self, Found};
 use crate::cli::PlanOptions;
 use crate::config::{self, Config, ExplicitArg};
 use crate::error::Result;
+use crate::job::discover::Discover;
 use crate::job::plan::{PlannedArchive, PlannedJob};
 use crate::job::set::SetRequest;
 use crate::job::{Outcome, Subject, plan as job};
@@ -22,20 +24,50 @@ pub async fn plan(
     mode: Mode,
     ui: &Reporter,
 ) -> Result<Outcome> {
-    let set = config::set_request(options.into(), explicit, config)?;
+    let set = match discovered(&options, config)? {
+        Some(set) => set,
+        None => config::set_request(options.into(), explicit, config)?,
+    };
     let is_ee = set
         .jobs
         .iter()
         .any(|(subject, _)| matches!(subject, Subject::Preset(preset) if preset.is_docker_ee()));
-    print(&set, if is_ee { &UPGRADE_ORDER } else { &[] }, mode, ui).await
+    print(set, config, if is_ee { &UPGRADE_ORDER } else { &[] }, mode, ui).await
 }
+
+/// `plan discover`, unless the settings have a set or a job of that name.
+fn discovered(options: &PlanOptions, config: Option<&Config>) -> Result<Option<SetRequest>> {
+    let name = options.set_name.clone();
+    if name != DISCOVER || config.is_some_and(|config| config.set(&name).is_some()) {
+        return Ok(None);
+    }
+    if let Some(config) = config.filter(|config| config.source_of(&name).is_some()) {
+        return Ok(Some(SetRequest { jobs: vec![config.job(&name, &[])?], name, keep_going: true }));
+    }
+    let request = options.options.clone().request()?;
+    Ok(Some(SetRequest {
+        name,
+        jobs: vec![(Subject::Discover(Discover::default()), request)],
+        keep_going: true,
+    }))
+}
+
+/// The set of all that has labels.
+const DISCOVER: &str = "discover";
 
 /// Prints what a set would back up, and what is to be said `below` that.
 ///
 /// # Errors
 /// As [`plan`].
-pub(super) async fn print(set: &SetRequest, below: &[&str], mode: Mode, ui: &Reporter) -> Result<Outcome> {
-    let jobs = job::plan(set).await?;
+pub(super) async fn print(
+    set: SetRequest,
+    config: Option<&Config>,
+    below: &[&str],
+    mode: Mode,
+    ui: &Reporter,
+) -> Result<Outcome> {
+    let Found { set, is_warned } = discover::find(set, config, ui).await?;
+    let jobs = job::plan(&set).await?;
     match mode {
         Mode::Json => print_while_read(jobs.iter().map(|job| json_line(job).to_string()))?,
         _ => {
@@ -46,7 +78,7 @@ pub(super) async fn print(set: &SetRequest, below: &[&str], mode: Mode, ui: &Rep
     }
     let problems = jobs.iter().filter_map(|job| Some((&job.job, job.problem.as_ref()?)));
     let told: Vec<_> = problems.map(|(job, error)| ui.warn(&format!("{job}: {error}"))).collect();
-    Ok(if told.is_empty() { Outcome::Done } else { Outcome::Warned })
+    Ok(Found::outcome(is_warned, if told.is_empty() { Outcome::Done } else { Outcome::Warned }))
 }
 
 fn lines(planned: &PlannedJob) -> Vec<String> {
@@ -61,6 +93,9 @@ fn lines(planned: &PlannedJob) -> Vec<String> {
                 "    larger than its stores and --memory allow, unless it shrinks: give more --memory".into(),
             );
         }
+    }
+    if !planned.quiesce.is_empty() {
+        lines.push(printable(&format!("  meanwhile: {}", planned.quiesce.join(", "))));
     }
     lines.extend(planned.not_in_it.iter().map(|text| printable(&format!("  - not in it: {text}"))));
     lines.extend(planned.problem.iter().map(|error| printable(&format!("  ! {error}"))));
@@ -78,6 +113,7 @@ fn json_line(planned: &PlannedJob) -> Value {
     json!({
         "event": "planned", "job": planned.job, "what": planned.what, "archives": archives.collect::<Vec<_>>(),
         "not_in_it": planned.not_in_it, "largest_archive": planned.largest,
+        "quiesce": planned.quiesce,
         "problem": planned.problem.as_ref().map(ToString::to_string),
     })
 }
@@ -95,6 +131,7 @@ mod tests {
             archives: vec![archive],
             not_in_it: vec!["the rest".into()],
             largest,
+            quiesce: vec!["stop web".into()],
             problem,
         }
     }
@@ -108,6 +145,7 @@ mod tests {
                 "",
                 "db: a job",
                 "  + db: a \\u{1b}volume (about 2.00 KiB before compression)",
+                "  meanwhile: stop web",
                 "  - not in it: the rest",
             ]
         );
@@ -130,7 +168,7 @@ mod tests {
             json!({
                 "event": "planned", "job": "db", "what": "a job",
                 "archives": [{"job": "db", "what": "a \x1bvolume", "bytes": null}],
-                "not_in_it": ["the rest"], "largest_archive": null, "problem": "not here",
+                "not_in_it": ["the rest"], "largest_archive": null, "quiesce": ["stop web"], "problem": "not here",
             })
         );
     }

@@ -108,7 +108,7 @@ pub(crate) mod tests {
     fn source(table: &str) -> Source {
         match one(table).unwrap().0 {
             Subject::Source(source) => source,
-            Subject::Preset(_) => panic!("a preset"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -34,6 +34,8 @@ impl Config {
         let parts = match &subject {
             Subject::Source(_) => vec![(None, true)],
             Subject::Preset(preset) => preset.parts(),
+            // Which these are only the engine knows.
+            Subject::Discover(_) => Vec::new(),
         };
         let archives = parts.into_iter().map(|(part, always)| Expected {
             job: part.map_or(name.clone(), |part| format!("{name}/{part}")),

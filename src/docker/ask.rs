@@ -55,8 +55,18 @@ impl Engine {
     /// # Errors
     /// The engine does not run it; how it ends is part of the answer.
     pub async fn ask(&self, container: &str, command: &[&str]) -> Result<Answer> {
+        self.ask_as(container, command, None).await
+    }
+
+    /// The same, as another user of the container.
+    pub(super) async fn ask_as(
+        &self,
+        container: &str,
+        command: &[&str],
+        user: Option<&str>,
+    ) -> Result<Answer> {
         let words = command.iter().map(ToString::to_string).collect();
-        let Attached { id, mut output, .. } = self.exec_attached(container, words, false).await?;
+        let Attached { id, mut output, .. } = self.exec_attached(container, words, user, false).await?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         while let Some(next) = output.next().await {
             match next.context(|| "the engine's stream broke off".into())? {

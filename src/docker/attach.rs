@@ -64,10 +64,12 @@ impl Engine {
         &self,
         container: &str,
         command: Vec<String>,
+        user: Option<&str>,
         stdin: bool,
     ) -> Result<Attached> {
         let options = CreateExecOptions {
             cmd: Some(command),
+            user: user.map(String::from),
             attach_stdin: stdin.then_some(true),
             attach_stdout: Some(true),
             attach_stderr: Some(true),

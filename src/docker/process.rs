@@ -44,7 +44,7 @@ impl Engine {
 
     /// A command in a running container with the bytes on its stdin.
     pub async fn feed_exec(&self, container: &str, command: Vec<String>, ui: &Reporter) -> Result<Sink> {
-        let Attached { id: exec, output, input } = self.exec_attached(container, command, true).await?;
+        let Attached { id: exec, output, input } = self.exec_attached(container, command, None, true).await?;
         let (engine, ui, container) = (self.clone(), ui.clone(), container.to_string());
         Ok(Sink::new(move |from, stop| async move {
             let mut process = Process::new(input, output);

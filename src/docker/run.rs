@@ -150,7 +150,7 @@ impl Engine {
         ui: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Running> {
-        let Attached { id: exec, output, .. } = self.exec_attached(container, command, false).await?;
+        let Attached { id: exec, output, .. } = self.exec_attached(container, command, None, false).await?;
         let (engine, ui, stop, container) = (self.clone(), ui.clone(), stop.clone(), container.to_string());
         Ok(running(move |sender| async move {
             let drained = async {

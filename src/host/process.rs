@@ -93,6 +93,23 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// The container of a Docker Engine that this process runs in: the engine mounts files of its own there, from a folder with
+/// the container's id.
+pub fn own_container() -> Option<String> {
+    container_in(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+/// Of `/proc/self/mountinfo`: the fourth field is where in its file system lies what is mounted, the fifth is where to.
+fn container_in(mounts: &str) -> Option<String> {
+    let is_id = |part: &&str| part.len() == 64 && part.bytes().all(|c| c.is_ascii_hexdigit());
+    let root = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        matches!(at, "/etc/hostname" | "/etc/resolv.conf" | "/etc/hosts").then_some(root)
+    })?;
+    root.split('/').rfind(is_id).map(String::from)
+}
+
 /// A process among all that ever ran on a machine, so that it can be told later whether it still does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessName {
@@ -123,6 +140,11 @@ impl ProcessName {
     /// Whether it is this one.
     pub fn is_own(&self) -> bool {
         *self == Self::own()
+    }
+
+    /// Whether it ran before the machine was started again, or on another machine.
+    pub fn is_of_another_boot(&self) -> bool {
+        self.boot != Self::own().boot
     }
 
     /// Whether it has ended for sure: it ran on this machine, where it would be seen, and is not there.
@@ -260,5 +282,16 @@ mod tests {
         let mut shell = shell("echo \"$0 $1\"; exit 3");
         let output = shell.args(["sh", "hello"]).output().unwrap();
         assert_eq!((&output.stdout[..], output.status.code()), (&b"sh hello\n"[..], Some(3)));
+    }
+
+    #[test]
+    fn a_process_in_a_container_knows_which() {
+        let id = "0123456789abcdef".repeat(4);
+        let root =
+            format!("900 899 254:1 /data/containers/{id}/hostname /etc/hostname rw - ext4 /dev/vda1 rw");
+        let mounts = format!("899 1 0:50 / / rw - overlay overlay rw\n{root}\n");
+        assert_eq!(container_in(&mounts), Some(id));
+        assert_eq!(container_in("899 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), None);
+        assert_eq!(container_in("9 1 254:1 /etc/hostname /etc/hostname rw - ext4 /dev/vda1 rw\n"), None);
     }
 }

@@ -35,6 +35,7 @@ use super::increment::shared_check::SharedCheck;
 pub use super::increment::{Compare, Increments, Rebase};
 use super::lease::RunLease;
 use super::origin::{self, Origin};
+use super::quiet::Quiet;
 use super::request::with_metadata;
 pub use super::request::{BackupRequest, Encryption, Task, WarnOk};
 use super::shrink::Before;
@@ -143,6 +144,8 @@ struct BackupRun {
     before: Option<Before>,
     /// Keeps a second run of the job from beginning.
     lease: Option<RunLease>,
+    /// What is held still while the source is read.
+    quiet: Option<Quiet>,
     /// The stores that a backup which exists did not reach.
     failed: Vec<Failed>,
     clock: Instant,
@@ -160,7 +163,10 @@ impl BackupRun {
             () = cancel.cancelled() => return Err(Error::interrupted()),
             ready = self.ready(&source, &mut stores, ui) => ready?,
         };
-        self.make_all(source, engine, stores, ui, cancel).await
+        self.hold_still(engine.as_ref(), ui, cancel).await?;
+        let made = self.make_all(source, engine, stores, ui, cancel).await;
+        self.let_go(ui).await;
+        made
     }
 
     /// Streams the source, or a segment of it, to the point where only the commit is missing; or takes it back.
@@ -174,8 +180,9 @@ impl BackupRun {
     ) -> Result<(Sealed, FanOut)> {
         let stop = cancel.child_token();
         let (opening, expected) = self.opening(source);
-        let (Running { stream, cleanup }, scanning) =
+        let (Running { mut stream, cleanup }, scanning) =
             start(opening, engine, self.walk(), ui, &stop, cancel).await?;
+        self.quiet.iter().for_each(|quiet| quiet.watch(&mut stream));
         let streamed = tokio::select! {
             // First, because a signal may reach the source as well, and its end would look like any other.
             biased;
@@ -232,8 +239,8 @@ impl BackupRun {
             notes,
             ..SourceChecks::default()
         };
-        let counters = counters_of(&record.job, &stores);
         let run = BackupRun {
+            counters: counters_of(&record.job, &stores),
             request,
             chunks: block_pool(plan.chunks),
             plan,
@@ -250,18 +257,19 @@ impl BackupRun {
             segments: Segments::default(),
             before: None,
             lease: None,
+            quiet: None,
             failed: Vec::new(),
             clock: Instant::now(),
             warnings: Vec::new(),
-            counters,
         };
         Ok((run, source))
     }
 
     /// Before anything is started: is the engine there, and are the stores?
     async fn ready(&mut self, source: &Source, fan: &mut FanOut, ui: &Reporter) -> Result<Option<Engine>> {
-        let engine = if source.needs_engine() { Some(Engine::connect().await?) } else { None };
-        let origin = Origin::of(source, self.request.host.as_deref(), engine.as_ref()).await?;
+        let engine = self.engine(source, ui).await?;
+        let of_source = engine.as_ref().filter(|_| source.needs_engine());
+        let origin = Origin::of(source, self.request.host.as_deref(), of_source).await?;
         self.record.source_id = origin.source_id.filter(|_| self.is_compared);
         (self.record.host, self.record.id_map) = (origin.host, origin.id_map);
         self.probe_stores(fan, ui).await?;
@@ -482,6 +490,7 @@ fn largest(plan: &MemoryBudget) -> String {
 
 mod account;
 mod dry_run;
+mod held;
 mod report;
 mod segments;
 #[cfg(test)]

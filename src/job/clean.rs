@@ -10,6 +10,7 @@ use super::lease::is_gone;
 use crate::archive::name::JobName;
 use crate::docker::Engine;
 use crate::docker::left::LeftContainer;
+use crate::docker::quiesce::LeftHeld;
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 use crate::store::StoreUrl;
@@ -51,6 +52,10 @@ pub struct Cleaning {
     pub hidden: Option<Error>,
     /// Containers that were left at the engine.
     pub containers: Vec<Cleaned<LeftContainer>>,
+    /// What killed runs hold still there; it is put right at once.
+    pub held: Vec<LeftHeld>,
+    /// What could not be put right.
+    pub not_put_back: Vec<Error>,
 }
 
 impl Cleaning {
@@ -58,7 +63,10 @@ impl Cleaning {
     pub fn failures(&self) -> impl Iterator<Item = &Error> {
         let left = self.left.iter().map(|cleaned| &cleaned.taken);
         let all = left.chain(self.containers.iter().map(|cleaned| &cleaned.taken));
-        self.hidden.iter().chain(all.filter_map(|taken| taken.as_ref()?.as_ref().err()))
+        self.hidden
+            .iter()
+            .chain(&self.not_put_back)
+            .chain(all.filter_map(|taken| taken.as_ref()?.as_ref().err()))
     }
 }
 
@@ -91,12 +99,24 @@ pub async fn clean(request: &CleanRequest, ui: &Reporter) -> Result<Cleaning> {
         };
         left.push(Cleaned { left: leftover, taken });
     }
-    let containers = if *docker { containers(*older_than, *confirm).await? } else { Vec::new() };
-    Ok(Cleaning { store: store.name.clone(), left, hidden, containers })
+    let (mut cleaned, mut held, mut not_put_back) = (Vec::new(), Vec::new(), Vec::new());
+    if *docker {
+        let engine = Engine::connect().await?;
+        // However young: whoever held it is gone.
+        held = engine.left_held().await?;
+        if *confirm {
+            not_put_back = engine.put_right(ui).await;
+        }
+        cleaned = containers(&engine, *older_than, *confirm).await?;
+    }
+    Ok(Cleaning { store: store.name.clone(), left, hidden, containers: cleaned, held, not_put_back })
 }
 
-async fn containers(older_than: Duration, confirm: bool) -> Result<Vec<Cleaned<LeftContainer>>> {
-    let engine = Engine::connect().await?;
+async fn containers(
+    engine: &Engine,
+    older_than: Duration,
+    confirm: bool,
+) -> Result<Vec<Cleaned<LeftContainer>>> {
     let mut containers = Vec::new();
     for left in engine.left_containers().await?.into_iter().filter(|left| left.age >= older_than) {
         let taken = match confirm {

@@ -2,6 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
+use discover::Discover;
+
 use crate::error::{Error, Result};
 use crate::preset::Preset;
 use crate::source::Source;
@@ -13,6 +15,7 @@ pub mod clean;
 pub mod copy;
 mod deliver;
 pub mod diff;
+pub mod discover;
 pub mod doctor;
 mod failing;
 mod heads;
@@ -30,6 +33,7 @@ pub mod origin;
 pub mod plan;
 pub mod prune;
 pub mod put_right;
+mod quiet;
 pub mod rekey;
 mod request;
 pub mod restore;
@@ -64,6 +68,8 @@ pub enum Subject {
     Source(Source),
     /// A product's component, of one archive or several.
     Preset(Preset),
+    /// Whatever labels at the engine name, each with a job of its own.
+    Discover(Discover),
 }
 
 impl Subject {
@@ -72,6 +78,7 @@ impl Subject {
         match self {
             Subject::Source(source) => source.default_job(),
             Subject::Preset(preset) => Some(preset.job().into()),
+            Subject::Discover(_) => Some("discover".into()),
         }
     }
 }

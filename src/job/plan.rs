@@ -7,6 +7,7 @@ use super::backup::BackupRequest;
 use super::set::SetRequest;
 use crate::archive::budget::{MemoryBudget, PartLimits};
 use crate::docker::Engine;
+use crate::docker::quiesce::{QuiesceRequest, Target};
 use crate::error::{Error, Result};
 use crate::preset::{DataLocation, Preview};
 use crate::source::{Source, in_words};
@@ -25,6 +26,8 @@ pub struct PlannedJob {
     pub not_in_it: Vec<String>,
     /// Bytes of the largest archive that its stores allow; none where there is no limit, or no store.
     pub largest: Option<u64>,
+    /// What would be done to containers and services while its source is read, in order.
+    pub quiesce: Vec<String>,
     /// Why it cannot be backed up here and now.
     pub problem: Option<Error>,
 }
@@ -54,11 +57,13 @@ pub async fn plan(set: &SetRequest) -> Result<Vec<PlannedJob>> {
 
 async fn preview(subject: &Subject, request: &BackupRequest) -> Result<PlannedJob> {
     let (found, engine) = match subject {
+        // Its jobs are found before.
+        Subject::Discover(_) => (Err(Error::disconnected()), None),
         Subject::Preset(preset) => {
             let engine = Engine::connect().await?;
             (preset.preview(&engine).await, Some(engine))
         }
-        Subject::Source(source) if source.needs_engine() => {
+        Subject::Source(source) if source.needs_engine() || request.quiesce.is_some() => {
             (Ok(of_source(source)), Some(Engine::connect().await?))
         }
         Subject::Source(source) => (Ok(of_source(source)), None),
@@ -75,6 +80,7 @@ async fn preview(subject: &Subject, request: &BackupRequest) -> Result<PlannedJo
                 archives,
                 not_in_it,
                 largest,
+                quiesce: Vec::new(),
                 problem: Some(error),
             });
         }
@@ -84,7 +90,23 @@ async fn preview(subject: &Subject, request: &BackupRequest) -> Result<PlannedJo
         let job = part.map_or(job.clone(), |part| format!("{job}/{part}"));
         archives.push(PlannedArchive { job, words, size: measure(held, engine.as_ref()).await });
     }
-    Ok(PlannedJob { job, what: preview.what, archives, not_in_it: preview.not_in_it, largest, problem: None })
+    let (quiesce, problem) = match held(request.quiesce.as_ref(), engine.as_ref(), &job).await {
+        Ok(quiesce) => (quiesce, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let (what, not_in_it) = (preview.what, preview.not_in_it);
+    Ok(PlannedJob { job, what, archives, not_in_it, largest, quiesce, problem })
+}
+
+/// What would be held still for a job, in order and in words.
+pub(super) async fn held(
+    request: Option<&QuiesceRequest>,
+    engine: Option<&Engine>,
+    job: &str,
+) -> Result<Vec<String>> {
+    let Some((request, engine)) = request.zip(engine) else { return Ok(Vec::new()) };
+    let plan = engine.plan_quiesce(request, job).await?;
+    Ok(plan.targets.iter().map(Target::in_words).collect())
 }
 
 fn of_source(source: &Source) -> Preview {

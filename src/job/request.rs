@@ -7,6 +7,7 @@ use crate::archive::budget::BudgetRequest;
 use crate::archive::check::Check;
 use crate::archive::openpgp::Cipher;
 use crate::archive::whole::Whole;
+use crate::docker::quiesce::QuiesceRequest;
 use crate::host::passphrase;
 use crate::host::priority::IoNice;
 use crate::source::{FileFilter, Source};
@@ -93,6 +94,8 @@ pub struct BackupRequest {
     pub shrink_alarm: Option<f64>,
     /// Whether two runs of the job may go on at once.
     pub one_at_a_time: OneAtATime,
+    /// What is held still while the source is read.
+    pub quiesce: Option<QuiesceRequest>,
     /// Only tell what would be backed up.
     pub dry_run: bool,
 }
@@ -194,6 +197,7 @@ pub(crate) mod tests {
             increments: None,
             shrink_alarm: None,
             one_at_a_time: OneAtATime::default(),
+            quiesce: None,
             dry_run: false,
         }
     }

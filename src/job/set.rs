@@ -180,6 +180,8 @@ impl<'a> SetRun<'a> {
         let set = Some(self.id.clone());
         match subject {
             Subject::Source(source) => Ok(vec![Task { set, ..Task::new(source.clone(), request.clone()) }]),
+            // Its jobs are found before.
+            Subject::Discover(_) => Err(Error::disconnected()),
             Subject::Preset(preset) => {
                 let parts = self.parts(preset).await?;
                 Ok(parts.into_iter().map(|part| self.task(self.job(job), part, request)).collect())

@@ -8,6 +8,7 @@ pub mod azure;
 pub mod bridge;
 pub mod ee;
 pub mod fake_s3;
+pub mod faulty;
 pub mod lossy;
 pub mod nights;
 pub mod s3;

@@ -1,6 +1,6 @@
 //! What a backup would do: all that is done before a source is started, without a trace.
 
-use super::super::plan::{location, measure};
+use super::super::plan::{held, location, measure};
 use super::{BackupRun, Task};
 use crate::error::Result;
 use crate::job::Outcome;
@@ -20,6 +20,7 @@ pub async fn dry_run(task: Task, ui: &Reporter) -> Result<Outcome> {
     for failed in fan.given_up() {
         ui.warn(&format!("{} would not have it: {}", failed.store, failed.error));
     }
+    let quiesce = held(run.request.quiesce.as_ref(), engine.as_ref(), &run.record.job).await?;
     let is_warned = !fan.given_up().is_empty() || !run.warnings.is_empty();
     let job = run.record.job;
     ui.emit(Event::PlannedBackup(event::PlannedBackup {
@@ -28,6 +29,7 @@ pub async fn dry_run(task: Task, ui: &Reporter) -> Result<Outcome> {
         stores: run.stores.iter().map(|store| store.name.clone()).collect(),
         last: run.before.map(|before| format!("{job}@{}", before.id)),
         base: run.base.map(|base| base.name()),
+        quiesce,
         job,
     }));
     Ok(if is_warned { Outcome::Warned } else { Outcome::Done })

@@ -87,6 +87,7 @@ impl BackupRun {
         let (sealed, stores) = self.stream_once(source.clone(), engine.cloned(), stores, ui, cancel).await?;
         let (manifest, needs) = (self.manifest(&sealed), self.kept.needs());
         if !sealed.end.partial {
+            self.let_go(ui).await;
             let mut committed = stores.commit(&manifest, &needs, cancel).await?;
             committed.failed.splice(..0, std::mem::take(&mut self.failed));
             let outcome = self.report(&sealed, &committed, ui);

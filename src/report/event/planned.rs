@@ -21,6 +21,8 @@ pub struct PlannedBackup {
     pub last: Option<String>,
     /// The archive that it would build on, `JOB@ID`; none: it would hold everything.
     pub base: Option<String>,
+    /// What would be done to containers and services while it is read, in order: `stop web`.
+    pub quiesce: Vec<String>,
 }
 
 impl fmt::Display for PlannedBackup {
@@ -33,6 +35,9 @@ impl fmt::Display for PlannedBackup {
             (Some(base), _) => write!(f, "; what is new since {base}")?,
             (None, Some(last)) => write!(f, "; all of it, as a new archive after {last}")?,
             (None, None) => write!(f, "; all of it, as the first archive")?,
+        }
+        if !self.quiesce.is_empty() {
+            write!(f, "; meanwhile: {}", self.quiesce.join(", "))?;
         }
         write!(f, " → {}", self.stores.join(", "))
     }
@@ -101,6 +106,7 @@ mod tests {
             stores: vec!["file:///a".into(), "s3://b".into()],
             last: None,
             base: None,
+            quiesce: Vec::new(),
         };
         assert_eq!(
             first.to_string(),
@@ -111,6 +117,8 @@ mod tests {
             full.to_string()
                 .starts_with("would back up db: path /etc; all of it, as a new archive after db@ID → ")
         );
+        let held = PlannedBackup { quiesce: vec!["stop web".into(), "pause db".into()], ..first.clone() };
+        assert!(held.to_string().contains("first archive; meanwhile: stop web, pause db → "), "{held}");
         let increment = PlannedBackup { base: Some("db@OLD".into()), ..full };
         assert!(
             increment.to_string().starts_with("would back up db: path /etc; what is new since db@OLD → ")

@@ -16,6 +16,7 @@ fn planned() -> [Event; 3] {
             stores: vec![text()],
             last: Some(text()),
             base: None,
+            quiesce: vec![text()],
         }),
         Event::PlannedCopy(PlannedCopy { job: text(), id: text(), to: text(), stored: 1 }),
         Event::PlannedRestore(PlannedRestore {
