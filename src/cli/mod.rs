@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 pub use clap_complete::Shell;
 
 use crate::archive::name::JobName;
@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 use crate::job::Subject;
 use crate::job::backup::BackupRequest;
 use crate::preset::Preset;
-use crate::report::Mode;
 use crate::source::{FileFilter, Source};
 
 mod clean;
 mod database;
 mod docker_run;
 mod doctor;
+mod drill;
 mod explicit;
 mod files;
 mod generate;
@@ -38,10 +38,12 @@ mod status;
 mod stores;
 mod units;
 mod verify;
+mod view;
 
 pub use clean::Clean;
 pub use database::DatabaseBackup;
 pub use doctor::Doctor;
+pub use drill::Drill;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
 pub use generate::{completions, man_pages};
@@ -61,6 +63,7 @@ pub use status::{LimitOptions, Status};
 pub use stores::{StoreAt, StoreFlags};
 use units::{age, duration, segment, share, size};
 pub use verify::{CheckOptions, Verify};
+pub use view::View;
 
 /// Streams Docker backups, sealed, straight to off-site storage; and back.
 #[derive(Debug, Parser)]
@@ -77,34 +80,6 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// What is shown while it runs.
-#[derive(Debug, Clone, Args)]
-pub struct View {
-    /// Print events as JSON lines on stdout
-    #[arg(long, global = true, conflicts_with = "quiet")]
-    json: bool,
-    /// Print warnings and errors only
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Print details
-    ///
-    /// The settings file, the memory bound, the largest archive that it allows.
-    #[arg(short, long, global = true)]
-    verbose: bool,
-}
-
-impl View {
-    /// How to show the run.
-    pub fn mode(&self) -> (Mode, bool) {
-        let mode = match (self.json, self.quiet) {
-            (true, _) => Mode::Json,
-            (_, true) => Mode::Quiet,
-            _ => Mode::Human,
-        };
-        (mode, self.verbose)
-    }
-}
-
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -117,6 +92,8 @@ pub enum Verb {
     Restore(Restore),
     /// Check that an archive can be restored
     Verify(Verify),
+    /// Restore for real into a scratch place, and try what is there
+    Drill(Box<Drill>),
     /// Tell how two archives, or an archive and a folder, differ
     Diff(Diff),
     /// List the archives in a store, and when each was verified
@@ -402,6 +379,7 @@ fn job_name(name: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::report::Mode;
     use clap::CommandFactory;
 
     use super::*;

@@ -10,6 +10,7 @@ pub mod copy;
 pub mod diff;
 pub mod dispatch;
 pub mod doctor;
+pub mod drill;
 pub mod list;
 mod list_table;
 pub mod ls;

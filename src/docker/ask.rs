@@ -55,18 +55,33 @@ impl Engine {
     /// # Errors
     /// The engine does not run it; how it ends is part of the answer.
     pub async fn ask(&self, container: &str, command: &[&str]) -> Result<Answer> {
+        let mut stdout = Vec::new();
+        let answer = self.hear(container, command, |bytes| keep(&mut stdout, bytes)).await?;
+        Ok(Answer { stdout: String::from_utf8_lossy(&stdout).into_owned(), ..answer })
+    }
+
+    /// Runs a command in a running container that reads nothing; what it writes to stdout is shown to `each`.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub async fn hear(
+        &self,
+        container: &str,
+        command: &[&str],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<Answer> {
         let words = command.iter().map(ToString::to_string).collect();
         let Attached { id, mut output, .. } = self.exec_attached(container, words, false).await?;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut stderr = Vec::new();
         while let Some(next) = output.next().await {
             match next.context(|| "the engine's stream broke off".into())? {
                 LogOutput::StdErr { message } => keep(&mut stderr, &message),
-                LogOutput::StdOut { message } => keep(&mut stdout, &message),
+                LogOutput::StdOut { message } => each(&message),
                 LogOutput::Console { .. } | LogOutput::StdIn { .. } => {}
             }
         }
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Answer { code: self.exec_exit_code(&id).await?, stdout: text(stdout), stderr: text(stderr) })
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        Ok(Answer { code: self.exec_exit_code(&id).await?, stdout: String::new(), stderr })
     }
 }
 

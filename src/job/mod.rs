@@ -14,6 +14,7 @@ pub mod copy;
 mod deliver;
 pub mod diff;
 pub mod doctor;
+pub mod drill;
 mod failing;
 mod heads;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod open_archive;
 pub mod origin;
 pub mod plan;
 pub mod prune;
+mod random;
 pub mod rekey;
 mod request;
 pub mod restore;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use drilled::Drilled;
 pub use planned::{PlannedBackup, PlannedCopy, PlannedRestore};
 
 use super::{counted, human_bytes};
@@ -76,6 +77,8 @@ pub enum Event {
     Verified(Verified),
     /// The archives of a job were verified.
     Verification(Verification),
+    /// An archive was restored for real, and tried.
+    Drilled(Drilled),
     /// An archive was copied.
     Copied(Copied),
     /// An archive, or some members of it, was restored.
@@ -372,6 +375,7 @@ impl fmt::Display for Event {
                 of.before,
                 of.left.len()
             ),
+            Event::Drilled(drilled) => drilled.fmt(f),
             Event::Copied(copied) => write!(
                 f,
                 "copied {}@{}: {} → {}",
@@ -395,6 +399,7 @@ impl fmt::Display for Event {
     }
 }
 
+mod drilled;
 mod planned;
 #[cfg(test)]
 mod schema_tests;
