@@ -182,7 +182,7 @@ fn a_postgres_dump_passes_and_one_without_a_table_does_not() {
     let dump = lab.run(&["restore", "shop", "--to-stdout", "--from", &at]).expect(0).text();
     let broken = dump.replace("CREATE TABLE public.b ", "CREATE TABLE public.c ");
     let check = "grep -q 'CREATE TABLE public.b '";
-    lab.backup_stdin(&at, broken.as_bytes(), &["--job", "piped"]).expect(0);
+    lab.feed(&["backup", "stdin", "--job", "piped", "--to", &at], broken.as_bytes()).expect(0);
     drill(&lab, &at, &["piped"]).expect(0);
     drill(&lab, &at, &["piped", "--check", check, "--check-image", "bb:1"])
         .expect_error(1, "ended with code 1");
@@ -248,4 +248,40 @@ fn a_registry_passes_and_one_without_a_blob_does_not() {
     let ended = drill(&lab, &at, &[&volume, "--registry-image", "no/such:1"]);
     ended.expect_error(1, "image no/such:1 is not on this engine").hint("--registry-image");
     docker(&["volume", "rm", &volume]);
+}
+
+#[test]
+fn a_signal_leaves_nothing_and_what_a_kill_left_the_next_drill_removes() {
+    needs!("docker");
+    let lab = Lab::new();
+    let at = lab.file_store();
+    lab.write("file", b"x");
+    let dir = lab.dir.display().to_string();
+    lab.run(&["backup", "path", &format!("{dir}/file"), "--job", "one", "--to", &at]).expect(0);
+    for signal in ["TERM", "KILL"] {
+        let mut command = lab.sealift();
+        command.args(["drill", "one", "--check", "sleep 1000", "--check-image", "bb:1", "--from", &at]);
+        let mut child = command.spawn().expect("sealift runs");
+        let own = format!("label=sealift={}", child.id());
+        let left = |kind: &str| sh(&format!("/usr/bin/docker {kind} -q --filter {own}")).trim().to_string();
+        crate::support::until("its container is there", || !left("ps").is_empty());
+        sh(&format!("kill -{signal} {}", child.id()));
+        let ended = child.wait().expect("an end");
+        if signal == "TERM" {
+            assert_eq!(ended.code(), Some(130));
+        } else {
+            assert!(!left("ps").is_empty() && !left("volume ls").is_empty(), "nothing to clear away");
+            let listed =
+                lab.run(&["clean", "--docker", "--older-than", "0s", "--from", &at]).expect(0).text();
+            assert!(listed.contains("volume of a drill that was killed"), "{listed}");
+            drill(&lab, &at, &["one"]).expect(0);
+        }
+        assert_eq!(left("ps -a") + &left("volume ls"), "", "{signal}");
+    }
+    let records = AnyStore::File(lab.path("store")).all_names();
+    assert_eq!(
+        records.iter().filter(|name| name.contains(".drilled-")).count(),
+        1,
+        "what was broken off is none"
+    );
 }
