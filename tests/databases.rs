@@ -6,13 +6,13 @@ use crate::needs;
 use crate::support::{AnyStore, Ended, Lab, docker, feed, sh, unique, until};
 
 /// A container that goes away with the test.
-struct Container {
-    name: String,
+pub struct Container {
+    pub name: String,
 }
 
 impl Container {
     /// Runs an image, with `docker run`'s options and a command.
-    fn run(name: &str, options: &[&str], image: &str, command: &[&str]) -> Self {
+    pub fn run(name: &str, options: &[&str], image: &str, command: &[&str]) -> Self {
         let own = ["run", "-d", "--name", name, "--network", "none"];
         docker(&[&own, options, &[image], command].concat());
         Container { name: name.into() }
@@ -35,11 +35,11 @@ impl Container {
 
     /// Runs a script in it.
     #[track_caller]
-    fn sh(&self, script: &str) -> String {
+    pub fn sh(&self, script: &str) -> String {
         self.feed(&["sh", "-c", script], b"").expect(0).text()
     }
 
-    fn wait_for(&self, script: &str) {
+    pub fn wait_for(&self, script: &str) {
         until(script, || self.feed(&["sh", "-c", script], b"").code == 0);
     }
 }

@@ -79,6 +79,8 @@ mod segments;
 mod increment_stores;
 // Databases are dumped by their own tools, and a dump without its end is no backup; what is shown brings them back.
 mod databases;
+// Drills restore for real, try what is there, tell what is not as it should be, and leave nothing.
+mod drill;
 // A dry run tells what the run would do, and leaves no trace.
 mod dry_run;
 // Docker EE's presets: what they refuse, what they stop and start again, what a failure leaves.

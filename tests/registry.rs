@@ -9,7 +9,7 @@ use crate::support::nights::{sealed, settle};
 use crate::support::{AnyStore, Lab, docker, noise, sh, unique};
 
 /// Starts the real registry on a volume and returns its address.
-fn serve(name: &str, volume: &str) -> String {
+pub fn serve(name: &str, volume: &str) -> String {
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let address = format!("127.0.0.1:{port}");
@@ -89,7 +89,7 @@ fn a_registry_restored_by_us_or_by_gpg_zstd_and_tar_serves_the_same_digest() {
 
 /// An image of its own, which the engine has nothing of once it is pushed; its manifest's digest.
 #[track_caller]
-fn push(lab: &Lab, address: &str, tag: &str, seed: u64) -> String {
+pub fn push(lab: &Lab, address: &str, tag: &str, seed: u64) -> String {
     let (pushed, root) = (format!("{address}/team/bb:{tag}"), lab.path(tag));
     std::fs::create_dir_all(&root).expect("a folder");
     std::fs::write(root.join("file"), noise(seed, 1 << 20)).expect("a file");

@@ -78,11 +78,12 @@ const OUTPUT: &str = "Output";
 const LAST: usize = 1000;
 
 /// The options that `-h` shows. Arguments without dashes are always shown.
-const DAILY: [&str; 31] = [
+const DAILY: [&str; 33] = [
     "all",
     "confirm",
     "content",
     "docker",
+    "drilled_within",
     "dry_run",
     "exclude",
     "from",
@@ -102,6 +103,7 @@ const DAILY: [&str; 31] = [
     "passphrase_file",
     "path",
     "plan",
+    "random",
     "sample",
     "set",
     "sets",

@@ -14,6 +14,7 @@ pub mod complete;
 mod database;
 mod docker_run;
 mod doctor;
+mod drill;
 mod explicit;
 mod files;
 mod generate;
@@ -43,6 +44,7 @@ use backup::{DISCOVER_HELP, presets};
 pub use clean::Clean;
 pub use database::DatabaseBackup;
 pub use doctor::Doctor;
+pub use drill::Drill;
 pub use explicit::ExplicitArg;
 pub use files::FileOptions;
 pub use generate::man_pages;
@@ -93,6 +95,8 @@ pub enum Verb {
     Restore(Restore),
     /// Check that an archive can be restored
     Verify(Verify),
+    /// Restore for real into a scratch place, and try what is there
+    Drill(Box<Drill>),
     /// Tell how two archives, or an archive and a folder, differ
     Diff(Diff),
     /// List the archives in a store, and when each was verified

@@ -42,6 +42,11 @@ pub struct LimitOptions {
     /// A verification of stored bytes, at least.
     #[arg(long, value_name = "TIME", value_parser = age)]
     verified_within: Option<Duration>,
+    /// Undrilled is one without a passed drill within this
+    ///
+    /// One whose latest drill failed is so whatever is said here.
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    drilled_within: Option<Duration>,
     /// Shrunk is a job whose newest archive is smaller by this: 50%
     ///
     /// Smaller than the median of those before it.
@@ -59,9 +64,10 @@ passphrase is asked for. Under the table stands what is wrong:
   clock       an archive is of a time that is yet to come
   shrunk      the newest archive is smaller than --shrink allows
   unverified  the latest verification is older than --verified-within
+  undrilled   the latest drill failed, or is older than --drilled-within
 LAST is when the newest whole archive was complete, in UTC; SIZE what is restored from it, TREND that against the median
 of the seven before it; NEXT when the next is due by the usual interval, with a - when that is past. A job of the settings
-file may have max_age, verified_within and shrink of its own; options given here win.
+file may have max_age, verified_within, drilled_within and shrink of its own; options given here win.
 
 Exit code: 0 when nothing is wrong, 1 when something is. An `error:` says that it could not be found out.
 
@@ -73,7 +79,12 @@ Examples:
 impl LimitOptions {
     /// The same, as the work takes it.
     pub fn limits(&self) -> Limits {
-        Limits { max_age: self.max_age, verified_within: self.verified_within, shrink: self.shrink }
+        Limits {
+            max_age: self.max_age,
+            verified_within: self.verified_within,
+            drilled_within: self.drilled_within,
+            shrink: self.shrink,
+        }
     }
 }
 
@@ -98,6 +109,7 @@ impl Status {
         let line = Limits {
             max_age: all.max_age.filter(|_| given("max_age")),
             verified_within: all.verified_within.filter(|_| given("verified_within")),
+            drilled_within: all.drilled_within.filter(|_| given("drilled_within")),
             shrink: all.shrink.filter(|_| given("shrink")),
         };
         (all, line)

@@ -1,4 +1,4 @@
-//! The words of how a run shows itself.
+//! What is shown while a verb does its work.
 
 use clap::Args;
 

@@ -91,17 +91,24 @@ fn json_line(cleaned: &Cleaned<Leftover>) -> Value {
     })
 }
 
-const CONTAINER: &str = "container of a backup that was killed";
+/// What it is, and why it is there.
+fn object(left: &LeftContainer) -> (&'static str, &'static str) {
+    match left.id {
+        Some(_) => ("container", "container of a run that was killed"),
+        None => ("volume", "volume of a drill that was killed"),
+    }
+}
 
 fn container_line(cleaned: &Cleaned<LeftContainer>) -> String {
     let became = became(&cleaned.taken).map(|became| format!("  {became}")).unwrap_or_default();
-    printable(&format!("{}  {}  {CONTAINER}{became}", cleaned.left.name, ago(cleaned.left.age)))
+    let (_, why) = object(&cleaned.left);
+    printable(&format!("{}  {}  {why}{became}", cleaned.left.name, ago(cleaned.left.age)))
 }
 
 fn container_json(cleaned: &Cleaned<LeftContainer>) -> Value {
-    let LeftContainer { id, name, age } = &cleaned.left;
+    let (LeftContainer { id, name, age }, (what, why)) = (&cleaned.left, object(&cleaned.left));
     json!({
-        "container": name, "id": id, "what": "container", "why": CONTAINER, "age_seconds": age.as_secs(),
+        what: name, "id": id, "what": what, "why": why, "age_seconds": age.as_secs(),
         "result": became(&cleaned.taken),
     })
 }

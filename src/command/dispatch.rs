@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::{self, Invocation};
 use super::{
-    adopt, backup, cat, clean, complete, completions, config, copy, diff, doctor, list, ls, man, plan, prune,
-    rekey, restore, run, serve, show, status, tell, verify,
+    adopt, backup, cat, clean, complete, completions, config, copy, diff, doctor, drill, list, ls, man, plan,
+    prune, rekey, restore, run, serve, show, status, tell, verify,
 };
 use crate::cli::{Cli, Settings, Verb, help};
 use crate::config::{Config, ExplicitArg, ParseError};
@@ -158,6 +158,7 @@ pub(super) async fn work(
         Verb::Adopt(options) => return until(cancel, adopt::adopt(options, ui)).await,
         Verb::Clean(options) => return until(cancel, clean::clean(options, mode, ui)).await,
         Verb::Restore(options) => return restore::restore(options, mode, ui, cancel).await,
+        Verb::Drill(options) => return drill::drill(*options, ui, cancel).await,
         Verb::Verify(options) => return until(cancel, verify::verify(options, ui)).await,
         Verb::Diff(options) => return until(cancel, diff::diff(options, mode, ui)).await,
         Verb::List(options) => until(cancel, list::list(options, mode, ui)).await?,

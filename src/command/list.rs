@@ -91,6 +91,9 @@ fn json_line(listed: &Listed) -> String {
             "object": format!("{}/{}{}", listed.job, listed.id, m.suffix), "warnings": m.warnings,
             "pinned": !listed.marks.pins.is_empty(),
             "members": (m.format > 1).then_some(m.entries + m.kept.entries), "kept": m.kept, "needs": m.needs, "partial": m.partial,
+            "drilled": listed.marks.drills.last().map(|key| json!({
+                "outcome": key.outcome, "level": key.level, "at": key.at.time(),
+            })),
             "verified": listed.verified().map(|mark| json!({
                 "level": mark.level, "at": mark.at.time(), "share": f64::from(mark.share) / f64::from(WHOLE),
             })),

@@ -210,9 +210,15 @@ fn remarks(listed: &Listed, error: Option<String>) -> String {
         (!listed.missing.is_empty(), format!("incomplete: {} is gone", ids(&listed.missing))),
         (!listed.damaged_needs.is_empty(), format!("needs {}: damaged", ids(&listed.damaged_needs))),
         (!listed.marks.pins.is_empty(), "pinned".into()),
+        (listed.marks.drills.last().is_some(), drill(listed)),
     ];
     remarks.extend(others.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text));
     remarks.join(", ")
+}
+
+/// `drill passed`: how the latest ended.
+fn drill(listed: &Listed) -> String {
+    listed.marks.drills.last().map(|key| format!("drill {}", key.outcome)).unwrap_or_default()
 }
 
 #[cfg(test)]

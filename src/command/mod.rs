@@ -12,6 +12,7 @@ pub mod diff;
 mod discover;
 pub mod dispatch;
 pub mod doctor;
+pub mod drill;
 pub mod list;
 mod list_table;
 pub mod ls;

@@ -205,6 +205,10 @@ fn json_line(store: &StoreStatus, job: &JobStatus) -> String {
         let share = (mark.level == Level::Sample).then(|| f64::from(mark.share) / f64::from(WHOLE));
         json!({"id": verified.archive, "at": verified.at, "level": mark.level, "share": share})
     });
+    let drilled = job.drilled.as_ref().map(|drilled| {
+        let key = &drilled.key;
+        json!({"id": drilled.archive, "at": drilled.at, "outcome": key.outcome, "level": key.level})
+    });
     let failed = job
         .failed
         .as_ref()
@@ -213,7 +217,7 @@ fn json_line(store: &StoreStatus, job: &JobStatus) -> String {
     let problems: Vec<Value> = job.problems.iter().map(problem).collect();
     json!({
         "job": job.job, "store": store.store, "state": job.state().word(), "in_settings": job.expected,
-        "archives": job.archives, "last_success": last, "trend": job.trend, "verified": verified,
+        "archives": job.archives, "last_success": last, "trend": job.trend, "verified": verified, "drilled": drilled,
         "interval_seconds": job.interval.map(|interval| interval.as_secs()), "next_due": job.next,
         "keep": job.keep, "failed": failed, "problems": problems,
     })
@@ -245,6 +249,7 @@ mod tests {
             last: None,
             trend: None,
             verified: None,
+            drilled: None,
             interval: None,
             next: None,
             failed: None,

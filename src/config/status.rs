@@ -102,8 +102,12 @@ mod tests {
             "max_age = \"8d\"\n[jobs.a]\nsource = \"stdin\"\nmax_age = \"26h\"\nverified_within = \"30d\"\n\
              shrink = \"50%\"\n[jobs.b]\nsource = \"stdin\"\njob = \"team/b\"\n",
         );
-        let limits =
-            Limits { max_age: Some(26 * HOUR), verified_within: Some(720 * HOUR), shrink: Some(0.5) };
+        let limits = Limits {
+            max_age: Some(26 * HOUR),
+            verified_within: Some(720 * HOUR),
+            drilled_within: None,
+            shrink: Some(0.5),
+        };
         assert_eq!((jobs[0].job.as_str(), jobs[0].limits), ("a", limits));
         // What the top says holds for `status` as a whole.
         assert_eq!((jobs[1].job.as_str(), jobs[1].limits), ("team/b", Limits::default()));

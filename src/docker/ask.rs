@@ -65,18 +65,38 @@ impl Engine {
         command: &[&str],
         user: Option<&str>,
     ) -> Result<Answer> {
+        let mut stdout = Vec::new();
+        let answer = self.hear_as(container, command, user, |bytes| keep(&mut stdout, bytes)).await?;
+        Ok(Answer { stdout: String::from_utf8_lossy(&stdout).into_owned(), ..answer })
+    }
+
+    /// Runs a command in a running container that reads nothing; what it writes to stdout is shown to `each`.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub async fn hear(&self, container: &str, command: &[&str], each: impl FnMut(&[u8])) -> Result<Answer> {
+        self.hear_as(container, command, None, each).await
+    }
+
+    async fn hear_as(
+        &self,
+        container: &str,
+        command: &[&str],
+        user: Option<&str>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<Answer> {
         let words = command.iter().map(ToString::to_string).collect();
         let Attached { id, mut output, .. } = self.exec_attached(container, words, user, false).await?;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut stderr = Vec::new();
         while let Some(next) = output.next().await {
             match next.context(|| "the engine's stream broke off".into())? {
                 LogOutput::StdErr { message } => keep(&mut stderr, &message),
-                LogOutput::StdOut { message } => keep(&mut stdout, &message),
+                LogOutput::StdOut { message } => each(&message),
                 LogOutput::Console { .. } | LogOutput::StdIn { .. } => {}
             }
         }
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Answer { code: self.exec_exit_code(&id).await?, stdout: text(stdout), stderr: text(stderr) })
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        Ok(Answer { code: self.exec_exit_code(&id).await?, stdout: String::new(), stderr })
     }
 }
 

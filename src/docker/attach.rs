@@ -59,6 +59,18 @@ impl Engine {
         }
     }
 
+    /// What a container says, from before it is started.
+    pub(super) async fn attach_output(&self, id: &str) -> Result<Output> {
+        let options = AttachContainerOptions {
+            stream: true,
+            stdout: true,
+            stderr: true,
+            ..AttachContainerOptions::default()
+        };
+        let attached = self.docker.attach_container(id, Some(options)).await;
+        attached.map(|attached| attached.output).context(|| "cannot attach to the container".into())
+    }
+
     /// Starts a command in a running container, attached to it.
     pub(super) async fn exec_attached(
         &self,

@@ -34,6 +34,7 @@ mod process;
 pub mod quiesce;
 pub mod run;
 pub mod saved;
+pub mod scratch;
 mod unlock;
 mod userns;
 mod volume;
@@ -99,8 +100,7 @@ impl Engine {
             ..body.host_config.unwrap_or_default()
         };
         let mut labels = body.labels.unwrap_or_default();
-        labels.insert(LABEL.into(), std::process::id().to_string());
-        labels.extend(serde_json::to_string(&ProcessName::own()).ok().map(|maker| (MAKER.into(), maker)));
+        labels.extend(own_labels());
         let image = body.image.clone().unwrap_or_default();
         let body = ContainerCreateBody {
             labels: Some(labels),
@@ -185,6 +185,12 @@ fn is_here(info: &SystemInfo) -> bool {
         theirs.as_ref().is_some_and(|theirs| theirs.as_bytes() == ours.to_bytes())
     };
     same(&info.name, here.nodename()) && same(&info.kernel_version, here.release())
+}
+
+/// What tells that something is ours, and who made it.
+fn own_labels() -> HashMap<String, String> {
+    let maker = serde_json::to_string(&ProcessName::own()).ok().map(|maker| (MAKER.into(), maker));
+    std::iter::once((LABEL.into(), std::process::id().to_string())).chain(maker).collect()
 }
 
 /// Whether whoever made a container still waits for it. Of one who would not be seen here nobody knows: as long as it runs,

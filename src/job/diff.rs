@@ -17,10 +17,10 @@ use member::{Member, Place};
 
 pub use member::{Field, Name};
 
-mod content;
+pub(super) mod content;
 mod folder;
 mod host;
-mod member;
+pub(super) mod member;
 mod runs;
 
 /// What an archive is compared with.

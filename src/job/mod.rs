@@ -17,6 +17,7 @@ mod deliver;
 pub mod diff;
 pub mod discover;
 pub mod doctor;
+pub mod drill;
 mod failing;
 mod heads;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub mod plan;
 pub mod prune;
 pub mod put_right;
 mod quiet;
+mod random;
 pub mod rekey;
 mod request;
 pub mod restore;

@@ -260,7 +260,7 @@ impl Replica {
         let spec = RunSpec { image: self.image.clone(), command, env, ..RunSpec::default() };
         Ok(Component {
             name: Some("metadata"),
-            check: Check::new(&[format!("dtr-backup-v{}/rethink/*", self.version)], 0)?,
+            check: layout(&self.version)?,
             ..Component::new(Source::Run(Box::new(spec)), Format::Tar, Metadata::Dtr(metadata))
         })
     }
@@ -274,6 +274,11 @@ impl Replica {
             ..Component::new(source, Format::Tar, Metadata::Dtr(self.restore_metadata(DtrPart::Images)))
         })
     }
+}
+
+/// What the archive of a DTR's metadata has.
+pub(super) fn layout(version: &str) -> Result<Check> {
+    Check::new(&[format!("dtr-backup-v{version}/rethink/*")], 0)
 }
 
 /// Twelve hexadecimal digits.

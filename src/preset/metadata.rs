@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::database::DatabaseMetadata;
-use super::dtr::DtrMetadata;
-use super::swarm::{SwarmMetadata, UnlockKeyMetadata};
-use super::ucp::UcpMetadata;
+use super::dtr::{self, DtrMetadata, DtrPart};
+use super::swarm::{self, SwarmMetadata, UnlockKeyMetadata};
+use super::ucp::{self, UcpMetadata};
+use crate::archive::check::Check;
+use crate::error::Result;
 
 /// What was found of a product. It is written as an object with one key, the product's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,21 @@ impl Metadata {
         serde_json::to_value(self).unwrap_or_default()
     }
 
+    /// What the members of its archive must be: of what only a product's own tool brings back, on a host of its own. None
+    /// where a scratch place can take it.
+    ///
+    /// # Errors
+    /// What it says of itself makes no pattern.
+    pub fn layout(&self) -> Result<Option<Check>> {
+        Ok(match self {
+            Metadata::Swarm(_) => Some(swarm::layout()?),
+            Metadata::Ucp(UcpMetadata { sealed: false, .. }) => Some(ucp::layout()?),
+            Metadata::Dtr(dtr) if dtr.part == Some(DtrPart::Metadata) => Some(dtr::layout(&dtr.version)?),
+            Metadata::SwarmUnlockKey(_) | Metadata::Ucp(_) => Some(Check::default()),
+            Metadata::Dtr(_) | Metadata::Database(_) => None,
+        })
+    }
+
     /// What of it anybody may read: not who asks a product, nor where.
     pub fn public(self) -> Metadata {
         match self {
@@ -64,7 +81,7 @@ pub fn public_metadata(metadata: &Value) -> Value {
 }
 
 /// A field as far as it is of the kind that is expected; else it is as if it were not there.
-pub(super) fn lenient<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn lenient<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned + Default,

@@ -123,12 +123,13 @@ pub(super) async fn components(
     let state = if options.stop_engine { EngineState::Stopped } else { EngineState::Online };
     let metadata = metadata(&manager, state);
     let source = Source::Folder { below: manager.root.clone(), name: "swarm".into(), stop };
-    components.push(Component {
-        check: Check::new(&["swarm/raft/*".into(), "swarm/certificates/*".into()], 0)?,
-        notes,
-        ..Component::new(source, Format::Tar, metadata)
-    });
+    components.push(Component { check: layout()?, notes, ..Component::new(source, Format::Tar, metadata) });
     Ok(components)
+}
+
+/// What the archive of a swarm has.
+pub(super) fn layout() -> Result<Check> {
+    Check::new(&["swarm/raft/*".into(), "swarm/certificates/*".into()], 0)
 }
 
 /// How the engine is stopped and started; a swarm that is locked after a start is unlocked, with the key of now.

@@ -104,11 +104,16 @@ pub(super) async fn components(
     let metadata = Metadata::Ucp(UcpMetadata { version, image, id, sealed: is_message });
     let (format, check) = match is_message {
         true => (Format::Raw, Check::default()),
-        false => (Format::Tar, Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)?),
+        false => (Format::Tar, layout()?),
     };
     let source = Source::Run(Box::new(spec));
     let whole = is_message.then_some(Whole::OpenPgp);
     Ok(vec![Component { check, whole, notes, ..Component::new(source, format, metadata) }])
+}
+
+/// What the archive of a UCP has.
+pub(super) fn layout() -> Result<Check> {
+    Check::new(&["*ucp-node-certs/key.pem".into()], FEWEST + 1)
 }
 
 pub(super) async fn preview(options: &UcpOptions, engine: &Engine) -> Result<Preview> {

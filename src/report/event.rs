@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use drilled::Drilled;
 pub use planned::{PlannedBackup, PlannedCopy, PlannedRestore};
 
 use super::run::Run;
@@ -79,6 +80,8 @@ pub enum Event {
     Verified(Verified),
     /// The archives of a job were verified.
     Verification(Verification),
+    /// An archive was restored for real, and tried.
+    Drilled(Drilled),
     /// An archive was copied.
     Copied(Copied),
     /// An archive, or some members of it, was restored.
@@ -376,6 +379,7 @@ impl fmt::Display for Event {
                 of.before,
                 of.left.len()
             ),
+            Event::Drilled(drilled) => drilled.fmt(f),
             Event::Copied(copied) => write!(
                 f,
                 "copied {}@{}: {} → {}",
@@ -399,6 +403,7 @@ impl fmt::Display for Event {
     }
 }
 
+mod drilled;
 mod planned;
 #[cfg(test)]
 mod schema_tests;

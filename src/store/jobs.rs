@@ -7,6 +7,7 @@ use object_store::ObjectMeta;
 
 use super::manifest::{Manifest, SUFFIX, catalog_suffix, is_archive_suffix};
 use super::record::VerificationKey;
+use super::record::drill::DrillKey;
 use super::{Store, damage, failed};
 use crate::archive::Id;
 use crate::error::Result;
@@ -29,6 +30,11 @@ impl JobFolder {
     /// The verifications that were noted, each with its archive.
     pub fn verifications(&self) -> impl Iterator<Item = (Id, VerificationKey)> {
         self.0.keys().filter_map(|name| VerificationKey::parse(name))
+    }
+
+    /// The drills that were noted, each with its archive.
+    pub fn drills(&self) -> impl Iterator<Item = (Id, DrillKey)> {
+        self.0.keys().filter_map(|name| DrillKey::parse(name))
     }
 
     /// The archives that are known to be damaged.

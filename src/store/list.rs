@@ -10,6 +10,7 @@ use super::damage::Found;
 use super::foreign::may_be_ours;
 use super::manifest::{Manifest, SUFFIX};
 use super::needs::Need;
+use super::record::drill::DrillKey;
 use super::record::{Level, VerificationKey};
 use super::unfinished::uncommitted;
 use super::{Store, damage, mark, pin, tombstone};
@@ -69,6 +70,8 @@ impl Listed {
 pub struct Marks {
     /// Its verifications, the least thorough first; none that damage was found after.
     pub verified: Vec<VerificationKey>,
+    /// Its drills, the latest last.
+    pub drills: Vec<DrillKey>,
     /// When it was pinned.
     pub pins: Vec<Id>,
     /// Its tombstones: it is about to be deleted.
@@ -85,6 +88,7 @@ pub(super) type Objects = HashMap<String, HashMap<String, u64>>;
 enum Beside {
     Manifest,
     Verified(VerificationKey),
+    Drilled(DrillKey),
     Damaged(Id),
     Pin(Id),
     Tombstone(Id),
@@ -97,10 +101,11 @@ impl Beside {
             return Some((id.parse().ok()?, Beside::Manifest));
         }
         let verified = || VerificationKey::parse(name).map(|(id, mark)| (id, Beside::Verified(mark)));
+        let drilled = || DrillKey::parse(name).map(|(id, key)| (id, Beside::Drilled(key)));
         let damaged = || damage::parse(name).map(|(id, at)| (id, Beside::Damaged(at)));
         let pin = || mark::parse(name, pin::WORD).map(|(id, at)| (id, Beside::Pin(at)));
         let tombstone = || mark::parse(name, tombstone::WORD).map(|(id, at)| (id, Beside::Tombstone(at)));
-        verified().or_else(damaged).or_else(pin).or_else(tombstone)
+        verified().or_else(drilled).or_else(damaged).or_else(pin).or_else(tombstone)
     }
 }
 
@@ -235,12 +240,16 @@ impl Store {
             match beside {
                 Beside::Manifest => {}
                 Beside::Verified(mark) => found.marks.push(mark),
+                Beside::Drilled(key) => marks.drills.push(key),
                 Beside::Damaged(at) => found.damaged(at),
                 Beside::Pin(at) => marks.pins.push(at),
                 Beside::Tombstone(at) => marks.tombstones.push(at),
             }
         }
-        keys.values_mut().for_each(|(found, _)| found.marks.sort());
+        for (found, marks) in keys.values_mut() {
+            found.marks.sort();
+            marks.drills.sort_by(|a, b| a.at.cmp(&b.at));
+        }
         Ok((keys, objects))
     }
 

@@ -3,6 +3,7 @@
 use super::manifest::{SUFFIX, is_archive_suffix};
 use super::probe::is_probe;
 use super::record::VerificationKey;
+use super::record::drill::DrillKey;
 use super::{damage, failed, key_object, lease, mark, pin, set, tombstone};
 use crate::archive::Id;
 use crate::archive::openpgp::Cipher;
@@ -15,7 +16,7 @@ pub(super) enum Part {
     Failure,
     Lease,
     Tombstone(Id),
-    /// A verification, a damage record, a pin, a key object.
+    /// A verification, a drill, a damage record, a pin, a key object.
     Record,
     Probe,
 }
@@ -46,6 +47,7 @@ pub(super) fn part_of(name: &str) -> Option<(Id, Part)> {
     } else if is_probe(suffix) {
         Part::Probe
     } else if VerificationKey::parse(name).is_some()
+        || DrillKey::parse(name).is_some()
         || damage::parse(name).is_some()
         || mark::parse(name, pin::WORD).is_some()
         || key_object::parse(name).is_some()

@@ -15,6 +15,8 @@ use super::{Store, damage, json};
 use crate::archive::Id;
 use crate::error::{Error, Result};
 
+pub mod drill;
+
 /// A whole archive in hundredths of a percent.
 pub const WHOLE: u16 = 10_000;
 

@@ -99,7 +99,7 @@ impl<V: FileVisitor> Passing<V> {
 }
 
 /// A digest of each file at `places`.
-pub(super) async fn digests(
+pub(in crate::job) async fn digests(
     archive: &mut OpenArchive,
     places: Vec<Place>,
     counters: &Counters,

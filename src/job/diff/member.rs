@@ -72,7 +72,7 @@ impl Name {
 }
 
 /// An archive, by the number that a catalog gives it, and a range of its source.
-pub(super) type Place = (u32, Range<u64>);
+pub(in crate::job) type Place = (u32, Range<u64>);
 
 /// What is compared of a member, or of a file of this host.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Expected, FailedRun, JobStatus, Known, Limits, Success, Verified};
+use super::{Expected, FailedRun, JobStatus, Known, Limits, Success, Verified, drills};
 use crate::archive::Id;
 use crate::report::{short_bytes, short_time};
 use crate::store::manifest::Manifest;
 use crate::store::record::Level;
 
 /// How far clocks may be apart before a time is one that is yet to come.
-const TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 /// Archives by whose times the usual interval is told.
 const INTERVALS: usize = 15;
 
@@ -34,6 +34,8 @@ pub enum State {
     Shrunk,
     /// It was not verified for too long.
     Unverified,
+    /// Its latest drill failed, or none passed for too long.
+    Undrilled,
     /// Nothing is wrong.
     Ok,
 }
@@ -49,6 +51,7 @@ impl State {
             State::Clock => "clock",
             State::Shrunk => "shrunk",
             State::Unverified => "unverified",
+            State::Undrilled => "undrilled",
             State::Ok => "ok",
         }
     }
@@ -108,6 +111,8 @@ pub(super) fn judge(known: &Known, settings: &Expected, expected: bool, now: Tim
     problems.extend(last.as_ref().and_then(|last| late(last, &settings.limits)));
     problems.extend(last.as_ref().zip(trend).and_then(|(last, trend)| shrunk(last, trend, &settings.limits)));
     problems.extend(unverified(verified.as_ref(), ids.first(), &settings.limits, now));
+    let drills = drills::known(known, now);
+    problems.extend(drills::problem(&drills, ids.first(), settings.limits.drilled_within, now));
     problems.sort_by_key(|problem| problem.state);
     let interval = usual_interval(&ids);
     let begun = last.as_ref().and_then(|last| last.id.time());
@@ -120,6 +125,7 @@ pub(super) fn judge(known: &Known, settings: &Expected, expected: bool, now: Tim
         last,
         trend,
         verified,
+        drilled: drills.into_iter().next_back(),
         interval,
         next,
         failed,
@@ -297,10 +303,10 @@ fn median(mut values: Vec<u64>) -> Option<u64> {
 }
 
 /// How long ago a time was; nothing where it is yet to come.
-fn since(time: Timestamp, now: Timestamp) -> Duration {
+pub(super) fn since(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_until(now)).unwrap_or_default()
 }
 
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%MZ").to_string()
 }

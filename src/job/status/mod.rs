@@ -16,8 +16,10 @@ use crate::store::failed::Failure;
 use crate::store::jobs::JobFolder;
 use crate::store::manifest::Manifest;
 use crate::store::record::VerificationKey;
+use crate::store::record::drill::DrillKey;
 use crate::store::{Store, StoreUrl};
 
+mod drills;
 mod judge;
 
 pub use judge::{Problem, State};
@@ -64,6 +66,8 @@ pub struct Limits {
     pub max_age: Option<Duration>,
     /// The greatest time since it was verified.
     pub verified_within: Option<Duration>,
+    /// The greatest time since a drill of it passed.
+    pub drilled_within: Option<Duration>,
     /// How much smaller than usual its newest archive may be: 0 to 1.
     pub shrink: Option<f64>,
 }
@@ -74,6 +78,7 @@ impl Limits {
         Limits {
             max_age: self.max_age.or(other.max_age),
             verified_within: self.verified_within.or(other.verified_within),
+            drilled_within: self.drilled_within.or(other.drilled_within),
             shrink: self.shrink.or(other.shrink),
         }
     }
@@ -109,6 +114,8 @@ pub struct JobStatus {
     pub trend: Option<f64>,
     /// The latest verification of any of its archives.
     pub verified: Option<Verified>,
+    /// The latest drill of any of its archives.
+    pub drilled: Option<Drilled>,
     /// The usual time from one archive to the next.
     pub interval: Option<Duration>,
     /// When the next archive is due, by that.
@@ -141,6 +148,17 @@ pub struct Verified {
     pub archive: Id,
     /// How deep, and how much.
     pub mark: VerificationKey,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A drill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drilled {
+    /// The archive.
+    pub archive: Id,
+    /// How it ended, and how it was tried.
+    pub key: DrillKey,
     /// When.
     pub at: Timestamp,
 }

@@ -61,6 +61,7 @@ fn problems(status: &JobStatus) -> Vec<String> {
 const ALL: Limits = Limits {
     max_age: Some(Duration::from_secs(26 * 3600)),
     verified_within: Some(Duration::from_secs(30 * 86_400)),
+    drilled_within: None,
     shrink: Some(0.5),
 };
 

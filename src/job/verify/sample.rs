@@ -8,9 +8,10 @@ use secrecy::SecretString;
 use super::stored::{agree, catalog};
 use super::{Amount, Confirmed, Deadline, PARALLEL, older};
 use crate::archive::check::{Check, texts};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::lost;
 use crate::job::open_archive::OpenArchive;
+use crate::job::random::Random;
 use crate::job::stored::StoredArchive;
 use crate::report::{Reporter, human_bytes};
 use crate::stream::counters::Counters;
@@ -100,29 +101,6 @@ fn choose(frames: &Frames, bytes: u64, random: &mut Random) -> Vec<Range<u64>> {
     });
     runs.truncate(enough.map_or(runs.len(), |last| last + 1));
     runs
-}
-
-/// Numbers that nobody can foresee.
-struct Random(blake3::OutputReader);
-
-impl Random {
-    fn new() -> Result<Self> {
-        let mut seed = [0; 32];
-        sequoia_openpgp::crypto::random(&mut seed)
-            .map_err(|e| Error::failed("no random bytes").because(e))?;
-        Ok(Self::from(seed))
-    }
-
-    fn from(seed: [u8; 32]) -> Self {
-        Random(blake3::Hasher::new_keyed(&seed).finalize_xof())
-    }
-
-    /// A number below `limit`, which is not 0. All are equally likely, but for less than one in 2^32.
-    fn below(&mut self, limit: usize) -> usize {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        (u64::from_le_bytes(bytes) % limit as u64) as usize
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Which {
     ///
     /// # Errors
     /// The store does not answer; there is none.
-    pub(super) async fn archives(&self, from: &StoreUrl, ui: &Reporter) -> Result<Vec<ArchiveRef>> {
+    pub(in crate::job) async fn archives(&self, from: &StoreUrl, ui: &Reporter) -> Result<Vec<ArchiveRef>> {
         match self {
             Which::These(archives) => Ok(archives.clone()),
             Which::All => newest(&from.open(ui)?).await,

@@ -22,6 +22,7 @@ mod mysql;
 mod postgres;
 mod redis;
 mod restore;
+pub mod trial;
 
 use login::Login;
 pub use restore::DatabaseMetadata;

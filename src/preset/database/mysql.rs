@@ -1,6 +1,7 @@
 //! MySQL and MariaDB: a script of all databases, with routines, events, triggers and accounts, by `mysqldump`.
 
-use super::login::words;
+use super::login::{in_shell, words};
+use super::trial::{Counts, Load, Trial, once_started};
 use super::{DatabaseMetadata, DatabaseOptions, Dialect, Server};
 use crate::archive::whole::DumpFormat;
 use crate::preset::steps::{Action, SealedArchive};
@@ -57,8 +58,7 @@ fn is_end(tail: &[u8], _: u64) -> bool {
 
 fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> {
     let login = metadata.login();
-    let client = if metadata.tool == MARIADB_DUMP { "mariadb" } else { "mysql" };
-    let command = words([client]).into_iter().chain(login.user_words("-u")).collect();
+    let command = words([client(metadata)]).into_iter().chain(login.user_words("-u")).collect();
     let mut actions = vec![metadata.to_exec(archive, &login.with_password_in(PASSWORD, command))];
     if metadata.database.is_none() {
         actions.push(Action::Note(
@@ -66,6 +66,48 @@ fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> 
         ));
     }
     actions
+}
+
+fn client(metadata: &DatabaseMetadata) -> &'static str {
+    if metadata.tool == MARIADB_DUMP { "mariadb" } else { "mysql" }
+}
+
+/// Follows a dump in the same session: from then on the accounts are those of the old server, and nobody knows the
+/// administrator's password.
+const COUNT: &str = "
+SET SESSION group_concat_max_len = 1073741824;
+SET @q = (SELECT GROUP_CONCAT(CONCAT('SELECT COUNT(*) AS c FROM `', REPLACE(table_schema, '`', '``'), '`.`',
+  REPLACE(table_name, '`', '``'), '`') SEPARATOR ' UNION ALL ') FROM information_schema.tables
+  WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema'));
+SET @q = IF(@q IS NULL, 'SELECT 0', CONCAT('SELECT SUM(c) FROM (', @q, ') AS t'));
+SELECT COUNT(*) FROM information_schema.schemata
+  WHERE schema_name NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema');
+SELECT COUNT(*) FROM information_schema.tables
+  WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema');
+PREPARE rows_of_all FROM @q;
+EXECUTE rows_of_all;
+";
+
+/// The client stops at the first error by itself.
+pub(super) fn trial(metadata: &DatabaseMetadata, password: &str) -> Trial {
+    let names = ["MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD", PASSWORD];
+    let load = "sql=$1; shift; { cat; printf '%s' \"$sql\"; } | \"$@\" >/tmp/counts";
+    let client = [COUNT, client(metadata), "-u", "root", "-N", "-B"].map(String::from);
+    Trial {
+        word: DIALECT.word,
+        env: names.map(|name| format!("{name}={password}")).into(),
+        command: Vec::new(),
+        load: Load::Command(in_shell(load, client.to_vec())),
+        ready: once_started("mysqld|mariadbd", [&client[1..], &words(["-e", "SELECT 1"])].concat()),
+        count: words(["tail", "-n", "3", "/tmp/counts"]),
+        counts,
+    }
+}
+
+pub(super) fn counts(said: &str) -> Option<Counts> {
+    let numbers: Vec<u64> = said.lines().map(|line| line.trim().parse().ok()).collect::<Option<_>>()?;
+    let [databases, tables, rows] = numbers[..] else { return None };
+    Some(Counts { databases, tables: Some(tables), rows })
 }
 
 #[cfg(test)]

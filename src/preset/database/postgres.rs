@@ -1,6 +1,7 @@
 //! PostgreSQL: a script for psql, of all databases and roles by `pg_dumpall`, or of one database by `pg_dump`.
 
-use super::login::words;
+use super::login::{in_shell, words};
+use super::trial::{Counts, Load, Trial, once_started};
 use super::{DatabaseMetadata, DatabaseOptions, Dialect, Server};
 use crate::archive::whole::DumpFormat;
 use crate::preset::steps::{Action, SealedArchive};
@@ -55,11 +56,19 @@ fn ends_with(tail: &[u8], marker: &[u8]) -> bool {
     lines.find(|line| !is_frame(line)) == Some(marker)
 }
 
+/// What takes a dump.
+fn psql(user: Vec<String>, more: &[&str]) -> Vec<String> {
+    let own = ["psql", "-X", "-q", "-w", "-d", "postgres"].iter().chain(more);
+    own.map(ToString::to_string).chain(user).collect()
+}
+
+/// Ends psql with the first error.
+const STOP: [&str; 2] = ["-v", "ON_ERROR_STOP=1"];
+
 fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> {
     let login = metadata.login();
     let psql = |more: &[&str]| {
-        let own = ["psql", "-X", "-q", "-w", "-d", "postgres"].iter().chain(more);
-        let command = own.map(ToString::to_string).chain(login.user_words("-U")).collect();
+        let command = psql(login.user_words("-U"), more);
         metadata.to_exec(archive, &login.with_password_in(PASSWORD, command))
     };
     match &metadata.database {
@@ -71,12 +80,67 @@ fn restore(archive: &SealedArchive, metadata: &DatabaseMetadata) -> Vec<Action> 
             ),
         ],
         Some(_) => vec![
-            psql(&["-v", "ON_ERROR_STOP=1"]),
+            psql(&STOP),
             Action::Note(
                 "# it makes the database, which must not be there; roles that own things in it must".into(),
             ),
         ],
     }
+}
+
+/// The administrator of a scratch server: no dump names him, so that every role of a dump can be made.
+pub(super) const DRILL: &str = "sealift_drill";
+
+/// Of one database, roles that own or may use something may be missing: they are not in its dump. Any other error counts.
+const BUT_ROLES: &str = "\"$@\" >/dev/null 2>/tmp/errors; code=$?; cat /tmp/errors >&2; [ $code = 0 ] || exit $code; \
+    ! grep ERROR: /tmp/errors | grep -qv 'role .* does not exist'";
+
+/// Prints `database` for each that was loaded, and below it how many rows each of its tables has.
+const COUNT: &str = r#"psql -X -q -A -t -w -d postgres -v ON_ERROR_STOP=1 -c "SELECT datname FROM pg_database
+WHERE NOT datistemplate AND datallowconn AND datname <> 'sealift_drill' ORDER BY 1" >/tmp/databases || exit 1
+while IFS= read -r name; do
+  echo database
+  PGDATABASE="$name" psql -X -q -A -t -w -v ON_ERROR_STOP=1 <<'END' || exit 1
+SELECT format('SELECT count(*) FROM ONLY %I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n
+ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' \gexec
+END
+done </tmp/databases"#;
+
+/// The variables from which the tools in the container take who asks are its own.
+pub(super) fn trial(metadata: &DatabaseMetadata, password: &str) -> Trial {
+    let all = metadata.database.is_none();
+    let user = metadata.user.as_deref().filter(|_| !all).unwrap_or(DRILL);
+    let words = |more: &[&str]| psql(["-U", user].map(String::from).into(), more);
+    let load = match all {
+        true => in_shell("exec \"$@\" >/dev/null", words(&STOP)),
+        false => in_shell(BUT_ROLES, words(&[])),
+    };
+    let env = ["POSTGRES_USER", "POSTGRESQL_USERNAME", "PGUSER"].map(|name| format!("{name}={user}"));
+    let secret =
+        ["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD", PASSWORD].map(|name| format!("{name}={password}"));
+    Trial {
+        word: DIALECT.word,
+        env: env.into_iter().chain(secret).collect(),
+        command: Vec::new(),
+        load: Load::Command(load),
+        ready: once_started("postgres", super::login::words(["pg_isready", "-q", "-U", user])),
+        count: in_shell(COUNT, Vec::new()),
+        counts,
+    }
+}
+
+pub(super) fn counts(said: &str) -> Option<Counts> {
+    let mut counts = Counts { tables: Some(0), ..Counts::default() };
+    for line in said.lines() {
+        match line {
+            "database" => counts.databases += 1,
+            rows => {
+                counts.rows += rows.parse::<u64>().ok()?;
+                counts.tables = counts.tables.map(|tables| tables + 1);
+            }
+        }
+    }
+    Some(counts)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Redis and Valkey: a snapshot (RDB) of all keys, as a replica gets it, by `redis-cli --rdb`.
 
 use super::login::{in_shell, words};
+use super::trial::{Counts, Load, Trial, once_started};
 use super::{DatabaseMetadata, DatabaseOptions, Dialect, DumpFile, Server};
 use crate::archive::whole::DumpFormat;
 use crate::preset::steps::{Action, SealedArchive, quoted};
@@ -80,6 +81,39 @@ fn ask_file(server: &Server) -> Vec<String> {
 fn file_in(said: &str) -> Option<String> {
     let ["dir", dir, "dbfilename", name] = said.lines().collect::<Vec<_>>()[..] else { return None };
     Some(format!("{}/{name}", dir.trim_end_matches('/')))
+}
+
+/// The server that reads it when it starts. It is told where it lies, whatever the settings of its image say.
+pub(super) fn trial(metadata: &DatabaseMetadata) -> Trial {
+    let (server, client) = match metadata.tool.as_str() {
+        "valkey-cli" => ("valkey-server", "valkey-cli"),
+        _ => ("redis-server", "redis-cli"),
+    };
+    let place = metadata.file.rsplit_once('/').filter(|(dir, name)| !dir.is_empty() && !name.is_empty());
+    let (dir, name) = place.unwrap_or(("/data", "dump.rdb"));
+    let answers = format!("{client} ping | grep -qx PONG");
+    Trial {
+        word: DIALECT.word,
+        env: Vec::new(),
+        command: words([server, "--dir", dir, "--dbfilename", name, "--appendonly", "no", "--save", ""]),
+        load: Load::File(dir.into(), name.into()),
+        ready: once_started("redis-server|valkey-server", words(["sh", "-c", &answers])),
+        count: words([client, "INFO", "keyspace"]),
+        counts,
+    }
+}
+
+/// `db0:keys=10000,expires=0,avg_ttl=0`
+pub(super) fn counts(said: &str) -> Option<Counts> {
+    let mut counts = Counts::default();
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.next().filter(|line| *line == "# Keyspace")?;
+    for line in lines {
+        let (_, keys) = line.strip_prefix("db")?.split_once(":keys=")?;
+        counts.databases += 1;
+        counts.rows += keys.split(',').next()?.parse::<u64>().ok()?;
+    }
+    Some(counts)
 }
 
 /// No command takes a snapshot: the server reads it when it starts.
