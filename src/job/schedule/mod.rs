@@ -1,7 +1,8 @@
 //! What is due: a state machine that is told the time and what has ended, and says what begins and what does not.
 //!
 //! It has no clock and asks nobody, so that a year of nights is a test of a moment. Its law: every due time of a schedule is
-//! either begun, once, or said to be missed with its reason.
+//! either begun, once, or said to be missed with its reason. After a kill, the settings and the newest run are all that is
+//! known: what waited by times that were changed since is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
