@@ -203,7 +203,10 @@ impl Host {
             if is_lost {
                 let run = (name, run.due);
                 self.started.remove(&run);
-                self.ever.remove(&run);
+                // What was taken out of the settings while it ran is owed to nobody.
+                if self.schedules.iter().any(|schedule| schedule.name == run.0) {
+                    self.ever.remove(&run);
+                }
             } else {
                 self.end(name, &run);
             }
