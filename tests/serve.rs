@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::run_once::{job, lab, write};
-use crate::support::{Lab, sh, until};
+use crate::support::{Ended, Lab, sh, until};
 
 /// A supervisor under test.
 struct Serving {
@@ -199,18 +199,18 @@ fn systemd_is_told_how_it_goes() {
     let serving = Serving::start(&lab, &[], told(&socket));
     let hears = |words: &str| {
         let mut bytes = [0; 4096];
-        loop {
+        // Signs of life come for ever: the time is limited by their number.
+        let is_heard = (0..500).any(|_| {
             let count = listens.recv(&mut bytes).expect("a message");
-            if String::from_utf8_lossy(&bytes[..count]).contains(words) {
-                return;
-            }
-        }
+            String::from_utf8_lossy(&bytes[..count]).contains(words)
+        });
+        assert!(is_heard, "{words:?} is not told");
     };
     listens.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a limit");
     hears("READY=1");
     hears("STATUS=running: a; next: a at ");
-    hears("WATCHDOG=1");
     hears("STATUS=next: a at ");
+    hears("WATCHDOG=1");
     serving.signal("HUP");
     hears("RELOADING=1\nMONOTONIC_USEC=");
     hears("READY=1");
@@ -237,4 +237,54 @@ fn runs_of_other_names_wait_for_their_turn_or_go_on_beside() {
     until("both have ended", || count(&lab) == 2);
     serving.signal("TERM");
     serving.ends();
+}
+
+#[test]
+fn a_page_shows_the_nights_before_and_what_is_next() {
+    let lab = lab(&job("a", "echo x", YEARLY));
+    Ended::from(lab.sealift().args(["run", "a"]).output().expect("sealift runs")).expect(0);
+    let serving = Serving::start(&lab, &["--listen", "127.0.0.1:0"], |_| ());
+    serving.says("the page is at http://127.0.0.1:");
+    let log = serving.log();
+    let (_, address) = log.split_once("the page is at ").expect("said");
+    let address = address.lines().next().expect("a line").trim();
+    let page = || sh(&format!("curl -sf {address}"));
+    until("the night before is shown", || page().contains("ok"));
+    assert!(page().contains("<!DOCTYPE html>") && page().contains(">a<"), "{}", page());
+    let metrics = sh(&format!("curl -sf {address}metrics"));
+    assert!(metrics.contains("sealift_schedule_expected_interval_seconds{"), "{metrics}");
+    assert!(!sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' -X POST {address}")).starts_with('2'));
+    serving.signal("TERM");
+    serving.ends();
+}
+
+#[test]
+fn a_page_that_others_can_reach_needs_a_token() {
+    let lab = lab(&job("a", "echo x", YEARLY));
+    let ended =
+        Ended::from(lab.sealift().args(["serve", "--listen", "0.0.0.0:0"]).output().expect("sealift runs"));
+    ended.expect_error(2, "can be reached from elsewhere").hint("token_file");
+}
+
+/// The settings in the examples for several hosts, which stand in comments and in manifests.
+#[test]
+fn the_examples_for_several_hosts_have_right_settings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    for (file, lead) in [
+        ("swarm/stack.yml", "#   "),
+        ("kubernetes/cronjob.yaml", "    "),
+        ("kubernetes/daemonset.yaml", "    "),
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).expect("the example");
+        let lines = text.lines().skip_while(|line| !line.starts_with(&format!("{lead}to = ")));
+        let settings: Vec<_> = lines.map_while(|line| line.strip_prefix(lead)).collect();
+        assert!(settings.len() > 8, "{file}: {settings:?}");
+        let lab = Lab::new();
+        let passphrase = lab.path("passphrase").display().to_string();
+        let settings = settings.join("\n").replace("/run/secrets/sealift_passphrase", &passphrase);
+        let settings = settings.replace("/run/secrets/sealift/passphrase", &passphrase);
+        let settings = settings.replace("\"/data\"", "\"/etc\"").replace("\"/node/etc\"", "\"/etc\"");
+        lab.write("sealift.toml", settings.as_bytes());
+        Ended::from(lab.sealift().args(["config", "check"]).output().expect("sealift runs")).expect(0);
+    }
 }

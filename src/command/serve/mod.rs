@@ -296,6 +296,14 @@ impl Supervisor {
             self.ui.warn(&format!("it is not known when {name} last ran, so it is run now: {error}"));
             None
         });
+        // A run of a host whose clock was wrong stands for no night of ours.
+        let ahead = newest.filter(|newest| Timestamp::now().duration_until(*newest) > LATE);
+        if let Some(ahead) = ahead {
+            self.ui.warn(&format!(
+                "the newest run of {name} is dated {ahead}, ahead of the clock: it is run now"
+            ));
+        }
+        let newest = newest.filter(|_| ahead.is_none());
         match newest {
             Some(newest) => self.ui.detail(&format!("the newest run of {name} began at {newest}")),
             None => self.ui.detail(&format!("no run of {name} is known")),

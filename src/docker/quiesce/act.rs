@@ -186,7 +186,13 @@ impl Engine {
         match target.hold {
             Hold::Stop | Hold::Pause => self.run_again(target).await,
             Hold::Exec => match &target.after {
-                Some(after) => self.hook(target, after).await.map(|()| None),
+                Some(after) => match self.hook(target, after).await {
+                    Err(error) if is_missing(&error) => Ok(Some(format!(
+                        "container {} was removed meanwhile: its hook is not run",
+                        target.name
+                    ))),
+                    ran => ran.map(|()| None),
+                },
                 None => Ok(None),
             },
             Hold::Scale => {

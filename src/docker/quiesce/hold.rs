@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Engine;
 use super::marker::{Life, Marker, disown};
-use super::{QuiescePlan, QuiesceRequest, Target};
+use super::{Hold, QuiescePlan, QuiesceRequest, Target};
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 
@@ -146,7 +146,7 @@ impl Held {
     /// Lets everything go, in the reverse order. Gives what could not be put back: for that the note stays, and the next
     /// run tries again.
     pub async fn let_go(self, ui: &Reporter) -> Vec<Error> {
-        let mut errors = Vec::new();
+        let (mut errors, mut is_left) = (Vec::new(), false);
         // From now on nobody relies on what we hold; whoever notes something later waits for our end.
         if let Err(error) = self.engine.mark_ending(&self.marker).await {
             ui.warn(&error.to_string());
@@ -165,12 +165,18 @@ impl Held {
             }
             match self.engine.let_go(target).await {
                 Ok(note) => note.iter().for_each(|note| ui.warn(note)),
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    // A hook that was run and said no has had its say.
+                    let was_run =
+                        target.hold == Hold::Exec && error.find::<bollard::errors::Error>().is_none();
+                    is_left |= !was_run;
+                    errors.push(error);
+                }
             }
         }
-        let unmarked = match errors.is_empty() {
-            true => self.engine.unmark(&self.marker).await,
-            false => self.engine.unmark_ending(&self.marker).await,
+        let unmarked = match is_left {
+            false => self.engine.unmark(&self.marker).await,
+            true => self.engine.unmark_ending(&self.marker).await,
         };
         unmarked.unwrap_or_else(|error| ui.warn(&error.to_string()));
         disown(&self.marker);
