@@ -31,8 +31,8 @@ fn is_own(name: &str) -> bool {
 #[track_caller]
 fn drilled(ended: &Ended) -> Value {
     let events = ended.text();
-    let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    events.filter(|event| event["event"] == "drilled").last().unwrap_or_else(|| panic!("{}", ended.stderr))
+    let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.rfind(|event| event["event"] == "drilled").unwrap_or_else(|| panic!("{}", ended.stderr))
 }
 
 /// A volume with names and files of every kind, and a digest of it.

@@ -14,6 +14,7 @@ struct Serving {
 }
 
 impl Serving {
+    #[allow(clippy::disallowed_types, reason = "a test reads what was said from a file")]
     fn start(lab: &Lab, words: &[&str], change: impl FnOnce(&mut Command)) -> Serving {
         let log = lab.path("log");
         let mut command = lab.sealift();
