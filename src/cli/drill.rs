@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::verify::which;
 use super::{OpenOptions, age, share};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::drill::{DrillRequest, Expected, OwnCheck};
 use crate::job::stored::ArchiveRef;
-use crate::job::verify::Which;
 
 /// What files may be tried as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -87,17 +87,8 @@ impl Drill {
     /// # Errors
     /// No archive is named.
     pub fn request(self) -> Result<DrillRequest> {
-        let which = match self.set {
-            Some(set) => Which::Set(set),
-            None if self.all => Which::All,
-            None if self.archives.is_empty() => {
-                return Err(Error::usage("no archive is named")
-                    .hint("name JOB or JOB@ID, or say --all or --set NAME"));
-            }
-            None => Which::These(self.archives),
-        };
         Ok(DrillRequest {
-            which,
+            which: which(self.archives, self.all, self.set)?,
             random: self.random,
             sample: self.files_compared,
             tags: self.tags,

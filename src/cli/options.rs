@@ -9,6 +9,7 @@ use super::{CheckOptions, StoreAt, StoreFlags, age, job_name, rate, segment, sha
 use crate::archive::Format;
 use crate::archive::budget::{BudgetRequest, PARALLEL};
 use crate::archive::frame::{Codec, FRAME_LEN};
+use crate::archive::name::JobName;
 use crate::archive::openpgp::Cipher;
 use crate::error::{Error, Result};
 use crate::host::name::host_name;
@@ -328,17 +329,12 @@ fn job_name_here(text: &str) -> Result<String> {
         Error::usage(format!("this container has no name of its own for {HOST}"))
             .hint("give it one: `docker run --hostname NAME`, or hostname: in a stack's file")
     })?;
-    job_name(&text.replace(HOST, &as_job_name(&host)))
+    let unfit = || Error::usage(format!("nothing of the host's name {host:?} can stand in a job's"));
+    let name = JobName::from_source(&host).ok_or_else(unfit)?;
+    job_name(&text.replace(HOST, name.as_str()))
 }
 
 const HOST: &str = "{host}";
-
-/// A host's name in the letters of a job's.
-fn as_job_name(host: &str) -> String {
-    let letter =
-        |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c.to_ascii_lowercase() } else { '-' };
-    host.chars().map(letter).collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -346,6 +342,7 @@ mod tests {
 
     #[test]
     fn the_hosts_name_stands_in_a_jobs_in_its_letters() {
+        let as_job_name = |host: &str| String::from(JobName::from_source(host).unwrap());
         assert_eq!(as_job_name("Node-1.example.org"), "node-1.example.org");
         assert_eq!(as_job_name("büro rechner"), "b-ro-rechner");
         assert_eq!(job_name_here("team/etc").unwrap(), "team/etc");

@@ -99,6 +99,21 @@ pub struct Verify {
     no_record: bool,
 }
 
+/// Which archives are meant.
+///
+/// # Errors
+/// None is named.
+pub(super) fn which(archives: Vec<ArchiveRef>, all: bool, set: Option<String>) -> Result<Which> {
+    match set {
+        Some(set) => Ok(Which::Set(set)),
+        None if all => Ok(Which::All),
+        None if archives.is_empty() => {
+            Err(Error::usage("no archive is named").hint("name JOB or JOB@ID, or say --all or --set NAME"))
+        }
+        None => Ok(Which::These(archives)),
+    }
+}
+
 impl Verify {
     /// What to verify, and how thoroughly.
     ///
@@ -122,17 +137,8 @@ impl Verify {
             return Err(Error::usage("--since-last takes a job, not one archive")
                 .hint(format!("sealift verify {} --since-last", archive.job)));
         }
-        let which = match self.set {
-            Some(set) => Which::Set(set),
-            None if self.all => Which::All,
-            None if self.archives.is_empty() => {
-                return Err(Error::usage("no archive is named")
-                    .hint("name JOB or JOB@ID, or say --all or --set NAME"));
-            }
-            None => Which::These(self.archives),
-        };
         Ok(VerifyRequest {
-            which,
+            which: which(self.archives, self.all, self.set)?,
             depth,
             since_last: self.since_last,
             max_duration: self.max_duration,

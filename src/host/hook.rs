@@ -3,21 +3,19 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use rustix::process::{Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use super::process::{program, shell};
+use super::process::{pid, program, shell};
 use crate::error::{Context, Error, Result};
-use crate::report::Reporter;
 use crate::report::run::Run;
+use crate::report::{Lines, Reporter};
 
 /// How long a hook that is over its time has to end by itself.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long it is read what a hook that has ended still says: a process that it left may have its stdout open for ever.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Bytes of one line that are shown.
-const LINE: usize = 4096;
 
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +91,7 @@ impl HookCommand {
 
 /// Ends a hook and all that it started.
 async fn end(child: &mut Child) -> Result<()> {
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let Some(group) = group else { return Ok(()) };
+    let Some(group) = pid(child) else { return Ok(()) };
     let _ = kill_process_group(group, Signal::TERM);
     let _ = tokio::time::timeout(ENDING, child.wait()).await;
     // Also those that its first process has left behind.
@@ -105,16 +102,15 @@ async fn end(child: &mut Child) -> Result<()> {
 
 /// Shows what a hook says, line by line.
 async fn show(from: Option<impl AsyncRead + Unpin>, ui: &Reporter) {
-    let Some(from) = from else { return };
-    let mut lines = BufReader::new(from).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line[..line.len().min(LINE)]).into_owned();
-        ui.source_line(line.trim_end());
+    if let Some(from) = from {
+        Lines::default().read(from, ui).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::Pid;
+
     use super::*;
     use crate::report::Recorder;
 

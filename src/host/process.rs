@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::passphrase::VARIABLES;
@@ -48,6 +49,11 @@ pub fn shell(script: &str) -> Command {
     let mut shell = without_secrets("sh");
     shell.args(["-c", script]);
     shell
+}
+
+/// The number of a process that we wait for; of its group, where it leads one. None once it has been waited for.
+pub fn pid(child: &tokio::process::Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
 }
 
 /// Whether this process ignores a signal, as it was told to by whoever started it.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ pub(super) fn open(words: &[String], ui: &Reporter, stop: &CancellationToken) ->
 
 /// Waits for its end; kills it, and what it has started, when the backup is stopped.
 async fn watch(mut child: Child, name: &str, ui: &Reporter, stop: &CancellationToken) -> Result<Proof> {
-    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let group = process::pid(&child);
     let stderr = child.stderr.take();
     let ended = async {
         let lines = match stderr {

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -211,7 +211,7 @@ impl Run<'_> {
         // In a group of its own: what is meant for us is handed on below, to all of its processes.
         shell.process_group(0).stdin(Stdio::null());
         let mut child = shell.spawn().context(|| "cannot run sh".into())?;
-        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let group = process::pid(&child);
         let waited = until(self.cancel, async { child.wait().await.context(|| "cannot wait for sh".into()) });
         let status = match waited.await {
             Err(error) if error.kind() == Kind::Interrupted => {
