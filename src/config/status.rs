@@ -28,6 +28,11 @@ impl Config {
         self.jobs.iter().map(|job| (job.name.clone(), self.expected_job(job))).collect()
     }
 
+    /// One of them; none where there is no such job.
+    pub fn expected_of(&self, name: &str) -> Option<Result<ExpectedJob>> {
+        self.jobs.iter().find(|job| job.name == name).map(|job| self.expected_job(job))
+    }
+
     fn expected_job(&self, job: &Job) -> Result<ExpectedJob> {
         let (subject, request) = self.job(&job.name, &[])?;
         let name = request.job.clone().unwrap_or_else(|| job.name.clone());

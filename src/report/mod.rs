@@ -10,7 +10,6 @@ use indicatif::HumanBytes;
 use crate::error::{Error, Kind, Result};
 use crate::stream::counters::Counters;
 
-pub mod board;
 mod drawing;
 pub mod event;
 mod finding;

@@ -35,7 +35,7 @@ impl Question {
         };
         let set = (entry.kind == "set").then(|| entry.name.clone());
         let mut question = Question { jobs: Vec::new(), set, stores: Vec::new() };
-        for (_, job) in config.expected().into_iter().filter(|(name, _)| jobs.contains(name)) {
+        for job in jobs.iter().filter_map(|name| config.expected_of(name)) {
             let job = job?;
             if question.set.is_none() {
                 question.jobs.extend(job.archives.into_iter().map(|archive| archive.job));

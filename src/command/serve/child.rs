@@ -12,8 +12,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::Told;
 use crate::error::{Context, Result};
-use crate::host::notify;
-use crate::report::board::Moved;
+use crate::host::{notify, process};
 use crate::report::event::Sealed;
 use crate::report::run::Run;
 
@@ -49,6 +48,15 @@ pub enum Line {
     Run(Box<Run>),
     #[serde(other)]
     Other,
+}
+
+/// What a run has moved so far.
+#[derive(Debug, Deserialize)]
+pub struct Moved {
+    /// Bytes of source.
+    pub bytes: u64,
+    /// How many there will be, where that is known.
+    pub total: Option<u64>,
 }
 
 /// How a run ended.
@@ -94,7 +102,7 @@ impl Process {
         });
         let mut child =
             Command::from(command).spawn().context(|| format!("cannot start the run of {name}"))?;
-        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let pid = process::pid(&child);
         if let Some(mut stdin) = child.stdin.take() {
             let settings = settings.to_string();
             tokio::spawn(async move { stdin.write_all(settings.as_bytes()).await });

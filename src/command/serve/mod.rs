@@ -22,7 +22,6 @@ use crate::job::Outcome;
 use crate::job::put_right::put_right;
 use crate::job::schedule::{Act, Planner, Schedule};
 use crate::page::board::Night;
-use crate::report::board::{Board, Missed, Running, Upcoming};
 use crate::report::run::{Run, RunState};
 use crate::report::{Event, Reporter, counted, printable};
 use crate::tell::Secret;
@@ -34,7 +33,7 @@ mod settings;
 mod shutdown;
 
 use catch_up::Question;
-use child::{Ended, Line, Process};
+use child::{Ended, Line, Moved, Process};
 use page::Shown;
 use settings::SettingsFile;
 use shutdown::Signals;
@@ -70,6 +69,13 @@ pub async fn serve(options: Serve, config: Option<Config>, ui: &Reporter) -> Res
     supervisor.end(&mut signals).await
 }
 
+/// A run under way.
+struct Running {
+    run: Run,
+    /// What it has moved so far.
+    moved: Option<Moved>,
+}
+
 struct Supervisor {
     options: Serve,
     ui: Reporter,
@@ -79,8 +85,10 @@ struct Supervisor {
     entries: BTreeMap<String, Entry>,
     planner: Planner,
     processes: BTreeMap<String, Process>,
-    board: Board,
-    shown: Shown,
+    running: BTreeMap<String, Running>,
+    /// What is wrong in the settings file, so that older settings hold.
+    broken: Option<String>,
+    page: Shown,
     notify: Notify,
     /// What systemd was told last.
     status: String,
@@ -117,6 +125,7 @@ impl Supervisor {
         let (host, started) = (host_name().unwrap_or_default(), Timestamp::now());
         let entries = entries(&config);
         let seed = xxh64(host.as_bytes(), 0);
+        let page = Shown::new(&host, &entries);
         let planner = Planner::new(schedules(&entries), options.parallel_runs.into(), seed, started);
         Supervisor {
             options,
@@ -127,8 +136,9 @@ impl Supervisor {
             entries,
             planner,
             processes: BTreeMap::new(),
-            board: Board::default(),
-            shown: Shown::new(),
+            running: BTreeMap::new(),
+            broken: None,
+            page,
             notify: Notify::of_environment(),
             status: String::new(),
             tell,
@@ -145,12 +155,12 @@ impl Supervisor {
             Some(file) => Some(Secret::File(file.clone()).read().await?),
             None => None,
         };
-        self.shown.listen(at, token, &self.ui).await
+        self.page.listen(at, token, &self.ui).await
     }
 
     /// Asks the stores for the nights before, where somebody may look at them.
     fn nights_before(&self) -> FuturesUnordered<Nights> {
-        let seen = self.entries.values().filter(|_| self.shown.is_seen()).cloned();
+        let seen = self.entries.values().filter(|_| self.page.is_seen()).cloned();
         seen.map(|entry| -> Nights {
             let config = Arc::clone(&self.config);
             Box::pin(async move {
@@ -203,7 +213,7 @@ impl Supervisor {
                 () = tokio::time::sleep(self.pause()) => {}
                 Some(told) = self.told.recv() => self.take(told),
                 Some((name, newest)) = asked.next(), if !asked.is_empty() => self.catch_up(&name, newest),
-                Some((name, nights)) = before.next(), if !before.is_empty() => self.shown.before(&name, nights),
+                Some((name, nights)) = before.next(), if !before.is_empty() => self.page.before(&name, nights),
                 reload = signals.is_reload() => match reload {
                     true => self.reload("on SIGHUP"),
                     false => return,
@@ -213,7 +223,7 @@ impl Supervisor {
                 self.reload("because it has changed");
             }
             if self.file.is_to_be_said_again() {
-                let error = self.board.with(|board| board.settings.clone()).unwrap_or_default();
+                let error = self.broken.clone().unwrap_or_default();
                 self.alarm(&Error::usage(error).hint("`sealift config check`"));
             }
         }
@@ -239,11 +249,7 @@ impl Supervisor {
                         false => format!("from {} to {}", time(from), time(to)),
                     };
                     self.ui.warn(&format!("{name} was due {due} and is not run: {why}"));
-                    self.shown.missed(&name, to, &why.to_string());
-                    self.board.with(|board| {
-                        let count = board.missed.get(&name).map_or(0, |missed| missed.count) + 1;
-                        board.missed.insert(name, Missed { count, due: to, why: why.to_string() });
-                    });
+                    self.page.missed(&name, to, &why.to_string());
                 }
             }
         }
@@ -265,7 +271,7 @@ impl Supervisor {
             self.ui.note(&format!("{name} was due at {} and is run now", self.shown(name, due)));
         }
         self.ui.emit(Event::Run(run.clone()));
-        self.board.with(|board| board.running.insert(name.into(), Running { run, progress: None }));
+        self.running.insert(name.into(), Running { run, moved: None });
         match Process::start(name, self.config.text(), self.tell.clone()) {
             Ok(process) => drop(self.processes.insert(name.into(), process)),
             Err(error) => {
@@ -275,12 +281,10 @@ impl Supervisor {
         }
     }
 
-    fn with_run(&self, name: &str, change: impl FnOnce(&mut Run)) {
-        self.board.with(|board| {
-            if let Some(running) = board.running.get_mut(name) {
-                change(&mut running.run);
-            }
-        });
+    fn with_run(&mut self, name: &str, change: impl FnOnce(&mut Run)) {
+        if let Some(running) = self.running.get_mut(name) {
+            change(&mut running.run);
+        }
     }
 
     fn take(&mut self, told: Told) {
@@ -313,8 +317,8 @@ impl Supervisor {
     }
 
     /// Shows what a run says, under its name.
-    fn line(&self, name: &str, line: &str) {
-        let ui = &self.ui;
+    fn line(&mut self, name: &str, line: &str) {
+        let ui = self.ui.clone();
         match serde_json::from_str(line) {
             Ok(Line::Note { message }) => ui.note(&format!("{name}: {message}")),
             Ok(Line::Source { message }) => ui.source_line(&format!("{name}: {message}")),
@@ -331,11 +335,11 @@ impl Supervisor {
                     }
                 });
             }
-            Ok(Line::Progress(moved)) => self.board.with(|board| {
-                if let Some(running) = board.running.get_mut(name) {
-                    running.progress = Some(moved);
+            Ok(Line::Progress(moved)) => {
+                if let Some(running) = self.running.get_mut(name) {
+                    running.moved = Some(moved);
                 }
-            }),
+            }
             Ok(Line::Sealed(sealed)) => {
                 let event = Event::Sealed(*sealed);
                 ui.note(&format!("{name}: {event}"));
@@ -364,10 +368,7 @@ impl Supervisor {
     /// A run is over; where it did not tell so itself, that is told for it.
     fn close(&mut self, name: &str, code: u8) {
         self.planner.ended(name);
-        let Some(mut run) = self.board.with(|board| board.running.remove(name)).map(|running| running.run)
-        else {
-            return;
-        };
+        let Some(Running { mut run, .. }) = self.running.remove(name) else { return };
         if run.state == RunState::Started {
             run.end(code);
             if let Some(error) = &run.error {
@@ -376,8 +377,7 @@ impl Supervisor {
             self.tell_of(run.clone());
         }
         self.ui.emit(Event::Run(run.clone()));
-        self.shown.ran(&run);
-        self.board.with(|board| board.last.insert(name.into(), run));
+        self.page.ran(&run);
     }
 
     /// Nothing here waits for it.
@@ -399,7 +399,8 @@ impl Supervisor {
                 let again = if was_broken { ": it is right again" } else { "" };
                 let count = counted(self.entries.len() as u64, "schedule");
                 self.ui.note(&format!("{path} was read {why}{again}; {count}"));
-                self.board.with(|board| board.settings = None);
+                self.broken = None;
+                self.page.expect(&self.entries);
                 if was_broken {
                     let mut run = Run::new("settings", "reload", &self.host);
                     run.end(0);
@@ -407,7 +408,7 @@ impl Supervisor {
                 }
             }
             (Err(error), _) => {
-                self.board.with(|board| board.settings = Some(error.to_string()));
+                self.broken = Some(error.to_string());
                 self.alarm(&error);
             }
         }
@@ -424,25 +425,20 @@ impl Supervisor {
         self.tell_of(run);
     }
 
-    /// Puts on the board what comes next, and tells systemd.
+    /// Shows what runs and what comes next, and tells systemd.
     fn show(&mut self) {
-        let verb = |name: &str| self.entries.get(name).map_or("", Entry::verb).to_string();
-        let upcoming = self.planner.upcoming().into_iter();
-        let upcoming: BTreeMap<_, _> =
-            upcoming.map(|(name, next)| (name.clone(), Upcoming { verb: verb(&name), next })).collect();
-        let next = upcoming.iter().filter_map(|(name, it)| Some((it.next?, name))).min();
+        let upcoming = self.planner.upcoming();
+        let next = upcoming.iter().filter_map(|(name, next)| Some(((*next)?, name))).min();
         let next = next.map(|(at, name)| format!("next: {name} at {}", self.shown(name, at)));
         let running: Vec<_> = self.processes.keys().map(String::as_str).collect();
         let running = (!running.is_empty()).then(|| format!("running: {}", running.join(", ")));
-        let broken = self.board.with(|board| board.settings.clone());
-        let broken = broken.map(|_| "SETTINGS BROKEN, older ones hold".to_string());
+        let broken = self.broken.as_ref().map(|_| "SETTINGS BROKEN, older ones hold".to_string());
         let status = [broken, running, next].into_iter().flatten().collect::<Vec<_>>().join("; ");
         if status != self.status {
             self.notify.status(&status);
             self.status = status;
         }
-        self.board.with(|board| board.schedules = upcoming);
-        self.shown.show(&self.host, &self.board.state(), &self.entries);
+        self.page.show(&self.entries, &self.running, &upcoming, self.broken.as_deref());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -9,12 +10,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::Running;
 use crate::config::{Config, Entry};
 use crate::error::Result;
 use crate::job::list::{ListRequest, archives};
 use crate::page::board::{Board, Ended, Night, Progress, Schedule};
 use crate::page::{Listen, Page};
-use crate::report::board::State;
 use crate::report::run::Run;
 use crate::report::{Reporter, counted};
 use crate::store::list::Listed;
@@ -25,6 +26,9 @@ const NIGHTS: usize = 30;
 
 /// What the page and `/metrics` show.
 pub struct Shown {
+    host: String,
+    /// How long it takes at most from one run to the next, by name.
+    intervals: BTreeMap<String, Duration>,
     sender: watch::Sender<Arc<Board>>,
     nights: BTreeMap<String, VecDeque<Night>>,
     metrics: Metrics,
@@ -33,9 +37,23 @@ pub struct Shown {
 
 impl Shown {
     /// Nothing yet, and nobody looks.
-    pub fn new() -> Self {
-        let sender = watch::Sender::new(Arc::default());
-        Shown { sender, nights: BTreeMap::new(), metrics: Metrics::default(), serving: None }
+    pub fn new(host: &str, entries: &BTreeMap<String, Entry>) -> Self {
+        let mut shown = Shown {
+            host: host.into(),
+            intervals: BTreeMap::new(),
+            sender: watch::Sender::new(Arc::default()),
+            nights: BTreeMap::new(),
+            metrics: Metrics::default(),
+            serving: None,
+        };
+        shown.expect(entries);
+        shown
+    }
+
+    /// These are what has a schedule from now on.
+    pub fn expect(&mut self, entries: &BTreeMap<String, Entry>) {
+        let interval = |(name, entry): (&String, &Entry)| Some((name.clone(), entry.interval()?));
+        self.intervals = entries.iter().filter_map(interval).collect();
     }
 
     /// Lets others look.
@@ -86,33 +104,39 @@ impl Shown {
     }
 
     /// Shows everything as it is now.
-    pub fn show(&self, host: &str, state: &State, entries: &BTreeMap<String, Entry>) {
+    pub fn show(
+        &self,
+        entries: &BTreeMap<String, Entry>,
+        running: &BTreeMap<String, Running>,
+        upcoming: &[(String, Option<Timestamp>)],
+        broken: Option<&str>,
+    ) {
         if !self.is_seen() {
             return;
         }
         let mut metrics = self.metrics.clone();
         let mut schedules = Vec::new();
         for (name, entry) in entries {
-            let interval = entry.interval();
+            let interval = self.intervals.get(name).copied();
             if let Some(interval) = interval {
-                metrics.expect(entry.verb(), name, host, interval);
+                metrics.expect(entry.verb(), name, &self.host, interval);
             }
-            let running = state.running.get(name).map(|running| Progress {
+            let running = running.get(name).map(|running| Progress {
                 since: running.run.started,
-                bytes: running.progress.as_ref().map_or(0, |moved| moved.bytes),
-                total: running.progress.as_ref().and_then(|moved| moved.total),
+                bytes: running.moved.as_ref().map_or(0, |moved| moved.bytes),
+                total: running.moved.as_ref().and_then(|moved| moved.total),
             });
             schedules.push(Schedule {
                 name: name.clone(),
                 verb: entry.verb().into(),
-                next: state.schedules.get(name).and_then(|upcoming| upcoming.next),
+                next: upcoming.iter().find(|(known, _)| known == name).and_then(|(_, next)| *next),
                 interval,
                 nights: self.nights.get(name).into_iter().flatten().cloned().collect(),
                 running,
             });
         }
-        let broken = state.settings.iter().map(|error| format!("older settings hold: {error}"));
-        let board = Board { host: host.into(), schedules, alarms: broken.collect(), metrics };
+        let alarms = broken.into_iter().map(|error| format!("older settings hold: {error}")).collect();
+        let board = Board { host: self.host.clone(), schedules, alarms, metrics };
         self.sender.send_replace(Arc::new(board));
     }
 
@@ -127,8 +151,8 @@ impl Shown {
 
 /// The nights of a job that its first store shows; none where it is no job, or the store does not answer.
 pub async fn nights_of(entry: &Entry, config: &Config) -> Vec<Night> {
-    let jobs = config.expected().into_iter().filter(|(name, _)| entry.kind == "job" && *name == entry.name);
-    let Some(Ok(job)) = jobs.map(|(_, job)| job).next() else { return Vec::new() };
+    let expected = config.expected_of(&entry.name).filter(|_| entry.kind == "job");
+    let Some(Ok(job)) = expected else { return Vec::new() };
     let names = job.archives.into_iter().map(|archive| archive.job).take(1).collect();
     let Some(store) = job.stores.into_iter().next() else { return Vec::new() };
     let request = ListRequest { store, jobs: names, partial: false };

@@ -84,7 +84,7 @@ impl Supervisor {
         }
         // Who is told of the last runs is no reason to stay for long.
         let _ = tokio::time::timeout(TELLING, std::mem::take(&mut self.telling).join_all()).await;
-        self.shown.end().await;
+        self.page.end().await;
         self.ui.note("stopped: nothing runs any more");
         Ok(Outcome::Done)
     }
